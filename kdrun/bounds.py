@@ -1,0 +1,112 @@
+"""The kinds of number and choice a setting may be, as annotations that one checker reads.
+
+A method writes `temperature: Positive` in its signature and needs no check of its own: every setting of every group
+is compared with its annotation before anything is trained, and all that do not fit are reported together.
+"""
+
+import difflib
+import inspect
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from kdrun import catalogue
+
+__all__ = ["AtLeastOne", "Bounds", "Count", "Fraction", "Known", "NetworkName", "NonNegative", "Positive",
+           "Proportion", "annotations", "closest", "misfit"]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """An interval of the real numbers; `above` and `below` are open ends, `least` and `most` closed ones."""
+
+    above: float = -math.inf
+    least: float = -math.inf
+    most: float = math.inf
+    below: float = math.inf
+
+    def __contains__(self, value: float) -> bool:
+        return self.above < value < self.below and self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        ends = [("above", self.above), ("at least", self.least), ("at most", self.most), ("below", self.below)]
+        return " and ".join(f"{word} {end:g}" for word, end in ends if math.isfinite(end))
+
+
+@dataclass(frozen=True)
+class Known:
+    """The name of a config of a group."""
+
+    group: str
+
+    def __contains__(self, value: str) -> bool:
+        return value in catalogue.options(self.group)
+
+
+def closest(word: str, words: Iterable[str]) -> str:
+    """A hint at the nearest of the words, ready to be appended: "; did you mean 'x'?", or nothing."""
+    near = difflib.get_close_matches(str(word), [str(known) for known in words], n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+Positive = Annotated[float, Bounds(above=0)]
+NonNegative = Annotated[float, Bounds(least=0)]
+Fraction = Annotated[float, Bounds(least=0, most=1)]
+Proportion = Annotated[float, Bounds(least=0, below=1)]     # a share that leaves something over
+AtLeastOne = Annotated[int, Bounds(least=1)]
+Count = Annotated[int, Bounds(least=0)]
+NetworkName = Annotated[str, Known("model")]
+
+NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", list: "a list", dict: "a group"}
+
+
+def misfit(value: Any, kind: Any) -> str | None:
+    """Say in a few words what `value` would have to be to fit the annotation `kind`; None where it fits."""
+    origin = get_origin(kind)
+    if kind is Any or not isinstance(kind, type) and origin is None:
+        return None
+    if origin is Annotated:
+        base, *notes = get_args(kind)
+        if reason := misfit(value, base):
+            return reason
+        for note in notes:
+            if isinstance(note, Bounds) and value not in note:
+                return f"{NAMES[base]} {note}"
+            if isinstance(note, Known) and value not in note:
+                return f"the name of a {note.group}" + closest(value, catalogue.options(note.group))
+        return None
+    if origin is Literal:
+        choices = get_args(kind)
+        return None if value in choices else "one of " + ", ".join(map(str, choices))
+    if origin is Union or str(origin) == "<class 'types.UnionType'>":
+        options = get_args(kind)
+        reasons = [misfit(value, option) for option in options]
+        if None in reasons:
+            return None
+        return " or ".join("null" if option is type(None) else str(reason)
+                           for option, reason in zip(options, reasons, strict=True))
+    if origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            return NAMES[list]
+        item = get_args(kind)[0]
+        return next((f"a list, each {reason}" for entry in value if (reason := misfit(entry, item))), None)
+    if kind is type(None):
+        return None if value is None else "null"
+    if kind is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    elif kind is int:
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    elif kind in (bool, str, list, dict):
+        fits = isinstance(value, kind)
+    else:
+        return None
+    return None if fits else NAMES[kind]
+
+
+def annotations(target: Any) -> dict[str, Any]:
+    """The settings a function or class takes by name, with their annotations kept whole."""
+    function = target.__init__ if inspect.isclass(target) else target
+    hints = get_type_hints(function, include_extras=True)
+    hints.pop("return", None)
+    return hints

@@ -1,0 +1,109 @@
+"""What there is to choose from: the YAML files of each group, and what the code says of itself.
+
+Nothing here imports torch: names and descriptions are read from files, so that listing and completing are instant.
+"""
+
+import ast
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["MethodCard", "load", "method_card", "options", "shipped", "use"]
+
+PACKAGE = Path(__file__).parent
+
+
+def shipped() -> Path:
+    """The configs that come with kdrun: inside an installed package, beside it in a checkout."""
+    inside = PACKAGE / "conf"
+    return inside if (inside / "config.yaml").exists() else PACKAGE.parent / "conf"
+
+
+_folders: list[Path] = [shipped()]
+
+
+def use(folders: Iterable[Path]) -> None:
+    """Look in these folders too, after the shipped one."""
+    for folder in folders:
+        if folder not in _folders:
+            _folders.append(folder)
+
+
+def folders() -> list[Path]:
+    """Where configs are looked for, in this order."""
+    return list(_folders)
+
+
+def options(group: str) -> dict[str, Path]:
+    """The choices of a group, with their files, in natural order."""
+    found: dict[str, Path] = {}
+    for folder in _folders:
+        for path in (folder / group).glob("*.yaml"):
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items(), key=lambda item: natural(item[0])))
+
+
+def natural(name: str) -> list[tuple[int, int | str]]:
+    """A key that sorts resnet8 before resnet20."""
+    parts: list[tuple[int, int | str]] = []
+    digits = ""
+    for character in name + "\0":
+        if character.isdigit():
+            digits += character
+            continue
+        if digits:
+            parts.append((0, int(digits)))
+            digits = ""
+        parts.append((1, character))
+    return parts
+
+
+def load(group: str, name: str) -> dict[str, Any]:
+    """The settings in one file of a group, as they stand there."""
+    return yaml.safe_load(options(group)[name].read_text()) or {}
+
+
+@dataclass(frozen=True)
+class MethodCard:
+    """What a method says of itself.
+
+    Attributes:
+        key: as in `method=key`.
+        title: the name of its class.
+        knowledge: response, feature, relation or none.
+        schemes: under which it runs, its own first.
+        family: the folder it lies in.
+        source: the paper.
+        summary: the first sentence of its docstring.
+    """
+
+    key: str
+    title: str
+    knowledge: str
+    schemes: tuple[str, ...]
+    family: str
+    source: str
+    summary: str
+
+
+@cache
+def method_card(key: str) -> MethodCard:
+    """Read a method's description from its source, without importing it."""
+    settings = load("method", key)
+    module, _, title = settings["_target_"].rpartition(".")
+    spec = importlib.util.find_spec(module)
+    assert spec and spec.origin, f"{module} has no source file"
+    tree = ast.parse(Path(spec.origin).read_text())
+    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == title)
+    said: dict[str, Any] = {"knowledge": "none", "schemes": ("offline", "online", "self"), "source": ""}
+    for node in body.body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(target, ast.Name) and target.id in said and node.value is not None:  # type: ignore[attr-defined]
+            said[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+    summary = (ast.get_docstring(body) or "").split("\n\n")[0].replace("\n", " ")
+    return MethodCard(key, title, said["knowledge"], tuple(said["schemes"]), module.split(".")[-2], said["source"], summary)

@@ -1,0 +1,102 @@
+"""The data of a run: read, checked, split once, subsampled, and ready to stream."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdrun.bounds import AtLeastOne, Count, Proportion
+from kdrun.data.pictures import Pictures, Source
+from kdrun.data.stream import Normalise, PictureStream
+
+__all__ = ["Data", "DatasetSettings", "read"]
+
+
+@dataclass(kw_only=True)
+class DatasetSettings:
+    """What every data set has, beside the settings of its own reader.
+
+    Attributes:
+        name: what results call it.
+        validation: the share of the training pictures set aside to watch and to choose by; 0 for none.
+        split_seed: which pictures those are; not the run's seed, so that all seeds of a sweep share one split.
+        train_limit: train on a fixed, class-balanced subset of this many pictures; null for all.
+        crop: pixels of padding before a random crop; 0 for none.
+        flip: mirror half of the pictures.
+        mean: of each channel, for pictures from 0 to 1; null to measure it on the training split.
+        std: likewise.
+    """
+
+    name: str
+    validation: Proportion
+    split_seed: Count
+    train_limit: AtLeastOne | None
+    crop: Count
+    flip: bool
+    mean: list[float] | None
+    std: list[float] | None
+
+
+@dataclass
+class Data:
+    """Pictures split into train, validation and test.
+
+    Attributes:
+        settings: what they were made by.
+        classes: their names.
+        shape: (channels, height, width) of what a network sees.
+        digest: of every picture, label, split and normalisation: equal digests, equal training data.
+    """
+
+    settings: DatasetSettings
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    train: Pictures
+    validation: Pictures
+    test: Pictures
+    normalise: Normalise
+    digest: str
+
+    def stream(self, *, batch_size: int, seed: int, device: torch.device) -> PictureStream:
+        """The training batches."""
+        return PictureStream(self.train, self.normalise, batch_size=batch_size, crop=self.settings.crop,
+                             flip=self.settings.flip, seed=seed, device=device)
+
+    def plain(self, pictures: Pictures, device: torch.device, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches (x, y) of a split in its own order, without augmentation."""
+        for images, labels in zip(pictures.images.split(size), pictures.labels.split(size), strict=True):
+            yield self.normalise(images.to(device)), labels.to(device)
+
+
+def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: dict[str, Any]) -> Data:
+    """Read, check and split a data set.
+
+    Raises:
+        ValueError: with a line for each thing that is wrong with it.
+    """
+    source = reader(**arguments)
+    if found := source.problems():
+        raise ValueError("\n".join(found))
+    classes, train = len(source.classes), source.train
+    train, validation = train.part(settings.validation, settings.split_seed, classes)
+    if settings.train_limit is not None:
+        if settings.train_limit > len(train):
+            raise ValueError(f"train_limit is {settings.train_limit}, but there are only {len(train)} training pictures")
+        train = train.limit(settings.train_limit, settings.split_seed, classes)
+    height, width, channels = train.images.shape[1:]
+    for name in ("mean", "std"):
+        given = getattr(settings, name)
+        if given is not None and len(given) != channels:
+            raise ValueError(f"{name} has {len(given)} numbers, but the pictures have {channels} channels")
+    if settings.std is not None and min(settings.std) <= 0:
+        raise ValueError(f"std must be above 0, got {settings.std}")
+    measured = Normalise.measured(train.images)
+    normalise = Normalise(settings.mean or measured.mean.tolist(), settings.std or measured.std.tolist())
+    identity = [train.digest, validation.digest, source.test.digest, settings.crop, settings.flip,
+                normalise.mean.tolist(), normalise.std.tolist()]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    return Data(settings, source.classes, (channels, height, width), train, validation, source.test, normalise, digest)

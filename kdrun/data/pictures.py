@@ -1,0 +1,106 @@
+"""Labelled pictures in memory, checked, split and subsampled."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdrun.randomness import generator
+
+__all__ = ["Pictures", "Source"]
+
+
+@dataclass
+class Pictures:
+    """Pictures [N, H, W, C] and labels [N].
+
+    Pictures are uint8 (0 to 255) or float32 (0 to 1), channels last: that is how a batch is gathered fastest, and it
+    gives the networks their fast memory format for nothing.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: Tensor) -> "Pictures":
+        return Pictures(self.images[rows], self.labels[rows])
+
+    def part(self, share: float, seed: int, classes: int) -> tuple["Pictures", "Pictures"]:
+        """Set aside `share` of every class: (the rest, the part), always the same one for the same seed."""
+        chosen = torch.zeros(len(self), dtype=torch.bool)
+        for label, rows in enumerate(self.by_class(seed, classes)):
+            count = round(share * len(rows)) if len(rows) > 1 else 0
+            if share > 0 and len(rows) > 1:
+                count = min(max(count, 1), len(rows) - 1)
+            chosen[rows[:count]] = True
+            assert label < classes
+        return self[~chosen], self[chosen]
+
+    def limit(self, count: int, seed: int, classes: int) -> "Pictures":
+        """A fixed subset of `count` pictures with the classes as balanced as they can be."""
+        rows = self.by_class(seed, classes)
+        longest = max(len(own) for own in rows)
+        # one picture of each class in turn, until there are enough
+        turns = [own[turn] for turn in range(longest) for own in rows if turn < len(own)]
+        return self[torch.stack(turns[:count]).sort().values]
+
+    def by_class(self, seed: int, classes: int) -> list[Tensor]:
+        """The rows of each class, in an order drawn from the seed."""
+        order = torch.randperm(len(self), generator=generator("split", seed))
+        return [order[self.labels[order] == label] for label in range(classes)]
+
+    @property
+    def digest(self) -> str:
+        """A digest of every pixel and label."""
+        seen = hashlib.sha256(str((self.images.dtype, tuple(self.images.shape))).encode())
+        seen.update(self.images.contiguous().numpy().data)
+        seen.update(self.labels.contiguous().numpy().data)
+        return seen.hexdigest()
+
+
+@dataclass
+class Source:
+    """What a reader gives: a training and a test set and the names of the classes."""
+
+    train: Pictures
+    test: Pictures
+    classes: tuple[str, ...]
+
+    def problems(self) -> list[str]:
+        """Everything that makes the pictures unfit to train on, a line each."""
+        found = []
+        if len(self.classes) < 2:
+            found.append(f"{len(self.classes)} class of pictures; a classifier needs at least two")
+        for name, part in (("training", self.train), ("test", self.test)):
+            images, labels = part.images, part.labels
+            if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
+                found.append(f"the {name} pictures have the shape {list(images.shape)}; wanted [N, height, width, "
+                             "channels] with 1 to 4 channels")
+                continue
+            if images.dtype not in (torch.uint8, torch.float32):
+                found.append(f"the {name} pictures are {images.dtype}; wanted uint8 (0 to 255) or float32 (0 to 1)")
+            elif images.is_floating_point() and not bool(torch.isfinite(images).all()):
+                bad = int((~torch.isfinite(images).flatten(1).all(dim=1)).sum())
+                found.append(f"{bad} of the {len(images)} {name} pictures hold NaN or infinity")
+            if len(images) != len(labels):
+                found.append(f"{len(images)} {name} pictures, but {len(labels)} labels")
+            elif not len(images):
+                found.append(f"there are no {name} pictures")
+            elif int(labels.min()) < 0 or int(labels.max()) >= len(self.classes):
+                found.append(f"the {name} labels run from {int(labels.min())} to {int(labels.max())}; "
+                             f"wanted 0 to {len(self.classes) - 1}")
+            elif name == "training" and len(self.classes) > 1:
+                empty = [self.classes[label] for label, count in
+                         enumerate(torch.bincount(labels, minlength=len(self.classes))) if count == 0]
+                if len(self.classes) - len(empty) < 2:
+                    found.append(f"all training pictures are of one class; there are {len(self.classes)} names")
+                elif empty:
+                    found.append(f"no training picture of class {', '.join(empty[:5])}"
+                                 + (f" and {len(empty) - 5} more" if len(empty) > 5 else ""))
+        if not found and self.train.images.shape[1:] != self.test.images.shape[1:]:
+            found.append(f"training pictures of {list(self.train.images.shape[1:])}, test pictures of "
+                         f"{list(self.test.images.shape[1:])} (height, width, channels)")
+        return found

@@ -1,0 +1,224 @@
+"""A run: the teacher, the student alone, the student taught, and what all of them measure."""
+
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdrun import __version__, catalogue, results
+from kdrun.cast import Cast
+from kdrun.config import Refused, Settings, identity, instantiate, locate, problems, run_folder
+from kdrun.data.data import Data, DatasetSettings, read
+from kdrun.engine import Run, distill, predict
+from kdrun.files import write_atomically
+from kdrun.method import Method
+from kdrun.methods.baseline.vanilla import Vanilla
+from kdrun.networks import Networks, NetworkSpec, load_checkpoint
+from kdrun.recipe import Recipe
+from kdrun.schemes import Scheme
+from kdrun.store import Made, Store, save_weights, software
+from kdrun.terminal import Screen
+
+__all__ = ["Experiment", "run"]
+
+
+def run(settings: Settings, screen: Screen) -> list[dict[str, Any]]:
+    """Do a run and write its files, unless it is done already. Returns its rows.
+
+    Raises:
+        Refused: something does not fit together; nothing was trained.
+        Diverged: a loss became NaN or infinite.
+    """
+    folder = run_folder(settings)
+    if (found := finished(folder)) and not settings.values["rerun"]:
+        screen.note(f"finished before ({folder}); rerun=true does it again")
+        return found
+    experiment = Experiment.prepare(settings, screen)
+    teachers = experiment.teachers()
+    baseline = experiment.alone(experiment.student, "baseline")
+    students = experiment.distilled(folder / "checkpoints")
+    return experiment.write(folder, [*teachers, baseline, *students])
+
+
+@dataclass
+class Experiment:
+    """What a run is made of: all of it known to fit together before anything is trained."""
+
+    settings: Settings
+    screen: Screen
+    data: Data
+    recipe: Recipe
+    device: torch.device
+    store: Store
+    student: NetworkSpec
+    teacher_specs: list[NetworkSpec]
+    trained: dict[str, Made]
+
+    @classmethod
+    def prepare(cls, settings: Settings, screen: Screen) -> "Experiment":
+        """Read the data, build the networks, and rehearse: one small step of every phase.
+
+        Raises:
+            Refused: with all that was found wrong.
+        """
+        if found := problems(settings):
+            raise Refused(found)
+        values = settings.values
+        torch.set_num_threads(values["threads"] or torch.get_num_threads())
+        chosen = values["device"]
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if chosen == "auto" else chosen)
+        common = {field: values["dataset"][field] for field in DatasetSettings.__dataclass_fields__}
+        reader = {key: value for key, value in values["dataset"].items() if key not in common and key != "_target_"}
+        try:
+            data = read(DatasetSettings(**common), locate(values["dataset"]["_target_"]), reader)
+        except (ValueError, OSError) as error:
+            raise Refused([f"dataset: {line}" for line in str(error).splitlines()]) from error
+        experiment = cls(settings, screen, data, Recipe(**values["recipe"]), device,
+                         Store(settings.outputs / "store", screen.note), NetworkSpec.read(values["student"]),
+                         [NetworkSpec.read(values["teacher"])], {})
+        experiment.rehearse()
+        return experiment
+
+    def rehearse(self) -> None:
+        """Build every network, check the user's weights, and take one small step of each phase of the method.
+
+        Raises:
+            Refused: naming what does not fit.
+        """
+        found = []
+        for role, spec in (("student", self.student), *(("teacher", spec) for spec in self.teacher_specs)):
+            try:
+                network = spec.build(self.data)
+                if spec.checkpoint:
+                    load_checkpoint(network, spec.checkpoint, spec.name)
+                with torch.no_grad():
+                    network.eval()(torch.zeros(2, *self.data.shape))
+            except (ValueError, RuntimeError) as error:
+                line = str(error).splitlines()[0]
+                found.append(line if line.startswith("teacher.") else f"{role} {spec.name}: {line}")
+        if found:
+            raise Refused(found)
+        try:
+            small = self.data.stream(batch_size=min(8, self.recipe.batch_size), seed=self.settings.seed, device=self.device)
+            rehearsal = self.run_of("rehearsal", "student", self.method(), self.scheme(), self.networks(rehearsal=True))
+            rehearsal.stream, rehearsal.screen, rehearsal.rehearsal = small, Screen(None), True
+            distill(rehearsal)
+        except ValueError as error:
+            raise Refused([f"method={self.settings.method}: {line}" for line in str(error).splitlines()]) from error
+
+    def method(self) -> Method:
+        """The method, anew."""
+        return instantiate(self.settings.values["method"])
+
+    def scheme(self) -> Scheme:
+        """The scheme, anew."""
+        return instantiate(self.settings.values["scheme"])
+
+    def networks(self, rehearsal: bool = False) -> Networks:
+        """Where the scheme and the method get their networks."""
+        precision = torch.bfloat16 if self.settings.values["precision"] == "bf16" else None
+        train: Callable[[NetworkSpec], nn.Module] | None = None if rehearsal else lambda spec: self.alone(spec, "teacher").network
+        return Networks(self.student, self.teacher_specs, self.data, self.settings.seed, self.device, precision, train)
+
+    def run_of(self, title: str, role: str, method: Method, scheme: Scheme, networks: Networks,
+               cast: Cast | None = None, folder: Path | None = None) -> Run:
+        """A training on this run's data by its recipe."""
+        seed = self.settings.seed
+        stream = self.data.stream(batch_size=self.recipe.batch_size, seed=seed, device=self.device)
+        return Run(title, role, method, scheme, cast or scheme.cast(networks), self.data, stream, self.recipe, seed,
+                   self.device, networks, self.screen, folder, self.settings.values["checkpoint_seconds"])
+
+    def teachers(self) -> list[Made]:
+        """The trained teachers, where the scheme has one that is trained first."""
+        if not self.scheme().trained_teacher:
+            return []
+        return [self.alone(spec, "teacher") for spec in self.teacher_specs]
+
+    def alone(self, spec: NetworkSpec, role: str) -> Made:
+        """A network trained on the labels alone: the teacher, or the student as its own baseline."""
+        title = f"{role} {spec.name}"
+        if title in self.trained:
+            return self.trained[title]
+        networks = self.networks()
+        part = "teacher" if role == "teacher" else "student"  # the baseline starts from the student's first weights
+        actor = networks.build(spec, part)
+        if spec.checkpoint:
+            load_checkpoint(actor.network, spec.checkpoint, spec.name)
+            made = Made(role, spec.name, actor.network, predict(actor, self.data, self.data.test, self.device), None, None,
+                        origin="checkpoint")
+        else:
+            values, code = self.settings.values, spec.code
+            key = {"network": spec.settings, "data": self.data.digest, "part": part, "seed": self.settings.seed,
+                   "recipe": {name: value for name, value in asdict(self.recipe).items() if name != "name"},
+                   "precision": values["precision"], "device": self.device.type, "software": software(code)}
+
+            def train(folder: Path) -> Made:
+                start = time.perf_counter()
+                training = self.run_of(title, role, Vanilla(), Scheme(), networks, Cast(actor), folder)
+                distill(training)
+                seconds = time.perf_counter() - start
+                logits = predict(actor, self.data, self.data.test, self.device)
+                return Made(role, spec.name, actor.network, logits, self.recipe.epochs, seconds, training.history)
+
+            label = f"{values['dataset']['name']}-{part}-{spec.name}-s{self.settings.seed}"
+            made = self.store.fetch(label, key, actor.network, train)
+        accuracy = results.metrics.accuracy(made.logits, self.data.test.labels)
+        source = {"trained": "trained", "store": "from store", "checkpoint": f"from {spec.checkpoint}"}[made.origin]
+        self.screen.note(f"{title}: {source}, test accuracy {100 * (accuracy or 0):.2f} %")
+        self.trained[title] = made
+        return made
+
+    def distilled(self, folder: Path) -> list[Made]:
+        """The student, taught; and whatever else the training makes."""
+        scheme, networks = self.scheme(), self.networks()
+        start = time.perf_counter()
+        training = self.run_of(f"student {self.student.name}", "student", self.method(), scheme, networks, folder=folder)
+        distill(training)
+        seconds = time.perf_counter() - start
+        epochs = sum(training.trained.values())
+        products = scheme.products(training.method.products(training.cast), training.cast)
+        made = []
+        for role, network in products.items():
+            name = self.student.name if role == "student" else self.teacher_specs[0].name
+            made.append(Made(role, name, getattr(network, "network", network),
+                             predict(network, self.data, self.data.test, self.device), epochs, seconds,
+                             training.history if role == "student" else []))
+        return made
+
+    def write(self, folder: Path, made: list[Made]) -> list[dict[str, Any]]:
+        """Write the run's files; the one that says it is finished comes last."""
+        card = catalogue.method_card(self.settings.choices["method"])
+        table = results.rows(folder.name, self.settings, card, self.data, made)
+        history = results.history(folder.name, made)
+        results.write_csv(folder / "results.csv", table, results.COLUMNS)
+        results.write_csv(folder / "history.csv", history, results.HISTORY_COLUMNS)
+        results.write_csv(folder / "per_class.csv", results.per_class(folder.name, self.data, made), results.PER_CLASS_COLUMNS)
+        from kdrun.plots import learning_curves
+
+        learning_curves(history, folder / "curves.png")
+        for one in made:
+            if one.origin == "trained" and one.role not in ("teacher", "baseline"):
+                save_weights(one.network, folder / f"{one.role.replace(' ', '_')}.safetensors")
+        told = {"status": "finished", "identity": identity(self.settings), "choices": self.settings.choices,
+                "settings": self.settings.values, "kdrun": __version__, "torch": torch.__version__,
+                "python": platform.python_version(), "machine": platform.machine(), "device": str(self.device),
+                "threads": torch.get_num_threads(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "rows": table}
+        write_atomically(folder / "run.json", lambda path: path.write_text(json.dumps(told, indent=1, default=str)))
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        return table
+
+
+def finished(folder: Path) -> list[dict[str, Any]] | None:
+    """The rows of a run that was done before; None if it was not."""
+    try:
+        told = json.loads((folder / "run.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return told["rows"] if told.get("status") == "finished" else None

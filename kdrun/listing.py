@@ -1,0 +1,73 @@
+"""`kdrun list`: what there is to choose from, read from files so that it is instant."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from kdrun import catalogue
+
+__all__ = ["main"]
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the tables named by the words; all without words. Returns the exit status."""
+    wanted = [word for word in words if not word.startswith("-")] or list(TABLES)
+    for word in wanted:
+        if word not in TABLES:
+            print(f"kdrun: cannot list '{word}'; there is {', '.join(TABLES)}", file=sys.stderr)
+            return 2
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    for word in wanted:
+        console.print(TABLES[word]())
+    return 0
+
+
+def methods() -> Table:
+    """Every method, by family."""
+    table = titled("method=", "key", "knowledge", "schemes", "family", "what it does", "source")
+    cards = [catalogue.method_card(key) for key in catalogue.options("method")]
+    for card in sorted(cards, key=lambda card: (card.family, card.key)):
+        table.add_row(card.key, card.knowledge, ", ".join(card.schemes), card.family, card.summary, card.source)
+    return table
+
+
+def networks() -> Table:
+    """Every network, for teacher and student alike."""
+    table = titled("teacher=, student=", "name", "class", "settings")
+    for name in catalogue.options("model"):
+        settings = catalogue.load("model", name)
+        told = ", ".join(f"{key}={value}" for key, value in settings.items() if key not in ("_target_", "name"))
+        table.add_row(name, settings.get("_target_", "").rpartition(".")[2], told)
+    return table
+
+
+def described(group: str) -> Callable[[], Table]:
+    """A table of a group whose files say in their first comment what they are, or in their settings."""
+    def make() -> Table:
+        table = titled(f"{group}=", "name", "", "settings")
+        for name, path in catalogue.options(group).items():
+            first = path.read_text().splitlines()[0]
+            settings = catalogue.load(group, name)
+            told = ", ".join(f"{key}={value}" for key, value in settings.items()
+                             if key not in ("_target_", "name", "defaults") and value is not None)
+            table.add_row(name, first.removeprefix("#").strip() if first.startswith("#") else "", told)
+        return table
+    return make
+
+
+def titled(title: str, *columns: str) -> Table:
+    """An empty table."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+TABLES: dict[str, Callable[[], Table]] = {
+    "methods": methods, "networks": networks, "datasets": described("dataset"), "schemes": described("scheme"),
+    "recipes": described("recipe"),
+}

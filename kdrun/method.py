@@ -1,0 +1,130 @@
+"""What a distillation method is: two generators, of what to train next and of what to optimise next."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from kdrun.cast import Cast, Output
+from kdrun.data.batch import Batch
+from kdrun.recipe import Recipe
+
+if TYPE_CHECKING:
+    from kdrun.engine import Run
+
+__all__ = ["Curriculum", "Method", "Phase", "Terms"]
+
+Terms = dict[str, Tensor]  # named, weighted scalars: their sum is what one update descends
+Knowledge = Literal["none", "response", "feature", "relation"]
+
+
+@dataclass
+class Phase:
+    """A stretch of training between two decisions of a method.
+
+    Attributes:
+        name: what progress and history call it. Phases of the same name continue one optimizer and one schedule.
+        loss: the student's loss in this phase; None for the method's own `step`.
+        train: what learns in this phase; None for the method's `players`. Everything else stays as it is, batch
+            statistics too.
+        data: an iterable of batches an epoch; None for the run's training data.
+        epochs: how long; None for the recipe's epochs.
+        total: over how many epochs the schedule runs, where phases of this name follow each other; None for `epochs`.
+        evaluate: whether the student classifies in this phase, so that its validation accuracy means something.
+    """
+
+    name: str = "distill"
+    loss: Callable[[Cast, Batch], Terms] | None = None
+    train: Sequence[nn.Module] | None = None
+    data: object | None = None
+    epochs: int | None = None
+    total: int | None = None
+    evaluate: bool = True
+
+
+class Method(nn.Module):
+    """A way to train a student. Most methods write `loss` and nothing else.
+
+    A method takes its numbers in `__init__`, by keyword and without defaults (they stand in its YAML file, with their
+    source), and builds its own modules in `setup`, when the networks are known. Subclasses say:
+
+        schemes: under which schemes the method makes sense.
+        knowledge: what is carried over.
+        source: the paper, as "Authors, title, venue year".
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("offline", "online", "self")
+    knowledge: ClassVar[Knowledge] = "none"
+    source: ClassVar[str] = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    label_smoothing: float = 0.0  # the recipe's, set by the engine before the first phase
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Build what the method adds to the networks; called from `phases`, so once for each pair it trains."""
+
+    def phases(self, run: "Run") -> Iterator[Phase]:
+        """What to train next. Code after a `yield` runs when that phase is trained."""
+        self.setup(run.cast, run.data)
+        yield Phase()
+
+    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+        """Who owns an optimizer, and over which modules. No parameter has two owners."""
+        return {"student": [cast.student, self]}
+
+    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+        """What to optimise next: a player and its terms, one update each. Code after a `yield` runs after the update."""
+        yield "student", self.loss(cast, batch)
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """The named, weighted terms whose sum the student descends."""
+        raise NotImplementedError
+
+    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+        """What trains a player; the recipe's optimizer unless a method's paper says otherwise."""
+        return recipe.build(weights)
+
+    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+        """The networks this training makes: each is evaluated on the test set and gets a row of the results."""
+        return {"student": cast.student}
+
+    def hard(self, output: Output, batch: Batch) -> Tensor:
+        """Cross-entropy of an answer with the labels, smoothed as the recipe says."""
+        return F.cross_entropy(output.logits, batch.labels, label_smoothing=self.label_smoothing)
+
+
+class Curriculum(Method):
+    """A method that decides who is taught by whom, and in which order; its `base` owns the loss."""
+
+    base: Method
+
+    def __init__(self, *, base: Method) -> None:
+        super().__init__()
+        if isinstance(base, Curriculum):
+            raise ValueError(f"base: {type(base).__name__} is a curriculum itself, and has no loss to lend")
+        self.base = base
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Set the base up anew for the pair that trains next."""
+        self.base.label_smoothing = self.label_smoothing
+        self.base.setup(cast, data)
+
+    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+        """The base's players."""
+        return self.base.players(cast)
+
+    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+        """The base's updates."""
+        yield from self.base.step(cast, batch)
+
+    def hop(self, run: "Run", name: str) -> Iterator[Phase]:
+        """The base's own phases for the present pair, under the name of this hop."""
+        self.base.label_smoothing = self.label_smoothing
+        for phase in self.base.phases(run):
+            phase.name = f"{name}: {phase.name}"
+            yield phase

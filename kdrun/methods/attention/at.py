@@ -1,0 +1,63 @@
+"""Attention transfer."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from kdrun.bounds import NonNegative, Positive
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.losses import same_size, unit_rows
+from kdrun.method import Method, Terms
+
+
+def attention(maps: Tensor, power: float) -> Tensor:
+    """Where a map [B, C, H, W] is active: [B, H*W], of length one (Zagoruyko and Komodakis 2017, section 3.1)."""
+    return unit_rows(maps.abs().pow(power).mean(dim=1).flatten(1))
+
+
+class AT(Method):
+    """Match where each stage looks: its activation map, summed over channels (Zagoruyko and Komodakis 2017).
+
+    Networks must have equally many stages; where their maps differ in size the larger is averaged down.
+
+    Args:
+        power: of the absolute activations.
+        weight: of the sum over stages.
+        ce_weight: of the cross-entropy with the labels.
+        mode: `code` is the mean square difference that the authors released, `paper` half the unsquared distance of
+            their equation 2.
+    """
+
+    knowledge = "feature"
+    source = "Zagoruyko, Komodakis: Paying more attention to attention. ICLR 2017"
+
+    def __init__(self, *, power: Positive, weight: NonNegative, ce_weight: NonNegative,
+                 mode: Literal["code", "paper"]) -> None:
+        super().__init__()
+        self.power, self.weight, self.ce_weight, self.mode = power, weight, ce_weight, mode
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Check that the stages pair up.
+
+        Raises:
+            ValueError: they do not.
+        """
+        student, teacher = cast.student.shapes.stages, cast.teacher.shapes.stages
+        if len(student) != len(teacher):
+            raise ValueError(f"attention transfer pairs stages, but the student has {len(student)} and the teacher "
+                             f"{len(teacher)}")
+
+    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """How far apart two stages look, a scalar; maps [B, C, H, W] with any channels."""
+        student, teacher = same_size(student, teacher.detach())
+        difference = attention(student, self.power) - attention(teacher, self.power)
+        if self.mode == "code":
+            return difference.square().mean()
+        return (difference.square().sum(dim=1) + 1e-12).sqrt().mean() / 2
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and the attention of every stage."""
+        student, teacher = cast.student(batch), cast.teacher(batch)
+        apart = [self.distance(*pair) for pair in zip(teacher.stages, student.stages, strict=True)]
+        return {"ce": self.ce_weight * self.hard(student, batch), "at": self.weight * sum(apart)}  # type: ignore[dict-item]

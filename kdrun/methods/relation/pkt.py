@@ -1,0 +1,49 @@
+"""Probabilistic knowledge transfer."""
+
+import torch
+from torch import Tensor
+
+from kdrun.bounds import NonNegative
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.losses import unit_rows
+from kdrun.method import Method, Terms
+
+EPSILON = 1e-7
+
+
+def affinity(vectors: Tensor) -> Tensor:
+    """How probably each row of [B, D] picks each other row: [B, B] by shifted cosine (Passalis and Tefas 2018, eq. 6)."""
+    unit = unit_rows(vectors)
+    cosine = (unit @ unit.T + 1) / 2
+    return cosine / cosine.sum(dim=1, keepdim=True)
+
+
+class PKT(Method):
+    """Match the probabilities with which samples of a batch pick each other as neighbours (Passalis and Tefas 2018).
+
+    Follows the authors' code: a sample may pick itself, and the divergence is averaged over all pairs, so it is that of
+    the paper's equation 9 divided by the squared batch size.
+
+    Args:
+        weight: of the divergence.
+        ce_weight: of the cross-entropy with the labels; the authors' student is trained without.
+    """
+
+    knowledge = "relation"
+    source = "Passalis, Tefas: Learning deep representations with probabilistic knowledge transfer. ECCV 2018"
+
+    def __init__(self, *, weight: NonNegative, ce_weight: NonNegative) -> None:
+        super().__init__()
+        self.weight, self.ce_weight = weight, ce_weight
+
+    def divergence(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """Of the affinities of two embeddings [B, D], a scalar."""
+        wanted, given = affinity(teacher.detach()), affinity(student)
+        return (wanted * torch.log((wanted + EPSILON) / (given + EPSILON))).mean()
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and affinities."""
+        student, teacher = cast.student(batch), cast.teacher(batch)
+        return {"ce": self.ce_weight * self.hard(student, batch),
+                "pkt": self.weight * self.divergence(teacher.embedding, student.embedding)}

@@ -1,0 +1,46 @@
+"""Hinton's knowledge distillation."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from kdrun.bounds import NonNegative, Positive
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.losses import soft_cross_entropy, soften
+from kdrun.method import Method, Terms
+
+
+class KD(Method):
+    """Match the teacher's softened answers (Hinton, Vinyals and Dean 2015).
+
+    Two forms are in use. `zhu` (Zhu et al. 2024, equations 1 to 5) scales the KL divergence by the squared temperature,
+    so that its gradient keeps its size; `gou` (Gou et al. 2021, equation 8) is the soft cross-entropy without the
+    factor, whose gradient is smaller by that factor: weights do not carry over from one form to the other.
+    Labels are always met at temperature 1.
+
+    Args:
+        temperature: softens both answers.
+        ce_weight: of the cross-entropy with the labels.
+        kd_weight: of the soft term.
+        form: `zhu` or `gou`.
+    """
+
+    knowledge = "response"
+    source = "Hinton, Vinyals, Dean: Distilling the knowledge in a neural network. NeurIPS workshop 2014, arXiv 1503.02531"
+
+    def __init__(self, *, temperature: Positive, ce_weight: NonNegative, kd_weight: NonNegative,
+                 form: Literal["zhu", "gou"]) -> None:
+        super().__init__()
+        self.temperature, self.ce_weight, self.kd_weight, self.form = temperature, ce_weight, kd_weight, form
+
+    def soft(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """The soft term of logits [B, K], unweighted."""
+        term = soften if self.form == "zhu" else soft_cross_entropy
+        return term(teacher, student, self.temperature)
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and the teacher's answer, mixed."""
+        student, teacher = cast.student(batch), cast.teacher(batch)
+        return {"ce": self.ce_weight * self.hard(student, batch),
+                "kd": self.kd_weight * self.soft(teacher.logits, student.logits)}

@@ -1,0 +1,44 @@
+"""Regression of the teacher's logits."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from kdrun.bounds import NonNegative
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.method import Method, Terms
+
+
+class LogitMSE(Method):
+    """Regress the teacher's logits (Ba and Caruana 2014, equation 1; Bucila et al. 2006).
+
+    Args:
+        weight: of the regression.
+        ce_weight: of the cross-entropy with the labels; the paper's student never sees them.
+        reduction: `sum_class` is the paper's: half the squared distance, summed over classes; `mean` averages over
+            classes too, and is smaller by half the number of classes.
+        center: subtract each sample's mean logit first, which no softmax can see.
+    """
+
+    knowledge = "response"
+    source = "Ba, Caruana: Do deep nets really need to be deep? NeurIPS 2014"
+
+    def __init__(self, *, weight: NonNegative, ce_weight: NonNegative, reduction: Literal["sum_class", "mean"],
+                 center: bool) -> None:
+        super().__init__()
+        self.weight, self.ce_weight, self.reduction, self.center = weight, ce_weight, reduction, center
+
+    def regression(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """The distance of logits [B, K], a scalar."""
+        difference = student - teacher.detach()
+        if self.center:
+            difference = difference - difference.mean(dim=1, keepdim=True)
+        squares = difference.square()
+        return squares.mean() if self.reduction == "mean" else squares.sum(dim=1).mean() / 2
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and the regression."""
+        student, teacher = cast.student(batch), cast.teacher(batch)
+        return {"ce": self.ce_weight * self.hard(student, batch),
+                "mse": self.weight * self.regression(teacher.logits, student.logits)}

@@ -1,0 +1,51 @@
+"""Born-again networks."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from kdrun.bounds import AtLeastOne
+from kdrun.cast import Cast, frozen
+from kdrun.data.batch import Batch
+from kdrun.engine import Run
+from kdrun.method import Curriculum, Method, Phase, Terms
+
+
+class BAN(Curriculum):
+    """Teach a fresh copy of the student by the one before, several times over (Furlanello et al. 2018).
+
+    Under `scheme=self`, the paper's form, generation 0 is the student trained on the labels alone; under
+    `scheme=offline` the run's teacher teaches generation 1. Every generation starts from new weights, and learns by the
+    base method from the last epoch of the one before.
+
+    Args:
+        base: the method of each generation; the paper's is cross-entropy plus the soft cross-entropy at temperature 1.
+        generations: how many are taught.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("self", "offline")
+    knowledge = "response"
+    source = "Furlanello, Lipton, Tschannen, Itti, Anandkumar: Born-again neural networks. ICML 2018"
+
+    def __init__(self, *, base: Method, generations: AtLeastOne) -> None:
+        super().__init__(base=base)
+        self.generations = generations
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """Generation after generation."""
+        cast = run.cast
+        if not run.scheme.trained_teacher:
+            yield Phase("generation 0", loss=self.alone, train=[cast.student])
+            self.succeed(run, 1)
+        for generation in range(1, self.generations + 1):
+            yield from self.hop(run, f"generation {generation}")
+            if generation < self.generations:
+                self.succeed(run, generation + 1)
+
+    def succeed(self, run: Run, generation: int) -> None:
+        """The student becomes the teacher of a student with new weights."""
+        run.cast.teachers = [frozen(run.cast.student, f"generation {generation - 1}")]
+        run.cast.student = run.networks.student(generation)
+
+    def alone(self, cast: Cast, batch: Batch) -> Terms:
+        """The labels alone."""
+        return {"ce": self.hard(cast.student(batch), batch)}

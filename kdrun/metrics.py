@@ -1,0 +1,159 @@
+"""What is measured: pure functions of answers and sizes.
+
+Shares are from 0 to 1, errors are one minus accuracy, divergences are in nats. A value that is not defined is None,
+never a made-up 0.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["Size", "accuracy", "accuracy_reduction_pct", "agreement", "calibration_error", "correlation",
+           "distillation_factor", "distillation_score", "f1", "flops", "improvement_pct", "kl_divergence", "nll",
+           "recall", "relative_error", "size", "size_reduction_pct"]
+
+
+def accuracy(logits: Tensor, labels: Tensor, top: int = 1) -> float | None:
+    """The share of samples whose label is among the `top` largest logits [N, K]; None for `top` above K."""
+    if top > logits.shape[1]:
+        return None
+    best = logits.topk(top, dim=1).indices
+    return float((best == labels[:, None]).any(dim=1).double().mean())
+
+
+def recall(logits: Tensor, labels: Tensor) -> list[float | None]:
+    """The share of each class that is found; None for a class without samples."""
+    right, classes = logits.argmax(dim=1) == labels, logits.shape[1]
+    return [float(right[labels == label].double().mean()) if bool((labels == label).any()) else None
+            for label in range(classes)]
+
+
+def f1(logits: Tensor, labels: Tensor) -> list[float | None]:
+    """The F1 score of each class; None for a class neither in the labels nor in the answers."""
+    given = logits.argmax(dim=1)
+    scores: list[float | None] = []
+    for label in range(logits.shape[1]):
+        hits = int(((given == label) & (labels == label)).sum())
+        involved = int((given == label).sum()) + int((labels == label).sum())
+        scores.append(2 * hits / involved if involved else None)
+    return scores
+
+
+def nll(logits: Tensor, labels: Tensor) -> float:
+    """The mean negative log-likelihood of the labels."""
+    return float(F.cross_entropy(logits.double(), labels))
+
+
+def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """The expected calibration error: how far confidence is from accuracy, over equal bins of confidence (Guo 2017)."""
+    confidence, given = logits.double().softmax(dim=1).max(dim=1)
+    right = (given == labels).double()
+    # bins are open below and closed above, as in the paper
+    places = torch.ceil(confidence * bins).long().clamp(1, bins) - 1
+    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, places, confidence - right)
+    return float(gap.abs().sum() / len(labels))
+
+
+def kl_divergence(teacher: Tensor, student: Tensor) -> float:
+    """The mean over samples of KL(teacher || student) of logits [N, K] at temperature 1 (Zhu et al. 2024, eq. 8)."""
+    wanted, given = teacher.double().log_softmax(dim=1), student.double().log_softmax(dim=1)
+    return float(F.kl_div(given, wanted, reduction="batchmean", log_target=True))
+
+
+def correlation(teacher: Tensor, student: Tensor) -> float | None:
+    """Pearson's correlation of all probabilities of two answers (Zhu et al. 2024, eq. 9); None if one is constant."""
+    first, second = (logits.double().softmax(dim=1).flatten() for logits in (teacher, student))
+    first, second = first - first.mean(), second - second.mean()
+    spread = first.norm() * second.norm()
+    return float(first @ second / spread) if spread > 1e-12 else None
+
+
+def agreement(teacher: Tensor, student: Tensor) -> float:
+    """The share of samples to which both give the same class."""
+    return float((teacher.argmax(dim=1) == student.argmax(dim=1)).double().mean())
+
+
+class Size(NamedTuple):
+    """How large a network is: its parameters, the bytes they are stored in, and the bits."""
+
+    parameters: int
+    bytes: int
+    bits: int
+
+
+def size(network: nn.Module) -> Size:
+    """The size of a network as it is stored."""
+    weights = list(network.parameters())
+    stored = sum(weight.numel() * weight.element_size() for weight in weights)
+    return Size(sum(weight.numel() for weight in weights), stored, 8 * stored)
+
+
+def flops(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Floating-point operations for one picture [C, H, W]; a multiply-add counts as two."""
+    place = next(network.parameters())
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, *shape, device=place.device))
+    return counter.get_total_flops()
+
+
+def distillation_score(student_size: float, teacher_size: float, student_accuracy: float,
+                       teacher_accuracy: float | None, alpha: float) -> float | None:
+    """Size and loss of accuracy in one number, the lower the better (Alkhulaifi et al. 2021, equation 1).
+
+    `alpha * size_s / size_t + (1 - alpha) * (1 - accuracy_s / accuracy_t)`. A student better than its teacher makes
+    the second term negative, and the score may fall below 0: it is never turned positive. Not comparable across data
+    sets or teachers.
+
+    Args:
+        student_size: in any unit, the teacher's too.
+        teacher_size: above 0.
+        student_accuracy: in any unit, the teacher's too.
+        teacher_accuracy: None, or 0, gives None.
+        alpha: from 0 (accuracy alone) to 1 (size alone).
+    """
+    if not teacher_accuracy:
+        return None
+    assert teacher_size > 0
+    assert 0 <= alpha <= 1
+    return alpha * student_size / teacher_size + (1 - alpha) * (1 - student_accuracy / teacher_accuracy)
+
+
+def relative_error(student_accuracy: float, teacher_accuracy: float) -> float | None:
+    """The student's error over the teacher's (Zhu et al. 2024, equation 6): below 1 the student is the better one.
+
+    The sentence above that equation says the inverse; the survey's own reading of its curves fits the equation. Where
+    the teacher makes no mistake it is 1 if the student makes none either, and not defined otherwise.
+    """
+    student, teacher = 1 - student_accuracy, 1 - teacher_accuracy
+    if teacher <= 0:
+        return 1.0 if student <= 0 else None
+    return student / teacher
+
+
+def distillation_factor(student_parameters: int, teacher_parameters: int) -> float | None:
+    """The teacher's parameters over the student's (Zhu et al. 2024, equation 7)."""
+    return teacher_parameters / student_parameters if student_parameters else None
+
+
+def accuracy_reduction_pct(student: float, teacher: float) -> float | None:
+    """The accuracy lost against the teacher, in per cent of the teacher's; negative for a gain (Alkhulaifi, Table 1)."""
+    return 100 * (teacher - student) / teacher if teacher else None
+
+
+def improvement_pct(student: float, baseline: float) -> float | None:
+    """The accuracy gained over the student trained alone, in per cent of the latter's (Alkhulaifi, Table 1)."""
+    return 100 * (student - baseline) / baseline if baseline else None
+
+
+def size_reduction_pct(student: float, teacher: float) -> float | None:
+    """How much smaller the student is, in per cent of the teacher."""
+    return 100 * (1 - student / teacher) if teacher else None
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is no number."""
+    return value if value is not None and math.isfinite(value) else None

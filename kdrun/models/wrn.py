@@ -1,0 +1,66 @@
+"""Wide residual networks."""
+
+from torch import Tensor, nn
+
+from kdrun.bounds import AtLeastOne, Proportion
+from kdrun.models.staged import StagedNet, initialise
+
+__all__ = ["WideResNet"]
+
+
+class PreactBlock(nn.Module):
+    """Normalise, activate, convolve, twice; the sum with the shortcut is neither normalised nor activated.
+
+    Args:
+        before: channels that come in.
+        after: channels that go out.
+        stride: of the first convolution.
+        dropout: between the convolutions.
+        activated: whether what comes in is normalised and activated already, as at the start of stages 2 and 3.
+    """
+
+    def __init__(self, before: int, after: int, stride: int, dropout: float, activated: bool) -> None:
+        super().__init__()
+        self.opening = nn.Identity() if activated else nn.Sequential(nn.BatchNorm2d(before), nn.ReLU(inplace=True))
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True),
+            nn.Dropout(dropout), nn.Conv2d(after, after, 3, 1, 1, bias=False))
+        self.shortcut = nn.Conv2d(before, after, 1, stride, bias=False) if before != after else None
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """From a map to the raw residual sum."""
+        opened = self.opening(maps)
+        return self.convolutions(opened) + (maps if self.shortcut is None else self.shortcut(opened))
+
+
+class WideResNet(StagedNet):
+    """A wide residual network (Zagoruyko and Komodakis, Wide residual networks, BMVC 2016).
+
+    The normalisation and activation that open stages 2 and 3, and the last ones, are counted as the end of the stage
+    before: same network, same parameters, and every stage ends in an activation as in the other networks. (Some
+    toolkits distill the raw residual sums instead.)
+
+    Args:
+        depth: 6n+4: 16, 22, 28, 40, ...
+        width: the widening factor.
+        dropout: inside the blocks.
+        classes: how many classes.
+        channels: of the pictures.
+
+    Raises:
+        ValueError: the depth is not 6n+4.
+    """
+
+    def __init__(self, *, depth: AtLeastOne, width: AtLeastOne, dropout: Proportion, classes: int, channels: int) -> None:
+        blocks, rest = divmod(depth - 4, 6)
+        if rest or blocks < 1:
+            raise ValueError(f"depth must be 6n+4 (10, 16, 22, 28, 40, ...), got {depth}")
+        stages: list[nn.Module] = []
+        before = 16
+        for number, after in enumerate((16 * width, 32 * width, 64 * width)):
+            first = PreactBlock(before, after, 1 if number == 0 else 2, dropout, activated=number > 0)
+            others = [PreactBlock(after, after, 1, dropout, activated=False) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(first, *others, nn.BatchNorm2d(after)))
+            before = after
+        super().__init__(nn.Conv2d(channels, 16, 3, 1, 1, bias=False), stages, before, classes)
+        initialise(self)

@@ -1,0 +1,77 @@
+"""How networks are trained: optimizer, schedule and length, the same for teacher, baseline and student."""
+
+import bisect
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from kdrun.bounds import AtLeastOne, Bounds, Count, NonNegative, Positive, Proportion
+
+__all__ = ["Recipe"]
+
+
+@dataclass(kw_only=True)
+class Recipe:
+    """A training recipe.
+
+    Attributes:
+        name: what results call it.
+        epochs: of the main phase.
+        init_epochs: of a first phase that only initialises, for methods that have one.
+        batch_size: samples a step.
+        optimizer: SGD with momentum, or AdamW.
+        lr: the learning rate at its height.
+        momentum: of SGD.
+        nesterov: its look-ahead form.
+        weight_decay: on every parameter.
+        schedule: `multistep` multiplies by `gamma` at each milestone, `cosine` falls to zero, `constant` stays.
+        milestones: shares of the phase's length, so that a shorter run keeps the recipe's form.
+        gamma: see `schedule`.
+        warmup_epochs: the rate climbs linearly over these first.
+        clip: the largest norm of each player's gradient; null for no clipping.
+        label_smoothing: of every cross-entropy with labels.
+    """
+
+    name: str
+    epochs: AtLeastOne
+    init_epochs: Count
+    batch_size: Annotated[int, Bounds(least=2)]
+    optimizer: Literal["sgd", "adamw"]
+    lr: Positive
+    momentum: Proportion
+    nesterov: bool
+    weight_decay: NonNegative
+    schedule: Literal["multistep", "cosine", "constant"]
+    milestones: list[Proportion]
+    gamma: Positive
+    warmup_epochs: NonNegative
+    clip: Positive | None
+    label_smoothing: Proportion
+
+    def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """An optimizer over these parameters."""
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay,
+                               nesterov=self.nesterov and self.momentum > 0, fused=True)
+
+    def rate(self, epoch: float, epochs: int) -> float:
+        """The learning rate at a moment of a phase of so many epochs: a closed form, so nothing is to be resumed.
+
+        Args:
+            epoch: epochs done, with the part of the present one.
+            epochs: the length of the phase.
+        """
+        if epoch < self.warmup_epochs:
+            return self.lr * epoch / self.warmup_epochs
+        if self.schedule == "multistep":
+            passed = bisect.bisect_right([share * epochs for share in sorted(self.milestones)], math.floor(epoch) + 1e-9)
+            return self.lr * self.gamma**passed
+        if self.schedule == "cosine":
+            length = max(epochs - self.warmup_epochs, 1e-9)
+            return self.lr * 0.5 * (1 + math.cos(math.pi * min((epoch - self.warmup_epochs) / length, 1)))
+        return self.lr

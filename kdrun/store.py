@@ -1,0 +1,162 @@
+"""Trained networks, each trained once: named by everything that shaped it, checked when read, whole or not there."""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from kdrun.files import digest_of, write_atomically
+
+__all__ = ["Made", "Store", "software"]
+
+PACKAGE = Path(__file__).parent
+# What decides the weights of a network trained alone; other code may change and the store stays good.
+SHAPING = ("cast.py", "engine.py", "method.py", "randomness.py", "recipe.py", "schemes.py", "networks.py",
+           "methods/baseline/*.py", "models/*.py", "data/*.py")
+
+
+@dataclass
+class Made:
+    """A trained network and what is known of it.
+
+    Attributes:
+        role: teacher, baseline, student, ...
+        model: the name of its network.
+        network: on the run's device.
+        logits: its answers [N, K] to the test set, on the CPU.
+        epochs: how long it was trained; None if that is not known.
+        seconds: likewise.
+        history: what was measured on the way.
+        origin: `trained` here, from the `store`, or the user's `checkpoint`.
+    """
+
+    role: str
+    model: str
+    network: nn.Module
+    logits: Tensor
+    epochs: int | None
+    seconds: float | None
+    history: list[tuple[str, str, int, str, str, float]] = field(default_factory=list)
+    origin: str = "trained"
+
+
+@cache
+def software(extra: Path | None = None) -> str:
+    """A digest of the code that shapes a trained network, and of torch's version; comments and docstrings do not count.
+
+    Args:
+        extra: the file of a network that is not kdrun's own.
+    """
+    files = sorted(path for pattern in SHAPING for path in PACKAGE.glob(pattern))
+    if extra is not None and PACKAGE not in extra.parents:
+        files.append(extra)
+    digest = hashlib.sha256(torch.__version__.encode())
+    for path in files:
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                body.pop(0)
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()
+
+
+class Store:
+    """A folder of trained networks.
+
+    Args:
+        root: the folder.
+        note: told what happens, a line each.
+    """
+
+    def __init__(self, root: Path, note: Callable[[str], None]) -> None:
+        self.root, self.note = root, note
+
+    def fetch(self, label: str, key: dict[str, Any], network: nn.Module, train: Callable[[Path], Made]) -> Made:
+        """What the key names: read if it is there, else trained now by `train`, which is given a folder for checkpoints.
+
+        Several jobs may ask at once: one trains, the others wait. A damaged entry is trained again.
+
+        Args:
+            label: the start of the entry's name, for people.
+            key: everything that the weights depend on.
+            network: of the right form; takes the weights that are read.
+            train: trains it.
+        """
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+        entry = self.root / f"{label}-{digest[:12]}"
+        if (made := self.read(entry, network)) is not None:
+            return made
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{entry}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.note(f"{label}: another job is training it, waiting")
+            lock.acquire()
+        try:
+            if (made := self.read(entry, network)) is not None:
+                return made
+            unfinished = Path(f"{entry}.unfinished")
+            unfinished.mkdir(exist_ok=True)
+            made = train(unfinished)
+            self.write(entry, key, made)
+            shutil.rmtree(unfinished)
+            return made
+        finally:
+            lock.release()
+
+    def write(self, entry: Path, key: dict[str, Any], made: Made) -> None:
+        """Put a trained network in its place, in one step."""
+        part = Path(f"{entry}.part-{os.getpid()}")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        save_weights(made.network, part / "weights.safetensors")
+        save_file({"test": made.logits.contiguous()}, part / "answers.safetensors")
+        files = {path.name: digest_of(path) for path in sorted(part.iterdir())}
+        told = {"key": key, "files": files, "role": made.role, "model": made.model, "epochs": made.epochs,
+                "seconds": made.seconds, "history": made.history, "made": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        write_atomically(part / "entry.json", lambda path: path.write_text(json.dumps(told, indent=1, default=str)))
+        if entry.exists():
+            shutil.rmtree(entry)
+        os.replace(part, entry)
+
+    def read(self, entry: Path, network: nn.Module) -> Made | None:
+        """A whole entry; None where there is none, or where it is damaged."""
+        if not entry.is_dir():
+            return None
+        try:
+            told = json.loads((entry / "entry.json").read_text())
+            for name, digest in told["files"].items():
+                if digest_of(entry / name) != digest:
+                    raise ValueError(f"{name} is not what was written")
+            network.load_state_dict(load_file(entry / "weights.safetensors"))
+            logits = load_file(entry / "answers.safetensors")["test"]
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            self.note(f"{entry.name} in the store is damaged ({str(error).splitlines()[0]}); training it again")
+            return None
+        history = [tuple(row) for row in told["history"]]
+        return Made(told["role"], told["model"], network, logits, told["epochs"], told["seconds"], history, "store")
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's weights and statistics as safetensors."""
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    write_atomically(path, lambda part: save_file(state, part))
+
+
+def entries(root: Path) -> Iterable[Path]:
+    """The finished entries of a store."""
+    return sorted(path.parent for path in root.glob("*/entry.json"))

@@ -1,0 +1,126 @@
+"""A job as Hydra calls it, and what is told of the jobs of a sweep when all are done."""
+
+import json
+import logging
+import os
+import statistics
+import sys
+import traceback
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from rich.console import Console
+
+from kdrun import catalogue
+from kdrun.config import Refused, Settings, run_folder
+from kdrun.files import write_atomically
+from kdrun.terminal import Screen, comparison, percent, run_table
+
+__all__ = ["report", "work"]
+
+log = logging.getLogger("kdrun")
+
+
+def work(cfg: DictConfig) -> tuple[int, float | None]:
+    """Do one run and never raise: (exit status, validation score). What went wrong is told, logged and kept."""
+    hydra = HydraConfig.get()
+    catalogue.use(Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file")
+    several = hydra.mode == RunMode.MULTIRUN
+    screen = Screen(Console(stderr=True))
+    status, error, score, folder = 0, "", None, Path(hydra.runtime.output_dir)
+    try:
+        settings = Settings.read(cfg, hydra.runtime.choices)
+        if several:
+            screen.note(f"job {hydra.job.num}: {', '.join(hydra.overrides.task)}")
+        from kdrun.experiment import run
+
+        with FileLock(folder / ".lock"):
+            rows = run(settings, screen)
+        score = validation_score(folder)
+        if not several:
+            Console().print(run_table(rows, folder.name))
+            for name in ("results.csv", "history.csv", "per_class.csv", "curves.png"):
+                if (folder / name).exists():
+                    Console(soft_wrap=True).print(f"{shown(folder / name)}", highlight=False)
+    except Refused as refused:
+        status, error = 2, "; ".join(refused.problems)
+        for line in refused.problems:
+            log.error(line)
+            print(f"kdrun: {line}", file=sys.stderr)
+    except Exception as failure:
+        status, error = 1, f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
+        trace = folder / "traceback.txt"
+        write_atomically(trace, lambda path: path.write_text(traceback.format_exc()))
+        log.exception("failed")
+        print(f"kdrun: {error} (the whole story: {shown(trace)})", file=sys.stderr)
+    if several:
+        told = {"job": hydra.job.num, "status": status, "error": error, "folder": str(folder), "score": score,
+                "overrides": list(hydra.overrides.task)}
+        write_atomically(Path(hydra.sweep.dir) / "jobs" / f"{hydra.job.num}.json",
+                         lambda path: path.write_text(json.dumps(told, indent=1)))
+    return status, score
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be told."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def validation_score(folder: Path) -> float | None:
+    """The student's validation accuracy after the last epoch: what a search may choose by."""
+    import pandas
+
+    history = pandas.read_csv(folder / "history.csv")
+    own = history[(history["role"] == "student") & (history["split"] == "validation") & (history["metric"] == "accuracy")]
+    return float(own["value"].iloc[-1]) if len(own) else None
+
+
+def report(sweep: Path, asked: list[Settings]) -> int:
+    """Compare the jobs of a sweep and name those that failed; the exit status is 1 if any did."""
+    jobs = [json.loads(path.read_text()) for path in sorted((sweep / "jobs").glob("*.json"), key=lambda path: int(path.stem))]
+    done: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for job in jobs:
+        if job["status"] == 0:
+            told = json.loads((Path(job["folder"]) / "run.json").read_text())
+            varied = [word for word in job["overrides"] if not word.startswith("seed=")]
+            own = [word for word in varied if word.split("=")[0] not in ("method", "student", "dataset")]
+            student = next(row for row in told["rows"] if row["role"] == "student")
+            label = " ".join([student["method"], *own])
+            done[label, student["model"], student["dataset"]].append(
+                {row["role"]: row for row in told["rows"]})
+    if done:
+        Console().print(comparison([summary(key, runs) for key, runs in done.items()]))
+        Console(soft_wrap=True).print(f"{shown(Path(jobs[0]['folder']).parent)}: a folder for each run", highlight=False)
+    failed = [job for job in jobs if job["status"]]
+    missing = max(len(asked) - len(jobs), 0)
+    for job in failed:
+        print(f"kdrun: job {job['job']} ({', '.join(job['overrides'])}) failed: {job['error']}", file=sys.stderr)
+    if missing:
+        print(f"kdrun: {missing} of {len(asked)} jobs left no result", file=sys.stderr)
+    return 1 if failed or missing else 0
+
+
+def summary(key: tuple[str, ...], runs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """A line of the comparison: the runs that differ in their seed alone."""
+    def over(role: str, column: str, form: Any) -> str:
+        values = [run[role][column] for run in runs if role in run and run[role][column] is not None]
+        if not values:
+            return "–"
+        spread = f" ± {form(statistics.stdev(values))}" if len(values) > 1 else ""
+        return f"{form(statistics.fmean(values))}{spread}"
+
+    def share(value: float) -> str:
+        return percent(value).removesuffix(" %")
+
+    return {"method": key[0], "student": key[1], "dataset": key[2], "seeds": len(runs),
+            "teacher": over("teacher", "accuracy", share), "baseline": over("baseline", "accuracy", share),
+            "accuracy": over("student", "accuracy", share),
+            "improvement": over("student", "improvement_pct", lambda value: f"{value:.2f}"),
+            "relative_error": over("student", "relative_error", lambda value: f"{value:.3f}"),
+            "score": over("student", "distillation_score", lambda value: f"{value:.3f}")}

@@ -1,0 +1,170 @@
+"""What a person sees while a run goes on, and when it is done."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+__all__ = ["Screen", "comparison", "percent", "run_table"]
+
+log = logging.getLogger("kdrun")
+
+
+class PhaseProgress(Protocol):
+    """What the loop tells of a phase."""
+
+    def step(self) -> None:
+        """A step is done."""
+
+    def epoch(self, done: int, terms: Mapping[str, float], accuracy: float | None) -> None:
+        """An epoch is done: so many by now, the mean loss terms, the validation accuracy."""
+
+
+class Screen:
+    """Progress and notes: bars where a person watches, plain lines elsewhere, and everything in the log.
+
+    Args:
+        console: where to write; None writes to the log alone.
+    """
+
+    def __init__(self, console: Console | None) -> None:
+        self.console = console
+
+    def note(self, text: str) -> None:
+        """A line."""
+        log.info(text)
+        if self.console is not None:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def phase(self, title: str, name: str, epochs: int, steps: int) -> Iterator[PhaseProgress]:
+        """Show a phase of so many epochs of so many steps."""
+        if self.console is None:
+            yield Silent()
+        elif self.console.is_terminal:
+            with Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
+                          TextColumn("{task.fields[told]}"), TimeRemainingColumn(elapsed_when_finished=True),
+                          console=self.console) as progress:
+                yield Bar(progress, f"{title}: {name}", epochs, steps)
+        else:
+            yield Lines(self, f"{title}: {name}", epochs)
+
+
+class Silent:
+    """Nobody watches."""
+
+    def step(self) -> None:
+        """Nothing."""
+
+    def epoch(self, done: int, terms: Mapping[str, float], accuracy: float | None) -> None:
+        """Nothing."""
+
+
+class Bar:
+    """A bar that moves with every step and tells of every epoch."""
+
+    def __init__(self, progress: Progress, title: str, epochs: int, steps: int) -> None:
+        self.progress, self.steps, self.done = progress, max(steps, 1), 0
+        self.task = progress.add_task(title, total=epochs, told="")
+
+    def step(self) -> None:
+        """Move by a step's share of an epoch."""
+        self.done += 1
+        if self.done % 8 == 0 and self.done % self.steps:
+            self.progress.update(self.task, completed=self.done // self.steps)
+
+    def epoch(self, done: int, terms: Mapping[str, float], accuracy: float | None) -> None:
+        """Tell the terms and the accuracy."""
+        self.progress.update(self.task, completed=done, told=told(terms, accuracy))
+
+
+class Lines:
+    """A line every so many epochs: about eight a phase."""
+
+    def __init__(self, screen: Screen, title: str, epochs: int) -> None:
+        self.screen, self.title, self.epochs, self.start = screen, title, epochs, time.monotonic()
+        self.every = max(1, round(epochs / 8))
+
+    def step(self) -> None:
+        """Nothing."""
+
+    def epoch(self, done: int, terms: Mapping[str, float], accuracy: float | None) -> None:
+        """A line, if it is time for one."""
+        if done % self.every == 0 or done == self.epochs:
+            passed = time.monotonic() - self.start
+            left = "" if done == self.epochs else f", {passed / done * (self.epochs - done):.0f} s left"
+            self.screen.note(f"{self.title}  epoch {done}/{self.epochs}  {told(terms, accuracy)}  "
+                             f"({passed:.0f} s{left})")
+
+
+def told(terms: Mapping[str, float], accuracy: float | None) -> str:
+    """Loss terms and accuracy in a line."""
+    parts = [f"{name} {value:.3g}" for name, value in terms.items()]
+    return "  ".join(parts + ([f"val {percent(accuracy)}"] if accuracy is not None else []))
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share from 0 to 1 as per cent."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def count(value: float | None) -> str:
+    """A large number with its thousands apart."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def number(digits: int) -> Any:
+    """A formatter of so many decimals."""
+    return lambda value: "–" if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float | None) -> str:
+    """A percentage with its sign."""
+    return "–" if value is None else f"{value:+.2f} %"
+
+
+SHOWN: Sequence[tuple[str, str, Any]] = (
+    ("accuracy", "accuracy", percent), ("top5", "top-5 accuracy", percent), ("macro_f1", "macro F1", percent),
+    ("nll", "negative log-likelihood", number(4)), ("ece", "calibration error", number(4)),
+    ("parameters", "parameters", count), ("flops", "FLOPs", count), ("latency_ms", "latency, ms", number(2)),
+    ("epochs", "epochs", count), ("seconds", "seconds", number(1)),
+    ("improvement_pct", "improvement over baseline", signed),
+    ("accuracy_reduction_pct", "accuracy reduction against teacher", signed),
+    ("size_reduction_pct", "size reduction", signed),
+    ("distillation_score", "distillation score", number(4)), ("relative_error", "relative error", number(4)),
+    ("distillation_factor", "distillation factor", number(2)), ("kl", "KL from teacher", number(4)),
+    ("correlation", "correlation with teacher", number(4)), ("agreement", "agreement with teacher", percent),
+)
+
+
+def run_table(rows: list[dict[str, Any]], title: str) -> Table:
+    """Teacher, baseline and student side by side; a measure that nobody has is left out."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("")
+    for row in rows:
+        table.add_column(f"{row['role']}\n{row['model']}", justify="right")
+    for key, name, form in SHOWN:
+        if any(row[key] is not None for row in rows):
+            own = key in ("improvement_pct", "accuracy_reduction_pct", "size_reduction_pct", "distillation_score",
+                          "relative_error", "distillation_factor", "kl", "correlation", "agreement")
+            table.add_row(name, *("" if own and row[key] is None else form(row[key]) for row in rows))
+    return table
+
+
+def comparison(jobs: list[dict[str, Any]]) -> Table:
+    """The jobs of a sweep, a line each, with the seeds of the same settings put together."""
+    table = Table(title="The sweep: means over seeds, ± their standard deviation", title_justify="left",
+                  title_style="bold")
+    for name in ("method", "student", "dataset"):
+        table.add_column(name, overflow="fold")
+    for name in ("seeds", "teacher", "baseline", "student acc.", "improvement", "rel. error", "score"):
+        table.add_column(name, justify="right")
+    for job in jobs:
+        table.add_row(*(str(job[key]) for key in ("method", "student", "dataset", "seeds", "teacher", "baseline",
+                                                  "accuracy", "improvement", "relative_error", "score")))
+    return table
