@@ -81,6 +81,16 @@ class Role(nn.Module):
         return Output(output.logits.float(), output.embedding.float(), tuple(maps.float() for maps in output.stages),
                       tuple(maps.float() for maps in output.preacts), output.stem.float())
 
+    def until(self, stage: int) -> list[nn.Module]:
+        """The parts of the network that lead to the end of a stage, counted from 1.
+
+        Raises:
+            ValueError: the network does not tell its parts.
+        """
+        if not hasattr(self.network, "until"):
+            raise ValueError(f"{type(self.network).__name__} has no `until(stage)`, so it cannot be trained stage by stage")
+        return self.network.until(stage)
+
     def moved(self) -> None:
         """Turn what is remembered into a constant; the loop says this after each update of this network."""
         if self._answer is not None:

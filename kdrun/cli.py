@@ -26,6 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["--version"]:
         print(f"kdrun {__version__}")
         return 0
+    if {"-h", "--help"} & set(words):
+        from kdrun import listing
+
+        print(listing.help_text(words))
+        return 0
     if words and is_word(words[0]):
         return sub_command(words)
     try:

@@ -1,6 +1,7 @@
-"""`kdrun list`: what there is to choose from, read from files so that it is instant."""
+"""`kdrun list` and `kdrun --help`: what there is to choose from, read from files so that it is instant."""
 
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -8,7 +9,7 @@ from rich.table import Table
 
 from kdrun import catalogue
 
-__all__ = ["main"]
+__all__ = ["help_text", "main"]
 
 
 def main(words: Sequence[str]) -> int:
@@ -71,3 +72,49 @@ TABLES: dict[str, Callable[[], Table]] = {
     "methods": methods, "networks": networks, "datasets": described("dataset"), "schemes": described("scheme"),
     "recipes": described("recipe"),
 }
+
+
+HELP = """\
+kdrun: run, compare and tabulate knowledge-distillation experiments
+
+  kdrun method=fitnets student=resnet8              teacher, baseline and student, and their measures
+  kdrun -m method=kd,at,rkd seed=1,2,3              a sweep: one teacher and one baseline per seed
+  kdrun method=takd 'method.assistants=[resnet14]'  any setting by its name
+  kdrun teacher=resnet56 teacher.checkpoint=PATH    your own teacher
+
+Sub-commands
+  kdrun list [{tables}]
+
+Groups (GROUP=CHOICE)
+{groups}
+
+Settings (KEY=VALUE), and what they are by default
+{settings}
+
+Settings of a group: GROUP.KEY=VALUE, as they stand in {folder}/GROUP/CHOICE.yaml
+{chosen}
+Options
+  -m                    run all combinations of the values given with commas
+  --cfg job             print the whole configuration that would run
+  --config-dir DIR      your own groups and choices beside these
+  -sc install=bash      completion; see --hydra-help for other shells
+  --version
+"""
+
+
+def help_text(words: Sequence[str]) -> str:
+    """The help, with the settings of the choices named in the words."""
+    groups = {group: catalogue.options(group) for group in ("dataset", "method", "scheme", "recipe", "launch",
+                                                            "experiment")}
+    groups |= dict.fromkeys(("teacher", "student"), catalogue.options("model"))
+    lines = [f"  {group:<12} {', '.join(choices)}" for group, choices in groups.items() if choices]
+    folded = [textwrap.fill(line, 110, subsequent_indent=" " * 15) for line in lines]
+    root = (catalogue.shipped() / "config.yaml").read_text().partition("  - experiment: null\n")[2].partition("\nhydra:")[0]
+    chosen = ""
+    for word in words:
+        group, _, choice = word.partition("=")
+        if choice in groups.get(group, {}):
+            text = groups[group][choice].read_text().strip()
+            chosen += f"\n  {word}\n{textwrap.indent(text, '    ')}\n"
+    return HELP.format(tables="|".join(TABLES), groups="\n".join(folded), settings=textwrap.indent(root.strip(), "  "),
+                       folder=catalogue.shipped(), chosen=chosen)

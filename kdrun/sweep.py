@@ -19,7 +19,7 @@ from rich.console import Console
 from kdrun import catalogue
 from kdrun.config import Refused, Settings, run_folder
 from kdrun.files import write_atomically
-from kdrun.terminal import Screen, comparison, percent, run_table
+from kdrun.terminal import Screen, comparison, run_table
 
 __all__ = ["report", "work"]
 
@@ -84,18 +84,16 @@ def validation_score(folder: Path) -> float | None:
 def report(sweep: Path, asked: list[Settings]) -> int:
     """Compare the jobs of a sweep and name those that failed; the exit status is 1 if any did."""
     jobs = [json.loads(path.read_text()) for path in sorted((sweep / "jobs").glob("*.json"), key=lambda path: int(path.stem))]
-    done: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    words = [set(job["overrides"]) for job in jobs]
+    shared = set.intersection(*words) if words else set()
+    done: dict[str, list[dict[str, dict[str, Any]]]] = defaultdict(list)
     for job in jobs:
         if job["status"] == 0:
             told = json.loads((Path(job["folder"]) / "run.json").read_text())
-            varied = [word for word in job["overrides"] if not word.startswith("seed=")]
-            own = [word for word in varied if word.split("=")[0] not in ("method", "student", "dataset")]
-            student = next(row for row in told["rows"] if row["role"] == "student")
-            label = " ".join([student["method"], *own])
-            done[label, student["model"], student["dataset"]].append(
-                {row["role"]: row for row in told["rows"]})
+            varied = [word for word in job["overrides"] if word not in shared and not word.startswith("seed=")]
+            done[" ".join(varied) or told["rows"][0]["method"]].append({row["role"]: row for row in told["rows"]})
     if done:
-        Console().print(comparison([summary(key, runs) for key, runs in done.items()]))
+        Console().print(comparison([summary(settings, runs) for settings, runs in done.items()]))
         Console(soft_wrap=True).print(f"{shown(Path(jobs[0]['folder']).parent)}: a folder for each run", highlight=False)
     failed = [job for job in jobs if job["status"]]
     missing = max(len(asked) - len(jobs), 0)
@@ -106,21 +104,15 @@ def report(sweep: Path, asked: list[Settings]) -> int:
     return 1 if failed or missing else 0
 
 
-def summary(key: tuple[str, ...], runs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+def summary(settings: str, runs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     """A line of the comparison: the runs that differ in their seed alone."""
-    def over(role: str, column: str, form: Any) -> str:
-        values = [run[role][column] for run in runs if role in run and run[role][column] is not None]
+    def over(role: str, column: str, digits: int, factor: float = 1) -> str:
+        values = [factor * run[role][column] for run in runs if role in run and run[role][column] is not None]
         if not values:
             return "–"
-        spread = f" ± {form(statistics.stdev(values))}" if len(values) > 1 else ""
-        return f"{form(statistics.fmean(values))}{spread}"
+        spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+        return f"{statistics.fmean(values):.{digits}f}{spread}"
 
-    def share(value: float) -> str:
-        return percent(value).removesuffix(" %")
-
-    return {"method": key[0], "student": key[1], "dataset": key[2], "seeds": len(runs),
-            "teacher": over("teacher", "accuracy", share), "baseline": over("baseline", "accuracy", share),
-            "accuracy": over("student", "accuracy", share),
-            "improvement": over("student", "improvement_pct", lambda value: f"{value:.2f}"),
-            "relative_error": over("student", "relative_error", lambda value: f"{value:.3f}"),
-            "score": over("student", "distillation_score", lambda value: f"{value:.3f}")}
+    return {"settings": settings, "seeds": len(runs),
+            **{role: over(role, "accuracy", 2, 100) for role in ("teacher", "baseline", "student")},
+            **{column: over("student", column, 3) for column in ("relative_error", "distillation_score")}}

@@ -156,15 +156,13 @@ def run_table(rows: list[dict[str, Any]], title: str) -> Table:
     return table
 
 
-def comparison(jobs: list[dict[str, Any]]) -> Table:
-    """The jobs of a sweep, a line each, with the seeds of the same settings put together."""
-    table = Table(title="The sweep: means over seeds, ± their standard deviation", title_justify="left",
-                  title_style="bold")
-    for name in ("method", "student", "dataset"):
-        table.add_column(name, overflow="fold")
-    for name in ("seeds", "teacher", "baseline", "student acc.", "improvement", "rel. error", "score"):
-        table.add_column(name, justify="right")
-    for job in jobs:
-        table.add_row(*(str(job[key]) for key in ("method", "student", "dataset", "seeds", "teacher", "baseline",
-                                                  "accuracy", "improvement", "relative_error", "score")))
+def comparison(lines: list[dict[str, Any]]) -> Table:
+    """The settings that a sweep tried, a line each, over its seeds."""
+    table = Table(title="Means over seeds ± standard deviation; accuracies in %", title_justify="left", title_style="bold")
+    table.add_column("settings", overflow="fold")
+    for name in ("seeds", "teacher", "baseline", "student", "relative error", "score"):
+        table.add_column(name, justify="right", no_wrap=name != "relative error")
+    for line in lines:
+        table.add_row(line["settings"], str(line["seeds"]), *(line[key] for key in (
+            "teacher", "baseline", "student", "relative_error", "distillation_score")))
     return table

@@ -38,8 +38,8 @@ class StagedNet(nn.Module):
         return Output(self.head(embedding), embedding, tuple(posts), tuple(pres), stem)
 
     def until(self, stage: int) -> list[nn.Module]:
-        """The parts that lead to the end of stage `stage` (from 0): what a hint at that stage trains."""
-        return [self.stem, *self.stages[:stage + 1]]
+        """The parts that lead to the end of a stage, counted from 1: what a hint at that stage trains."""
+        return [self.stem, *self.stages[:stage]]
 
 
 def initialise(network: nn.Module) -> None:

@@ -1,0 +1,108 @@
+"""What every method keeps to, whatever its family: one test over every conf/method/*.yaml."""
+
+import copy
+
+import pytest
+import torch
+
+from kdrun import catalogue
+from kdrun.config import Refused
+from kdrun.engine import distill
+from tests.toy import rows_of, toy_experiment, toy_run
+
+METHODS = list(catalogue.options("method"))
+
+
+def schemes_of(key: str) -> list[str]:
+    return list(catalogue.method_card(key).schemes)
+
+
+PAIRS = [(key, scheme) for key in METHODS for scheme in schemes_of(key)]
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_says_what_it_is(key):
+    card = catalogue.method_card(key)
+    assert card.summary.endswith((".", ")", ")."))
+    assert card.knowledge in ("none", "response", "feature", "relation")
+    assert card.source
+    assert set(card.schemes) <= {"offline", "online", "self"}
+
+
+@pytest.mark.parametrize(("key", "scheme"), PAIRS)
+def test_moves_its_players_and_nobody_else(key, scheme):
+    run = toy_run(key, scheme)
+    teachers = [(teacher, copy.deepcopy(teacher.state_dict())) for teacher in run.cast.teachers]
+    first = copy.deepcopy(run.cast.student.state_dict())
+    distill(run)
+    for teacher, before in teachers:
+        same = all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+        # offline a teacher is frozen; online it learns; its own past is renewed by the scheme
+        assert same == (scheme == "offline"), "the teacher moved" if not same else "the teacher did not learn"
+    last = run.cast.student.state_dict()
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+    terms = [row for row in run.history if row[3] == "train"]
+    assert terms
+    assert all(torch.isfinite(torch.tensor(row[5])) for row in terms)
+
+
+@pytest.mark.parametrize(("key", "scheme"), PAIRS)
+def test_same_seed_same_bytes(key, scheme):
+    ends = []
+    for _ in range(2):
+        torch.rand(3)  # what others drew before must not matter
+        run = toy_run(key, scheme)
+        distill(run)
+        ends.append((run.cast.student.state_dict(), run.history))
+    (one, told), (other, retold) = ends
+    assert told == retold
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Killed(BaseException):
+    """As abrupt as a signal."""
+
+
+@pytest.mark.parametrize("key", METHODS)
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.7, 1.0])
+def test_killed_and_resumed_ends_in_the_same_bytes(key, share, tmp_path, monkeypatch):
+    scheme = schemes_of(key)[0]
+    whole, steps = toy_run(key, scheme), []
+    monkeypatch.setattr("kdrun.terminal.Silent.step", lambda _: steps.append(1))
+    distill(whole)
+    killed = toy_run(key, scheme, folder=tmp_path)
+    last = 1 + round(share * (len(steps) - 1))
+
+    def die(_):
+        steps.append(1)
+        if len(steps) == last:
+            raise Killed
+
+    steps.clear()
+    monkeypatch.setattr("kdrun.terminal.Silent.step", die)
+    with pytest.raises(Killed):
+        distill(killed)
+    monkeypatch.undo()
+    resumed = toy_run(key, scheme, folder=tmp_path)
+    distill(resumed)
+    wanted, got = whole.cast.student.state_dict(), resumed.cast.student.state_dict()
+    assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+    assert resumed.history == whole.history
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_runs_end_to_end_from_its_config(key, tmp_path):
+    rows = rows_of(toy_experiment(key, tmp_path))
+    assert rows["student"]["method"] == key
+    assert rows["baseline"]["accuracy"] is not None
+    assert 0 <= rows["student"]["accuracy"] <= 1
+    assert (rows["student"]["relative_error"] is None) == ("teacher" not in rows)
+
+
+@pytest.mark.parametrize("key", METHODS)
+@pytest.mark.parametrize("scheme", ["offline", "online", "self"])
+def test_a_scheme_it_does_not_know_is_refused(key, scheme, tmp_path):
+    if scheme in schemes_of(key):
+        pytest.skip(f"{key} runs under {scheme}")
+    with pytest.raises(Refused, match=f"does not run under scheme={scheme}"):
+        toy_experiment(key, tmp_path, scheme=scheme)

@@ -1,0 +1,61 @@
+"""A whole experiment at toy size: real code paths on the digits, with a few pictures and tiny networks."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from kdrun import catalogue, experiment
+from kdrun.config import Settings, register
+from kdrun.engine import Run
+from kdrun.terminal import Screen
+
+TINY = ("dataset.train_limit=48", "recipe=smoke", "recipe.batch_size=16", "recipe.epochs=2", "recipe.init_epochs=1",
+        "teacher=cnn", "teacher.widths=[6,8,12]", "student=cnn", "student.widths=[4,6,8]", "threads=1")
+
+
+def settings_of(*overrides: str) -> Settings:
+    """What the command line would make of these words."""
+    register([])
+    with initialize_config_dir(str(catalogue.shipped()), version_base="1.3", job_name="kdrun"):
+        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+    return Settings.read(cfg, cfg.hydra.runtime.choices)
+
+
+@cache
+def toy_settings(key: str, *more: str) -> Settings:
+    """A method's settings at toy size."""
+    assistants = ["method.assistants=[cnn]"] if key == "takd" else []
+    return settings_of(*TINY, f"method={key}", *assistants, *more)
+
+
+@cache
+def prepared(settings_key: tuple[str, ...]) -> experiment.Experiment:
+    return experiment.Experiment.prepare(toy_settings(*settings_key), Screen(None))
+
+
+def toy_run(key: str, scheme: str, *more: str, folder: Path | None = None) -> Run:
+    """A training that is ready to start, by a teacher with its first weights; checkpoints after every step."""
+    toy = prepared((key, f"scheme={scheme}", *more))
+    networks = toy.networks(rehearsal=True)
+    run = toy.run_of("toy", "student", toy.method(), toy.scheme(), networks, folder=folder)
+    run.every = 0.0
+    return run
+
+
+def toy_experiment(key: str, folder: Path, *more: str, scheme: str | None = None) -> list[dict[str, Any]]:
+    """A run from its config to its rows."""
+    words = [f"outputs={folder}", *([f"scheme={scheme}"] if scheme else []), *more]
+    return experiment.run(toy_settings(key, *words), Screen(None))
+
+
+def rows_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By role."""
+    return {row["role"]: row for row in rows}
+
+
+def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of everything a module holds."""
+    return {name: value.clone() for name, value in module.state_dict().items()}
