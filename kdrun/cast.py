@@ -57,11 +57,17 @@ class Role(nn.Module):
     The answer is remembered until another batch is asked about. Once an optimizer has moved the network the remembered
     answer is a constant: who comes later in the same step sees what the network said in this step, at no cost, and
     two peers that learn from each other do so from the same forward pass. `fresh=True` asks for a new pass.
+
+    Args:
+        network: answers pictures with an `Output`.
+        name: of the role: student, teacher, peer 2, ...
+        input_shape: (channels, height, width) of a picture.
+        model: the name of the network: resnet8, ...
     """
 
-    def __init__(self, network: nn.Module, name: str, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, network: nn.Module, name: str, input_shape: tuple[int, ...], model: str = "") -> None:
         super().__init__()
-        self.network, self.name, self.input_shape = network, name, tuple(input_shape)
+        self.network, self.name, self.input_shape, self.model = network, name, tuple(input_shape), model
         self.precision: torch.dtype | None = None  # autocast to this; None: run in float32
         self._asked: object = None
         self._answer: Output | None = None
@@ -115,7 +121,7 @@ class Role(nn.Module):
                       tuple(maps.shape[1:] for maps in output.preacts), output.stem.shape[1:])
 
     def __deepcopy__(self, memo: dict) -> "Role":
-        twin = type(self)(copy.deepcopy(self.network, memo), self.name, self.input_shape)
+        twin = type(self)(copy.deepcopy(self.network, memo), self.name, self.input_shape, self.model)
         twin.precision = self.precision
         return twin
 
@@ -133,7 +139,7 @@ class Frozen(Role):
 
 def frozen(role: Role, name: str | None = None) -> Frozen:
     """A frozen deep copy of a role, which later updates of the original do not reach."""
-    copied = Frozen(copy.deepcopy(role.network), name or role.name, role.input_shape)
+    copied = Frozen(copy.deepcopy(role.network), name or role.name, role.input_shape, role.model)
     copied.precision = role.precision
     copied.requires_grad_(False)
     return copied.train(False)

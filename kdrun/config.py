@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdrun import __version__, catalogue
-from kdrun.bounds import AtLeastOne, Count, Fraction, Positive, annotations, closest, misfit
+from kdrun.bounds import AtLeastOne, Count, Fraction, NetworkName, Positive, annotations, closest, misfit
 
 __all__ = ["MeasureSettings", "Refused", "RunSettings", "Settings", "identity", "instantiate", "locate", "problems",
            "register", "run_folder"]
@@ -47,6 +47,7 @@ class RunSettings:
     """The settings outside every group."""
 
     seed: Count
+    teachers: list[NetworkName] | None
     outputs: str
     rerun: bool
     device: str

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ class Run:
     scheme: Scheme
     cast: Cast
     data: Data
-    stream: Stream
+    build_stream: Callable[[], Stream]
     recipe: Recipe
     seed: int
     device: torch.device
@@ -70,6 +71,11 @@ class Run:
     def __post_init__(self) -> None:
         self.generator = generator("method", self.seed)
         self.method.label_smoothing = self.recipe.label_smoothing
+
+    @cached_property
+    def stream(self) -> Stream:
+        """The training batches: built when first asked for, so never where a method makes its own data."""
+        return self.build_stream()
 
     @property
     def learners(self) -> dict[str, nn.Module]:
@@ -89,7 +95,7 @@ def distill(run: Run) -> None:
 def fit(run: Run, phase: Phase, number: int) -> None:
     """Train one phase: the loop that every method of every family runs in."""
     method, scheme, cast, recipe = run.method, run.scheme, run.cast, run.recipe
-    stream: Stream = phase.data or run.stream  # type: ignore[assignment]
+    stream = run.stream if phase.data is None else phase.data
     epochs = 1 if run.rehearsal else recipe.epochs if phase.epochs is None else phase.epochs
     players = scheme.players({"student": phase.train} if phase.train is not None else method.players(cast), cast)
     params = {player: own_parameters(modules) for player, modules in players.items()}

@@ -4,8 +4,8 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from kdrun import __version__, catalogue, results
 from kdrun.cast import Cast
 from kdrun.config import Refused, Settings, identity, instantiate, locate, problems, run_folder
 from kdrun.data.data import Data, DatasetSettings, read
+from kdrun.data.stream import Stream
 from kdrun.engine import Run, distill, predict
 from kdrun.files import write_atomically
 from kdrun.method import Method
-from kdrun.methods.baseline.vanilla import Vanilla
+from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
 from kdrun.networks import Networks, NetworkSpec, load_checkpoint
 from kdrun.recipe import Recipe
 from kdrun.schemes import Scheme
@@ -59,7 +60,8 @@ class Experiment:
     store: Store
     student: NetworkSpec
     teacher_specs: list[NetworkSpec]
-    trained: dict[str, Made]
+    trained: dict[str, Made] = field(default_factory=dict)
+    reports: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
 
     @classmethod
     def prepare(cls, settings: Settings, screen: Screen) -> "Experiment":
@@ -82,7 +84,7 @@ class Experiment:
             raise Refused([f"dataset: {line}" for line in str(error).splitlines()]) from error
         experiment = cls(settings, screen, data, Recipe(**values["recipe"]), device,
                          Store(settings.outputs / "store", screen.note), NetworkSpec.read(values["student"]),
-                         [NetworkSpec.read(values["teacher"])], {})
+                         teacher_specs(values))
         experiment.rehearse()
         return experiment
 
@@ -106,9 +108,9 @@ class Experiment:
         if found:
             raise Refused(found)
         try:
-            small = self.data.stream(batch_size=min(8, self.recipe.batch_size), seed=self.settings.seed, device=self.device)
-            rehearsal = self.run_of("rehearsal", "student", self.method(), self.scheme(), self.networks(rehearsal=True))
-            rehearsal.stream, rehearsal.screen, rehearsal.rehearsal = small, Screen(None), True
+            rehearsal = self.run_of("rehearsal", "student", self.method(), self.scheme(), self.networks(rehearsal=True),
+                                    batch_size=min(8, self.recipe.batch_size))
+            rehearsal.screen, rehearsal.rehearsal = Screen(None), True
             distill(rehearsal)
         except ValueError as error:
             raise Refused([f"method={self.settings.method}: {line}" for line in str(error).splitlines()]) from error
@@ -124,14 +126,19 @@ class Experiment:
     def networks(self, rehearsal: bool = False) -> Networks:
         """Where the scheme and the method get their networks."""
         precision = torch.bfloat16 if self.settings.values["precision"] == "bf16" else None
-        train: Callable[[NetworkSpec], nn.Module] | None = None if rehearsal else lambda spec: self.alone(spec, "teacher").network
-        return Networks(self.student, self.teacher_specs, self.data, self.settings.seed, self.device, precision, train)
+        networks = Networks(self.student, self.teacher_specs, self.data, self.settings.seed, self.device, precision, None, None)
+        if not rehearsal:
+            networks.train, networks.follow = lambda spec, part: self.alone(spec, part).network, self.followed
+        return networks
 
     def run_of(self, title: str, role: str, method: Method, scheme: Scheme, networks: Networks,
-               cast: Cast | None = None, folder: Path | None = None) -> Run:
+               cast: Cast | None = None, folder: Path | None = None, batch_size: int | None = None) -> Run:
         """A training on this run's data by its recipe."""
         seed = self.settings.seed
-        stream = self.data.stream(batch_size=self.recipe.batch_size, seed=seed, device=self.device)
+
+        def stream() -> Stream:
+            return self.data.stream(batch_size=batch_size or self.recipe.batch_size, seed=seed, device=self.device)
+
         return Run(title, role, method, scheme, cast or scheme.cast(networks), self.data, stream, self.recipe, seed,
                    self.device, networks, self.screen, folder, self.settings.values["checkpoint_seconds"])
 
@@ -139,15 +146,36 @@ class Experiment:
         """The trained teachers, where the scheme has one that is trained first."""
         if not self.scheme().trained_teacher:
             return []
-        return [self.alone(spec, "teacher") for spec in self.teacher_specs]
+        return [self.alone(spec, part) for spec, part in zip(self.teacher_specs, self.networks().teacher_names, strict=True)]
 
-    def alone(self, spec: NetworkSpec, role: str) -> Made:
-        """A network trained on the labels alone: the teacher, or the student as its own baseline."""
-        title = f"{role} {spec.name}"
+    def followed(self, spec: NetworkSpec, role: str, count: int) -> list[nn.Module]:
+        """A teacher at so many moments of its training.
+
+        Raises:
+            ValueError: it is the user's own, whose training nobody saw.
+        """
+        if spec.checkpoint:
+            raise ValueError(f"the way of {spec.checkpoint} to its weights is not known; leave teacher.checkpoint out")
+        networks = []
+        for state in self.alone(spec, role, count).states:
+            network = spec.build(self.data).to(self.device)
+            network.load_state_dict(state)
+            networks.append(network)
+        return networks
+
+    def alone(self, spec: NetworkSpec, role: str, states: int = 0) -> Made:
+        """A network trained on the labels alone: the teacher, or the student as its own baseline.
+
+        Args:
+            spec: which network.
+            role: teacher, teacher 2, ... or baseline.
+            states: how many states on the way to keep beside the last.
+        """
+        title = f"{role} {spec.name}" + (f", {states} states" if states else "")
         if title in self.trained:
             return self.trained[title]
         networks = self.networks()
-        part = "teacher" if role == "teacher" else "student"  # the baseline starts from the student's first weights
+        part = "student" if role == "baseline" else role  # the baseline starts from the student's first weights
         actor = networks.build(spec, part)
         if spec.checkpoint:
             load_checkpoint(actor.network, spec.checkpoint, spec.name)
@@ -157,17 +185,19 @@ class Experiment:
             values, code = self.settings.values, spec.code
             key = {"network": spec.settings, "data": self.data.digest, "part": part, "seed": self.settings.seed,
                    "recipe": {name: value for name, value in asdict(self.recipe).items() if name != "name"},
-                   "precision": values["precision"], "device": self.device.type, "software": software(code)}
+                   "precision": values["precision"], "device": self.device.type, "software": software(code)} | ({"states": states} if states else {})
 
             def train(folder: Path) -> Made:
                 start = time.perf_counter()
-                training = self.run_of(title, role, Vanilla(), Scheme(), networks, Cast(actor), folder)
+                method = Trajectory(count=states, epochs=self.recipe.epochs) if states else Vanilla()
+                training = self.run_of(title, role, method, Scheme(), networks, Cast(actor), folder)
                 distill(training)
                 seconds = time.perf_counter() - start
                 logits = predict(actor, self.data, self.data.test, self.device)
-                return Made(role, spec.name, actor.network, logits, self.recipe.epochs, seconds, training.history)
+                return Made(role, spec.name, actor.network, logits, self.recipe.epochs, seconds, training.history,
+                            method.states if isinstance(method, Trajectory) else [])
 
-            label = f"{values['dataset']['name']}-{part}-{spec.name}-s{self.settings.seed}"
+            label = f"{values['dataset']['name']}-{part.replace(' ', '_')}-{spec.name}-s{self.settings.seed}"
             made = self.store.fetch(label, key, actor.network, train)
         accuracy = results.metrics.accuracy(made.logits, self.data.test.labels)
         source = {"trained": "trained", "store": "from store", "checkpoint": f"from {spec.checkpoint}"}[made.origin]
@@ -186,10 +216,10 @@ class Experiment:
         products = scheme.products(training.method.products(training.cast), training.cast)
         made = []
         for role, network in products.items():
-            name = self.student.name if role == "student" else self.teacher_specs[0].name
-            made.append(Made(role, name, getattr(network, "network", network),
+            made.append(Made(role, getattr(network, "model", "") or self.student.name, getattr(network, "network", network),
                              predict(network, self.data, self.data.test, self.device), epochs, seconds,
                              training.history if role == "student" else []))
+        self.reports = training.method.reports(training)
         return made
 
     def write(self, folder: Path, made: list[Made]) -> list[dict[str, Any]]:
@@ -200,6 +230,8 @@ class Experiment:
         results.write_csv(folder / "results.csv", table, results.COLUMNS)
         results.write_csv(folder / "history.csv", history, results.HISTORY_COLUMNS)
         results.write_csv(folder / "per_class.csv", results.per_class(folder.name, self.data, made), results.PER_CLASS_COLUMNS)
+        for name, report in self.reports.items():
+            results.write_csv(folder / f"{name}.csv", [{"run": folder.name, **row} for row in report])
         from kdrun.plots import learning_curves
 
         learning_curves(history, folder / "curves.png")
@@ -213,6 +245,13 @@ class Experiment:
         write_atomically(folder / "run.json", lambda path: path.write_text(json.dumps(told, indent=1, default=str)))
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return table
+
+
+def teacher_specs(values: dict[str, Any]) -> list[NetworkSpec]:
+    """The teachers: those named by `teachers`, or the one of `teacher`."""
+    if values["teachers"] is None:
+        return [NetworkSpec.read(values["teacher"])]
+    return [NetworkSpec.read(catalogue.load("model", name)) for name in values["teachers"]]
 
 
 def finished(folder: Path) -> list[dict[str, Any]] | None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdrun.cast import Cast, Output
 from kdrun.data.batch import Batch
+from kdrun.data.stream import Stream
 from kdrun.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Phase:
         loss: the student's loss in this phase; None for the method's own `step`.
         train: what learns in this phase; None for the method's `players`. Everything else stays as it is, batch
             statistics too.
-        data: an iterable of batches an epoch; None for the run's training data.
+        data: where its batches come from; None for the run's training data.
         epochs: how long; None for the recipe's epochs.
         total: over how many epochs the schedule runs, where phases of this name follow each other; None for `epochs`.
         evaluate: whether the student classifies in this phase, so that its validation accuracy means something.
@@ -39,7 +40,7 @@ class Phase:
     name: str = "distill"
     loss: Callable[[Cast, Batch], Terms] | None = None
     train: Sequence[nn.Module] | None = None
-    data: object | None = None
+    data: Stream | None = None
     epochs: int | None = None
     total: int | None = None
     evaluate: bool = True
@@ -92,6 +93,10 @@ class Method(nn.Module):
     def products(self, cast: Cast) -> Mapping[str, nn.Module]:
         """The networks this training makes: each is evaluated on the test set and gets a row of the results."""
         return {"student": cast.student}
+
+    def reports(self, run: "Run") -> Mapping[str, Sequence[Mapping[str, object]]]:
+        """Further tables of this training, by name: each becomes a CSV in the run's folder."""
+        return {}
 
     def hard(self, output: Output, batch: Batch) -> Tensor:
         """Cross-entropy of an answer with the labels, smoothed as the recipe says."""

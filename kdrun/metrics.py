@@ -86,7 +86,9 @@ class Size(NamedTuple):
 
 
 def size(network: nn.Module) -> Size:
-    """The size of a network as it is stored."""
+    """The size of a network as it is stored: what its own `stored_size` says, or its parameters as they are."""
+    if hasattr(network, "stored_size"):
+        return network.stored_size()
     weights = list(network.parameters())
     stored = sum(weight.numel() * weight.element_size() for weight in weights)
     return Size(sum(weight.numel() for weight in weights), stored, 8 * stored)
@@ -94,10 +96,14 @@ def size(network: nn.Module) -> Size:
 
 def flops(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Floating-point operations for one picture [C, H, W]; a multiply-add counts as two."""
-    place = next(network.parameters())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, *shape, device=place.device))
+        network(torch.zeros(1, *shape, device=place_of(network)))
     return counter.get_total_flops()
+
+
+def place_of(network: nn.Module) -> torch.device:
+    """Where a network is; the processor for what has no parameters."""
+    return next((weight.device for weight in network.parameters()), torch.device("cpu"))
 
 
 def distillation_score(student_size: float, teacher_size: float, student_accuracy: float,

@@ -63,7 +63,8 @@ class Networks:
     Attributes:
         student_spec: the student's.
         teacher_specs: the teachers'.
-        train: from a teacher's spec to a trained network; None in a rehearsal, where untrained ones do.
+        train: from a teacher's spec and part to a trained network; None in a rehearsal, where untrained ones do.
+        follow: from a teacher's spec, part and a number to so many networks on its way; None likewise.
     """
 
     student_spec: NetworkSpec
@@ -72,17 +73,18 @@ class Networks:
     seed: int
     device: torch.device
     precision: torch.dtype | None
-    train: Callable[[NetworkSpec], nn.Module] | None
+    train: Callable[[NetworkSpec, str], nn.Module] | None
+    follow: Callable[[NetworkSpec, str, int], list[nn.Module]] | None
 
     def build(self, spec: NetworkSpec, part: str) -> Role:
         """A network with the first weights that this seed gives to this part: the same in every run of the seed."""
         with seeded("weights", part, self.seed):
             network = spec.build(self.data)
-        return self.role(network, part)
+        return self.role(network, part, spec.name)
 
-    def role(self, network: nn.Module, part: str) -> Role:
+    def role(self, network: nn.Module, part: str, model: str) -> Role:
         """A network in a role, on the run's device and in its fastest memory format."""
-        role = Role(network.to(self.device, memory_format=torch.channels_last), part, self.data.shape)
+        role = Role(network.to(self.device, memory_format=torch.channels_last), part, self.data.shape, model)
         role.precision = self.precision
         return role
 
@@ -99,7 +101,14 @@ class Networks:
     def trained_teachers(self) -> Iterator[Frozen]:
         """The teachers, trained and frozen."""
         for spec, part in zip(self.teacher_specs, self.teacher_names, strict=True):
-            yield frozen(self.role(self.train(spec), part) if self.train else self.build(spec, part))
+            yield frozen(self.role(self.train(spec, part), part, spec.name) if self.train else self.build(spec, part))
+
+    def trajectory(self, count: int) -> list[Frozen]:
+        """The teacher at so many equally distant moments of its training, frozen; the last is the trained teacher."""
+        spec, part = self.teacher_specs[0], self.teacher_names[0]
+        if self.follow is None:
+            return [frozen(self.build(spec, part)) for _ in range(count)]
+        return [frozen(self.role(network, part, spec.name)) for network in self.follow(spec, part, count)]
 
     def untrained_teachers(self) -> list[Role]:
         """The teachers with their first weights."""
@@ -107,9 +116,8 @@ class Networks:
 
     @property
     def teacher_names(self) -> list[str]:
-        """What the teachers are called: by their number if there are several."""
-        count = len(self.teacher_specs)
-        return ["teacher"] if count == 1 else [f"teacher {number + 1}" for number in range(count)]
+        """What the teachers are called: teacher, teacher 2, teacher 3, ..."""
+        return ["teacher", *(f"teacher {number}" for number in range(2, len(self.teacher_specs) + 1))]
 
 
 def load_checkpoint(network: nn.Module, path: Path, name: str) -> None:

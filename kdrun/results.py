@@ -34,7 +34,7 @@ PER_CLASS_COLUMNS = ("run", "role", "model", "class", "samples", "recall", "f1")
 def latency_ms(network: torch.nn.Module, shape: tuple[int, ...], repeats: int = 20) -> float:
     """The median time in milliseconds to answer one picture [C, H, W], after a warm-up."""
     network.eval()
-    place = next(network.parameters()).device
+    place = metrics.place_of(network)
     picture = torch.zeros(1, *shape, device=place)
     times = []
     with torch.inference_mode():
@@ -65,7 +65,7 @@ def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: lis
             "macro_f1": statistics.fmean(f1) if f1 else None, "nll": metrics.finite(metrics.nll(one.logits, labels)),
             "ece": metrics.calibration_error(one.logits, labels),
         }
-        if one.role not in ("teacher", "baseline") and not one.role.startswith("teacher "):
+        if one.role != "baseline" and not one.role.startswith("teacher"):
             row |= compared(row, one, teacher, baseline, labels, settings.values["measures"])
         found.append(row)
     return found
@@ -113,11 +113,11 @@ def per_class(run: str, data: Data, made: list["Made"]) -> list[dict[str, Any]]:
                              strict=True)]
 
 
-def write_csv(path: Path, table: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    """Write a table whole or not at all; null is an empty field."""
+def write_csv(path: Path, table: list[dict[str, Any]], columns: tuple[str, ...] | None = None) -> None:
+    """Write a table whole or not at all; null is an empty field. Without `columns`, those of its first row."""
     import pandas
 
-    frame = pandas.DataFrame(table, columns=list(columns))
+    frame = pandas.DataFrame(table, columns=list(columns) if columns else None)
     for column in ("epochs", "parameters", "bytes", "bits", "flops"):
         if column in frame:
             frame[column] = frame[column].astype("Int64")

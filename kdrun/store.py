@@ -39,6 +39,7 @@ class Made:
         epochs: how long it was trained; None if that is not known.
         seconds: likewise.
         history: what was measured on the way.
+        states: of the network on its way, where they were asked for.
         origin: `trained` here, from the `store`, or the user's `checkpoint`.
     """
 
@@ -49,6 +50,7 @@ class Made:
     epochs: int | None
     seconds: float | None
     history: list[tuple[str, str, int, str, str, float]] = field(default_factory=list)
+    states: list[dict[str, Tensor]] = field(default_factory=list)
     origin: str = "trained"
 
 
@@ -125,6 +127,8 @@ class Store:
         part.mkdir()
         save_weights(made.network, part / "weights.safetensors")
         save_file({"test": made.logits.contiguous()}, part / "answers.safetensors")
+        for number, state in enumerate(made.states):
+            save_file({key: value.cpu().contiguous() for key, value in state.items()}, part / f"state-{number:02d}.safetensors")
         files = {path.name: digest_of(path) for path in sorted(part.iterdir())}
         told = {"key": key, "files": files, "role": made.role, "model": made.model, "epochs": made.epochs,
                 "seconds": made.seconds, "history": made.history, "made": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
@@ -144,11 +148,12 @@ class Store:
                     raise ValueError(f"{name} is not what was written")
             network.load_state_dict(load_file(entry / "weights.safetensors"))
             logits = load_file(entry / "answers.safetensors")["test"]
+            states = [load_file(path) for path in sorted(entry.glob("state-*.safetensors"))]
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             self.note(f"{entry.name} in the store is damaged ({str(error).splitlines()[0]}); training it again")
             return None
         history = [tuple(row) for row in told["history"]]
-        return Made(told["role"], told["model"], network, logits, told["epochs"], told["seconds"], history, "store")
+        return Made(told["role"], told["model"], network, logits, told["epochs"], told["seconds"], history, states, "store")
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Training batches from pictures in memory: order and augmentation are functions of the seed and the epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -34,7 +34,7 @@ class Normalise:
         full = 255.0 if images.dtype == torch.uint8 else 1.0
         scale = (1 / (full * self.std)).to(images.device)
         shift = (-self.mean / self.std).to(images.device)
-        return images.float().mul_(scale).add_(shift).permute(0, 3, 1, 2)
+        return images.to(torch.float32, copy=True).mul_(scale).add_(shift).permute(0, 3, 1, 2)
 
     @classmethod
     def measured(cls, images: Tensor) -> "Normalise":
@@ -91,12 +91,25 @@ class PictureStream:
 
     def epoch(self, epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from step `first` on."""
-        count, places, device = len(self.labels), 2 * self.crop + 1, self.labels.device
-        order = torch.randperm(count, generator=generator("order", self.seed, epoch)).to(device)
-        draws = generator("augmentation", self.seed, epoch)
-        top, left = (torch.randint(places, (count,), generator=draws).to(device) for _ in range(2))
-        mirrored = torch.randint(1 + self.flip, (count,), generator=draws).to(device)
+        order = self.order(epoch)
+        view = self.view(epoch)
         for step in range(first, len(self)):
             rows = order[step * self.size:(step + 1) * self.size]
-            images = self.windows[mirrored[rows], rows, top[rows], left[rows]]
-            yield Batch(self.normalise(images), self.labels[rows], rows, epoch=epoch, epochs=epochs, step=step)
+            yield Batch(view(rows), self.labels[rows], rows, epoch=epoch, epochs=epochs, step=step)
+
+    def order(self, epoch: int) -> Tensor:
+        """The rows of the split in the order of an epoch."""
+        return torch.randperm(self.samples, generator=generator("order", self.seed, epoch)).to(self.labels.device)
+
+    def view(self, epoch: int, name: str = "augmentation") -> Callable[[Tensor], Tensor]:
+        """One augmentation of every sample for an epoch: from rows [B] to pictures [B, C, H, W].
+
+        Args:
+            epoch: which epoch.
+            name: of the stream of draws; another name is an independent view of the same samples.
+        """
+        draws, places = generator(name, self.seed, epoch), 2 * self.crop + 1
+        device, count = self.labels.device, self.samples
+        top, left = (torch.randint(places, (count,), generator=draws).to(device) for _ in range(2))
+        mirrored = torch.randint(1 + self.flip, (count,), generator=draws).to(device)
+        return lambda rows: self.normalise(self.windows[mirrored[rows], rows, top[rows], left[rows]])

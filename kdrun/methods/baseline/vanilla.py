@@ -1,10 +1,19 @@
 """Training alone."""
 
+import copy
+import itertools
 from collections.abc import Iterator
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.method import Method, Phase, Terms
+
+if TYPE_CHECKING:
+    from kdrun.engine import Run
 
 
 class Vanilla(Method):
@@ -13,10 +22,32 @@ class Vanilla(Method):
     knowledge = "none"
     source = "no distillation"
 
-    def phases(self, run: object) -> Iterator[Phase]:
+    def phases(self, run: "Run") -> Iterator[Phase]:
         """One, by the labels."""
         yield Phase("train")
 
     def loss(self, cast: Cast, batch: Batch) -> Terms:
         """The cross-entropy of the student."""
         return {"ce": self.hard(cast.student(batch), batch)}
+
+
+class Trajectory(Vanilla):
+    """The same training, to the same bytes, that keeps its weights on the way (the anchors of route-constrained learning).
+
+    Args:
+        count: how many states to keep, at equal distances; the last is the end.
+        epochs: of the whole training.
+    """
+
+    def __init__(self, *, count: int, epochs: int) -> None:
+        super().__init__()
+        self.count, self.epochs = count, epochs
+        self.states: list[dict[str, Tensor]] = []
+
+    def phases(self, run: "Run") -> Iterator[Phase]:
+        """The parts of one phase: optimizer and schedule go on from each to the next."""
+        ends = [round(self.epochs * part / self.count) for part in range(self.count + 1)]
+        self.states = []
+        for start, end in itertools.pairwise(ends):
+            yield Phase("train", epochs=end - start, total=self.epochs)
+            self.states.append(copy.deepcopy(run.cast.student.network.state_dict()))
