@@ -64,7 +64,7 @@ NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "
 def misfit(value: Any, kind: Any) -> str | None:
     """Say in a few words what `value` would have to be to fit the annotation `kind`; None where it fits."""
     origin = get_origin(kind)
-    if kind is Any or not isinstance(kind, type) and origin is None:
+    if kind is Any or (not isinstance(kind, type) and origin is None):
         return None
     if origin is Annotated:
         base, *notes = get_args(kind)

@@ -1,9 +1,10 @@
 """Who plays in a training: what networks answer, and the roles they have."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from itertools import chain
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -63,11 +64,14 @@ class Role(nn.Module):
         name: of the role: student, teacher, peer 2, ...
         input_shape: (channels, height, width) of a picture.
         model: the name of the network: resnet8, ...
+        view: which of a batch's views it sees; None sees the batch's pictures.
     """
 
-    def __init__(self, network: nn.Module, name: str, input_shape: tuple[int, ...], model: str = "") -> None:
+    def __init__(self, network: nn.Module, name: str, input_shape: tuple[int, ...], model: str = "",
+                 view: str | None = None) -> None:
         super().__init__()
         self.network, self.name, self.input_shape, self.model = network, name, tuple(input_shape), model
+        self.view = view
         self.precision: torch.dtype | None = None  # autocast to this; None: run in float32
         self._asked: object = None
         self._answer: Output | None = None
@@ -75,15 +79,27 @@ class Role(nn.Module):
     def forward(self, asked: Batch | Tensor, fresh: bool = False) -> Output:
         """Answer a batch, or a tensor of pictures [B, C, H, W]; always in float32 at least, losses need it."""
         if fresh or asked is not self._asked or self._answer is None:
-            pictures = asked.x if isinstance(asked, Batch) else asked
-            self._answer, self._asked = self._run(pictures), asked
+            self._answer, self._asked = self._run(self.pictures(asked), self.network), asked
         return self._answer
 
-    def _run(self, pictures: Tensor) -> Output:
+    def pictures(self, asked: Batch | Tensor) -> Tensor:
+        """What this network sees of what it is asked about.
+
+        Raises:
+            ValueError: it has a view of its own, and this does not come with that view.
+        """
+        if self.view is None:
+            return asked.x if isinstance(asked, Batch) else asked
+        if not isinstance(asked, Batch) or self.view not in asked.views:
+            raise ValueError(f"the {self.name} sees another modality than the student, and the method asks it about "
+                             "pictures that are not of this modality; choose a dataset other than pair")
+        return asked.views[self.view]
+
+    def _run(self, given: Tensor, network: Callable[[Tensor], Output]) -> Output:
         if self.precision is None:
-            return self.network(pictures)
-        with torch.autocast(pictures.device.type, self.precision):
-            output = self.network(pictures)
+            return network(given)
+        with torch.autocast(given.device.type, self.precision):
+            output = network(given)
         return Output(output.logits.float(), output.embedding.float(), tuple(maps.float() for maps in output.stages),
                       tuple(maps.float() for maps in output.preacts), output.stem.float())
 
@@ -93,9 +109,43 @@ class Role(nn.Module):
         Raises:
             ValueError: the network does not tell its parts.
         """
-        if not hasattr(self.network, "until"):
+        until = getattr(self.network, "until", None)
+        if until is None:
             raise ValueError(f"{type(self.network).__name__} has no `until(stage)`, so it cannot be trained stage by stage")
-        return self.network.until(stage)
+        return until(stage)
+
+    def onward(self, maps: Tensor, stage: int) -> Output:
+        """Answer from the map at the end of a stage, counted from 1 and after its activation.
+
+        Raises:
+            ValueError: the network does not tell its parts.
+        """
+        return self._run(maps, lambda given: self._parted("onward")(given, stage))
+
+    def fork(self, stage: int, name: str, rest: list[nn.Module] | None = None) -> "Role":
+        """A network that shares the weights of this one up to the end of a stage and has its own from there on.
+
+        Args:
+            stage: the last that is shared, counted from 1.
+            name: of the new role.
+            rest: its own stages; None for copies of this network's with new first weights.
+
+        Raises:
+            ValueError: the network does not tell its parts, or has no stage after the shared ones.
+        """
+        fork, stages = self._parted("fork"), len(self.shapes.stages)
+        if stage >= stages:
+            raise ValueError(f"{type(self.network).__name__} has {stages} stages, so at most {stages - 1} can be shared; got "
+                             f"{stage}")
+        twin = Role(fork(stage, rest), name, self.input_shape, self.model, self.view)
+        twin.precision = self.precision
+        return twin.to(next(self.parameters()).device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _parted(self, name: str) -> Callable[..., Any]:
+        if not hasattr(self.network, name):
+            raise ValueError(f"{type(self.network).__name__} does not tell its stages apart, so nothing can branch off them; "
+                             "take a student that does (kdrun list models)")
+        return getattr(self.network, name)
 
     def moved(self) -> None:
         """Turn what is remembered into a constant; the loop says this after each update of this network."""
@@ -109,7 +159,7 @@ class Role(nn.Module):
     @property
     def shapes(self) -> Shapes:
         """The shapes of the answer to one picture."""
-        place = next(self.network.parameters())
+        place = next(chain(self.network.parameters(), self.network.buffers()))
         modes = [(module, module.training) for module in self.network.modules()]
         self.network.eval()
         with torch.no_grad():
@@ -121,7 +171,7 @@ class Role(nn.Module):
                       tuple(maps.shape[1:] for maps in output.preacts), output.stem.shape[1:])
 
     def __deepcopy__(self, memo: dict) -> "Role":
-        twin = type(self)(copy.deepcopy(self.network, memo), self.name, self.input_shape, self.model)
+        twin = type(self)(copy.deepcopy(self.network, memo), self.name, self.input_shape, self.model, self.view)
         twin.precision = self.precision
         return twin
 
@@ -139,7 +189,7 @@ class Frozen(Role):
 
 def frozen(role: Role, name: str | None = None) -> Frozen:
     """A frozen deep copy of a role, which later updates of the original do not reach."""
-    copied = Frozen(copy.deepcopy(role.network), name or role.name, role.input_shape, role.model)
+    copied = Frozen(copy.deepcopy(role.network), name or role.name, role.input_shape, role.model, role.view)
     copied.precision = role.precision
     copied.requires_grad_(False)
     return copied.train(False)

@@ -77,6 +77,7 @@ class MethodCard:
         title: the name of its class.
         knowledge: response, feature, relation or none.
         schemes: under which it runs, its own first.
+        teachers: how many of a run's teachers it learns from: none, one or many.
         family: the folder it lies in.
         source: the paper.
         summary: the first sentence of its docstring.
@@ -86,6 +87,7 @@ class MethodCard:
     title: str
     knowledge: str
     schemes: tuple[str, ...]
+    teachers: str
     family: str
     source: str
     summary: str
@@ -97,13 +99,16 @@ def method_card(key: str) -> MethodCard:
     settings = load("method", key)
     module, _, title = settings["_target_"].rpartition(".")
     spec = importlib.util.find_spec(module)
-    assert spec and spec.origin, f"{module} has no source file"
+    assert spec is not None
+    assert spec.origin is not None
     tree = ast.parse(Path(spec.origin).read_text())
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == title)
-    said: dict[str, Any] = {"knowledge": "none", "schemes": ("offline", "online", "self"), "source": ""}
+    said: dict[str, Any] = {"knowledge": "none", "schemes": ("offline", "online", "self"), "teachers": "one",
+                            "source": ""}
     for node in body.body:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
         if isinstance(target, ast.Name) and target.id in said and node.value is not None:  # type: ignore[attr-defined]
             said[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
     summary = (ast.get_docstring(body) or "").split("\n\n")[0].replace("\n", " ")
-    return MethodCard(key, title, said["knowledge"], tuple(said["schemes"]), module.split(".")[-2], said["source"], summary)
+    family = module.split(".")[-2] if "." in module else "own"  # a user's module may lie in no folder
+    return MethodCard(key, title, said["knowledge"], tuple(said["schemes"]), said["teachers"], family, said["source"], summary)

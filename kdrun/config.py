@@ -1,6 +1,5 @@
-"""The configuration: how it is composed, what fits in it, and every way in which a given one does not."""
+"""The configuration: how it is composed, what it is called, and how what it names is built."""
 
-import dataclasses
 import hashlib
 import importlib
 import inspect
@@ -8,18 +7,19 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from kdrun import __version__, catalogue
-from kdrun.bounds import AtLeastOne, Count, Fraction, NetworkName, Positive, annotations, closest, misfit
+from kdrun.bounds import AtLeastOne, Count, Fraction, NetworkName, Positive
 
-__all__ = ["MeasureSettings", "Refused", "RunSettings", "Settings", "identity", "instantiate", "locate", "problems",
-           "register", "run_folder"]
+__all__ = ["MeasureSettings", "Refused", "RunSettings", "Settings", "identity", "instantiate", "locate", "register",
+           "run_folder", "said", "told"]
 
 GROUPS = ("dataset", "teacher", "student", "method", "scheme", "recipe")
+SLOTS = {"method": ("base", "first", "second", "third"), "dataset": ("base",)}  # what a choice of a group may be made of
 
 
 class Refused(ValueError):
@@ -57,6 +57,9 @@ class RunSettings:
     measures: dict
 
 
+UNSET: Final = object()  # stands for a setting without a value, so that everything else can be checked all the same
+
+
 @dataclass(frozen=True)
 class Settings:
     """A configuration in plain Python.
@@ -76,15 +79,18 @@ class Settings:
         Raises:
             Refused: something needed is not set, or refers to what is not there.
         """
-        cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        if missing := sorted(OmegaConf.missing_keys(cfg)):
-            raise Refused([f"{key} is not set; give {key}=..." for key in missing])
-        try:
-            values = OmegaConf.to_container(cfg, resolve=True)
-        except OmegaConfBaseException as error:
-            raise Refused([str(error).splitlines()[0]]) from error
-        assert isinstance(values, dict)
-        return cls(values, {group: str(choices.get(group)) for group in (*GROUPS, "method/base") if group in choices})
+        settings, unset = cls.partial(cfg, choices)
+        if unset:
+            raise Refused(unset)
+        return settings
+
+    @classmethod
+    def partial(cls, cfg: DictConfig, choices: Mapping[str, Any]) -> tuple["Settings", list[str]]:
+        """As far as everything is set: the settings, with `UNSET` for what is not, and a line for each of those."""
+        unset: list[str] = []
+        values = {str(key): plain(cfg, key, str(key), unset) for key in cfg if key != "hydra"}
+        groups = (*GROUPS, *(f"method/{slot}" for slot in SLOTS["method"]))
+        return cls(values, {group: str(choices[group]) for group in groups if choices.get(group) is not None}), unset
 
     @property
     def seed(self) -> int:
@@ -98,11 +104,41 @@ class Settings:
 
     @property
     def method(self) -> str:
-        """The key of the method, with that of its base where another than the default was chosen."""
-        base = self.choices.get("method/base")
-        own = catalogue.load("method", self.choices["method"]).get("defaults", [])
-        usual = next((entry["base"] for entry in own if isinstance(entry, dict) and "base" in entry), None)
-        return self.choices["method"] + (f"+{base}" if base and base != usual else "")
+        """The key of the method, with those of what it is made of where others than the default ones were chosen."""
+        key = self.choices["method"]
+        parts = {slot: self.choices[group] for slot in SLOTS["method"] if (group := f"method/{slot}") in self.choices}
+        usual = {slot: part for slot, part in usual_parts(key).items() if part is not None}
+        return "+".join([key, *parts.values()] if parts != usual else [key])
+
+
+def plain(cfg: Any, key: Any, place: str, unset: list[str]) -> Any:
+    """An entry of a config in plain Python; what has no value is `UNSET`, with a line added to `unset`."""
+    try:
+        value = cfg[key]
+    except MissingMandatoryValue:
+        unset.append(f"{place} is not set; give {place}=...")
+        return UNSET
+    except OmegaConfBaseException as error:
+        unset.append(omegaconf_reason(error, place))
+        return UNSET
+    if isinstance(value, DictConfig):
+        return {str(name): plain(value, name, ".".join((place, str(name))), unset) for name in value}
+    if isinstance(value, ListConfig):
+        items = [plain(value, number, f"{place}[{number}]", unset) for number in range(len(value))]
+        return UNSET if UNSET in items else items
+    return value
+
+
+def omegaconf_reason(error: OmegaConfBaseException, place: str | None = None) -> str:
+    """What OmegaConf says, in a line that names the key."""
+    place = place or error.full_key
+    return (f"{place}: " if place else "") + str(error).splitlines()[0]
+
+
+def usual_parts(name: str, group: str = "method") -> dict[str, str | None]:
+    """What a method (or a data set) is made of by default: {"base": "kd"}; None for a part that may be left out."""
+    defaults = catalogue.load(group, name).get("defaults", [])
+    return {slot: entry[slot] for entry in defaults if isinstance(entry, dict) for slot in SLOTS[group] if slot in entry}
 
 
 def identity(settings: Settings) -> str:
@@ -127,7 +163,7 @@ def run_folder(settings: Settings) -> Path:
 
 
 def register(folders: Collection[Path]) -> None:
-    """Tell Hydra what is not in files: the roles that share the networks, the bases of curricula, the folder's name."""
+    """Tell Hydra what is not in files: the roles that share the networks, the bases of others, the folder's name."""
     from hydra.core.config_store import ConfigStore
 
     catalogue.use(folders)
@@ -135,13 +171,26 @@ def register(folders: Collection[Path]) -> None:
     for role, own in (("teacher", {"checkpoint": None}), ("student", {})):
         for name in catalogue.options("model"):
             store.store(group=role, name=name, node={"defaults": [{"/model@_here_": name}, "_self_"], **own})
-    for name in catalogue.options("method"):
-        store.store(group="method/base", name=name, node={"defaults": [{"/method@_here_": name}]})
+    for group, slots in SLOTS.items():
+        for name in catalogue.options(group):
+            for slot in slots:
+                store.store(group=f"{group}/{slot}", name=name, node={"defaults": [{f"/{group}@_here_": name}]})
 
     def folder(*, _root_: DictConfig) -> str:
         return str(run_folder(Settings.read(_root_, _root_.hydra.runtime.choices)))
 
     OmegaConf.register_new_resolver("run_folder", folder, replace=True)
+
+
+def told(value: Any) -> str:
+    """A value as YAML would have it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(told, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {told(entry)}" for key, entry in value.items()) + "}"
+    return repr(value)
 
 
 def locate(target: str) -> Callable[..., Any]:
@@ -151,10 +200,13 @@ def locate(target: str) -> Callable[..., Any]:
         ValueError: there is none.
     """
     module, _, name = str(target).rpartition(".")
+    if not module:
+        raise ValueError(f"got {told(target)}, wanted MODULE.NAME")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"cannot import {target} ({error})") from error
+    except Exception as error:  # importing runs the module, which may fail in any way
+        reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"cannot import {target} ({reason})") from error
 
 
 def instantiate(node: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Any:
@@ -166,105 +218,18 @@ def instantiate(node: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     return target(**settings, **{key: value for key, value in (given or {}).items() if key in wanted})
 
 
-def misfits(place: str, node: Any, target: Any, ignored: Collection[str] = ()) -> list[str]:
-    """Compare a group's settings with the signature of what they are for: unknown, missing and misfitting ones."""
-    wanted = {key: parameter for key, parameter in inspect.signature(target).parameters.items() if key != "self"}
-    if not isinstance(node, Mapping):
-        return [f"{place} must be a group of settings, got {node!r}"]
-    kinds = annotations(target)
-    found = []
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in wanted.values())
-    for key, value in node.items():
-        if key == "_target_" or key in ignored:
-            continue
-        if key not in wanted:
-            if not takes_all:
-                known = [name for name in wanted if name not in NETWORK_GIVEN]
-                found.append(f"unknown key '{key}' in {place}" + (closest(key, known) or f"; it has {', '.join(known)}"))
-        elif isinstance(value, Mapping) and "_target_" in value:
-            found += target_misfits(f"{place}.{key}", value)
-        elif reason := misfit(value, kinds.get(key, Any)):
-            found.append(f"{place}.{key}: got {value!r}, wanted {reason}")
-    found += [f"{place}.{key} is not set" for key, parameter in wanted.items()
-              if key not in node and key not in ignored and parameter.default is parameter.empty
-              and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)]
-    return found
+def said(node: Mapping[str, Any], what: Literal["teachers", "knowledge"]) -> str:
+    """What a method says of itself; for one that is made of others, what those say.
 
-
-NETWORK_GIVEN = ("classes", "channels", "shape")  # what a network is told of the data
-
-
-def target_misfits(place: str, node: Any, ignored: Collection[str] = ()) -> list[str]:
-    """`misfits` with the signature of the node's own `_target_`."""
-    if not isinstance(node, Mapping) or "_target_" not in node:
-        return [f"{place} must be a choice of its group, got {node!r}"]
-    try:
-        target = locate(node["_target_"])
-    except ValueError as error:
-        return [f"{place}._target_: {error}"]
-    return misfits(place, node, target, ignored)
-
-
-def problems(settings: Settings) -> list[str]:
-    """Everything in a configuration that cannot be, a line each: nothing is read or trained to find out."""
-    from kdrun.data.data import DatasetSettings
+    As many teachers as suit all of them, and the knowledge of each: "feature+response".
+    """
     from kdrun.method import Curriculum
-    from kdrun.recipe import Recipe
 
-    values = settings.values
-    found = [f"unknown key '{key}'" + closest(key, [*known_keys(RunSettings), *GROUPS])
-             for key in values if key not in {*known_keys(RunSettings), *GROUPS}]
-    found += misfits("the configuration", {key: value for key, value in values.items() if key not in GROUPS}
-                     if not found else {key: values[key] for key in known_keys(RunSettings) if key in values}, RunSettings)
-    found = [line.replace("the configuration.", "") for line in found]
-    found += misfits("measures", values.get("measures"), MeasureSettings)
-    found += misfits("recipe", values.get("recipe"), Recipe)
-    common = known_keys(DatasetSettings)
-    dataset = values.get("dataset")
-    found += target_misfits("dataset", dataset, ignored=common)
-    if isinstance(dataset, Mapping):
-        found += misfits("dataset", {key: value for key, value in dataset.items() if key in common}, DatasetSettings)
-    for role, own in (("teacher", ("name", "checkpoint")), ("student", ("name",))):
-        node = values.get(role)
-        found += target_misfits(role, node, ignored=(*own, *NETWORK_GIVEN))
-        if isinstance(node, Mapping) and not isinstance(node.get("name"), str):
-            found.append(f"{role}.name: got {node.get('name')!r}, wanted a text")
-    checkpoint = (values.get("teacher") or {}).get("checkpoint")
-    if checkpoint is not None and not Path(str(checkpoint)).is_file():
-        found.append(f"teacher.checkpoint: there is no file {Path(str(checkpoint)).absolute()}")
-    found += target_misfits("scheme", values.get("scheme"))
-    wrong = target_misfits("method", values.get("method"))
-    found += wrong
-    if not wrong:
-        try:
-            method = instantiate(values["method"])
-        except ValueError as error:
-            return [*found, f"method: {error}"]
-        scheme = settings.choices["scheme"]
-        if scheme not in method.schemes:
-            found.append(f"method={settings.choices['method']} does not run under scheme={scheme}; it runs under "
-                         + ", ".join(method.schemes))
-        if isinstance(method, Curriculum) and "offline" not in method.base.schemes:
-            found.append(f"method/base={settings.choices['method/base']} cannot learn from a trained teacher, and "
-                         f"method={settings.choices['method']} gives it one")
-    return found + device_problems(values.get("device"))
-
-
-def device_problems(device: Any) -> list[str]:
-    """What is wrong with the device asked for."""
-    import torch
-
-    if device == "auto" or not isinstance(device, str):
-        return []
-    try:
-        asked = torch.device(device)
-    except RuntimeError:
-        return [f"device: got {device!r}, wanted auto, cpu or cuda"]
-    if asked.type == "cuda" and not torch.cuda.is_available():
-        return [f"device: got {device!r}, but torch sees no GPU here; use device=cpu"]
-    return []
-
-
-def known_keys(schema: Any) -> list[str]:
-    """The settings of a dataclass."""
-    return [field.name for field in dataclasses.fields(schema)]
+    kind: Any = locate(node["_target_"])
+    parts = [said(node[slot], what) for slot in SLOTS["method"]
+             if isinstance(node.get(slot), Mapping) and node[slot]["_target_"] is not UNSET]
+    if what == "knowledge":
+        return "+".join(sorted({name for part in parts for name in part.split("+")} - {"none"})) or kind.knowledge
+    if not parts or issubclass(kind, Curriculum):  # which gives its base one after the other
+        return kind.teachers
+    return next(count for count in ("one", "many", "none") if count in parts)

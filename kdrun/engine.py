@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.cast import Cast, Role
+from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.data.pictures import Pictures
-from kdrun.data.stream import Stream
+from kdrun.data.stream import PictureStream
 from kdrun.files import write_atomically
 from kdrun.method import Method, Phase, Terms
 from kdrun.randomness import generator, seed_of
@@ -54,7 +55,7 @@ class Run:
     scheme: Scheme
     cast: Cast
     data: Data
-    build_stream: Callable[[], Stream]
+    build_stream: Callable[[], PictureStream]
     recipe: Recipe
     seed: int
     device: torch.device
@@ -73,7 +74,7 @@ class Run:
         self.method.label_smoothing = self.recipe.label_smoothing
 
     @cached_property
-    def stream(self) -> Stream:
+    def stream(self) -> PictureStream:
         """The training batches: built when first asked for, so never where a method makes its own data."""
         return self.build_stream()
 
@@ -87,7 +88,7 @@ class Run:
 
 def distill(run: Run) -> None:
     """Train what the method's phases say, in their order. Finished phases of an interrupted run are only loaded."""
-    torch.manual_seed(seed_of("global", run.role, run.seed))  # dropout, and the first weights of a method's modules
+    torch.manual_seed(seed_of("global", run.seed))  # dropout, and the first weights of a method's modules
     for number, phase in enumerate(run.method.phases(run)):
         fit(run, phase, number)
 
@@ -99,18 +100,19 @@ def fit(run: Run, phase: Phase, number: int) -> None:
     epochs = 1 if run.rehearsal else recipe.epochs if phase.epochs is None else phase.epochs
     players = scheme.players({"student": phase.train} if phase.train is not None else method.players(cast), cast)
     params = {player: own_parameters(modules) for player, modules in players.items()}
-    owned = owners(params, cast)
+    owned = owners(params, cast, method.rivals)
     optimizers = continued(run, phase.name, params)
     position = Position(run, phase, number, optimizers)
     position.load()
     before = position.before
     total = max(phase.total or 0, before + epochs)
+    start, length = (before, epochs) if phase.restart else (0, total)  # what the schedule runs over
     with run.screen.phase(run.title, phase.name, epochs, len(stream)) as progress:
         while position.epoch < epochs:
             modes(cast, method, players)
             epoch = before + position.epoch
             for batch in stream.epoch(epoch, total, position.step):
-                rate = recipe.rate(epoch + batch.step / len(stream), total)
+                rate = recipe.rate(epoch - start + batch.step / len(stream), length)
                 moves = method.step(cast, batch) if phase.loss is None else [("student", phase.loss(cast, batch))]
                 for player, terms in scheme.moves(moves, cast, batch):
                     optimizer = optimizers[player]
@@ -148,6 +150,7 @@ class Position:
         self.before = run.trained.get(phase.name, 0)  # epochs of earlier phases of this name
         self.epoch = self.step = 0
         self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}  # a player may have several updates a batch, or none
         self.rows: list[tuple[str, str, int, str, str, float]] = []
         self.saved = time.monotonic()
         self.file = run.folder / f"phase-{number:02d}.pt" if run.folder else None
@@ -157,6 +160,7 @@ class Position:
         for name, term in terms.items():
             key = name if player == "student" else f"{player} {name}"
             self.sums[key] = self.sums.get(key, 0) + term.detach().double()
+            self.counts[key] = self.counts.get(key, 0) + 1
         if self.step % self.LOOK == 0:
             self.look()
 
@@ -177,7 +181,7 @@ class Position:
         """Note the mean terms and what the networks can do by now."""
         self.look()
         run, epoch = self.run, self.before + self.epoch
-        means = {name: float(value) / max(self.step, 1) for name, value in self.sums.items()}
+        means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
         self.rows += [(run.role, self.phase.name, epoch, "train", name, value) for name, value in means.items()]
         accuracy = None
         if self.phase.evaluate and len(run.data.validation) and not run.rehearsal:
@@ -191,7 +195,7 @@ class Position:
                               (role, self.phase.name, epoch, "validation", "nll", loss)]
                 accuracy = right if name == "student" else accuracy
         progress.epoch(self.epoch + 1, means, accuracy)
-        self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+        self.epoch, self.step, self.sums, self.counts = self.epoch + 1, 0, {}, {}
 
     def save_if_due(self) -> None:
         """Save when the time has come."""
@@ -210,7 +214,8 @@ class Position:
             return
         self.look()
         state = {
-            "epoch": self.epoch, "step": self.step, "sums": self.sums, "rows": [list(row) for row in self.rows],
+            "epoch": self.epoch, "step": self.step, "sums": self.sums, "counts": self.counts,
+            "rows": [list(row) for row in self.rows],
             "networks": {name: module.state_dict() for name, module in self.run.learners.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "generator": self.run.generator.get_state(), "cpu": torch.get_rng_state(),
@@ -223,7 +228,8 @@ class Position:
         if self.file is None or not self.file.exists():
             return
         state = torch.load(self.file, map_location=self.run.device, weights_only=True)
-        self.epoch, self.step, self.sums = state["epoch"], state["step"], state["sums"]
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.sums, self.counts = state["sums"], state["counts"]
         self.rows = [tuple(row) for row in state["rows"]]
         for name, module in self.run.learners.items():
             module.load_state_dict(state["networks"][name])
@@ -241,26 +247,27 @@ def own_parameters(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
     return list(found.values())
 
 
-def owners(params: dict[str, list[nn.Parameter]], cast: Cast) -> dict[str, list[Role]]:
+def owners(params: dict[str, list[nn.Parameter]], cast: Cast, rivals: bool = False) -> dict[str, list[Role]]:
     """Which roles each player moves.
 
     Raises:
-        ValueError: two players own one parameter, or a player owns none.
+        ValueError: a player owns no parameter, or two own one and are no rivals.
     """
     owner: dict[int, str] = {}
     for player, weights in params.items():
         if not weights:
             raise ValueError(f"player '{player}' has no parameter to train")
         for weight in weights:
-            if owner.setdefault(id(weight), player) != player:
+            if owner.setdefault(id(weight), player) != player and not rivals:
                 raise ValueError(f"players '{owner[id(weight)]}' and '{player}' own the same parameter")
-    return {player: [role for role in cast if any(owner.get(id(weight)) == player for weight in role.parameters())]
-            for player in params}
+    ids = {player: {id(weight) for weight in weights} for player, weights in params.items()}
+    return {player: [role for role in cast if any(id(weight) in own for weight in role.parameters())]
+            for player, own in ids.items()}
 
 
 def continued(run: Run, name: str, params: dict[str, list[nn.Parameter]]) -> dict[str, torch.optim.Optimizer]:
     """The optimizers of a phase: those of an earlier phase of this name if they train the same, else new ones."""
-    kept = run.optimizers.get(name, {})
+    kept = run.optimizers.setdefault(name, {})  # stays empty for a phase in which nobody learns
     same = kept.keys() == params.keys() and all(
         [id(weight) for weight in kept[player].param_groups[0]["params"]] == [id(weight) for weight in weights]
         for player, weights in params.items())
@@ -275,9 +282,9 @@ def continued(run: Run, name: str, params: dict[str, list[nn.Parameter]]) -> dic
 
 
 def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
-    """Set every learning rate to this share of its height."""
+    """Set every learning rate to this share of its height; a group that says `"scheduled": False` keeps its own."""
     for group in optimizer.param_groups:
-        group["lr"] = group["height"] * share
+        group["lr"] = group["height"] * (share if group.get("scheduled", True) else 1.0)
 
 
 def modes(cast: Cast, method: Method, players: Mapping[str, Sequence[nn.Module]]) -> None:
@@ -295,12 +302,13 @@ def modes(cast: Cast, method: Method, players: Mapping[str, Sequence[nn.Module]]
 
 
 def predict(network: nn.Module, data: Data, pictures: Pictures, device: torch.device) -> Tensor:
-    """The logits [N, K] of a network for a split, on the CPU. The network is left in evaluation mode."""
+    """The logits [N, K] of a network for a split as it sees it, on the CPU. It is left in evaluation mode."""
     network.eval()
     answers = []
+    view = getattr(network, "view", None)
     with torch.inference_mode():
-        for x, _ in data.plain(pictures, device):
-            answers.append(network(x).logits.float().cpu())
+        for x, _ in data.seen(view).plain(pictures, device):
+            answers.append(network(x if view is None else Batch(x, views={view: x})).logits.float().cpu())
     if isinstance(network, Role):
         network.forget()
     return torch.cat(answers).clone()

@@ -4,7 +4,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from torch import nn
 
 from kdrun import __version__, catalogue, results
 from kdrun.cast import Cast
-from kdrun.config import Refused, Settings, identity, instantiate, locate, problems, run_folder
+from kdrun.checking import problems
+from kdrun.config import Refused, Settings, identity, instantiate, locate, run_folder, said
 from kdrun.data.data import Data, DatasetSettings, read
-from kdrun.data.stream import Stream
+from kdrun.data.stream import PictureStream
 from kdrun.engine import Run, distill, predict
 from kdrun.files import write_atomically
 from kdrun.method import Method
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
+from kdrun.models.grown import Grown
 from kdrun.networks import Networks, NetworkSpec, load_checkpoint
 from kdrun.recipe import Recipe
 from kdrun.schemes import Scheme
@@ -97,11 +99,17 @@ class Experiment:
         found = []
         for role, spec in (("student", self.student), *(("teacher", spec) for spec in self.teacher_specs)):
             try:
-                network = spec.build(self.data)
+                data = self.data.seen(role)
+                network = spec.build(data)
                 if spec.checkpoint:
                     load_checkpoint(network, spec.checkpoint, spec.name)
                 with torch.no_grad():
-                    network.eval()(torch.zeros(2, *self.data.shape))
+                    network.eval()(torch.zeros(2, *data.shape))
+                if isinstance(network, Grown):
+                    network.check(len(data.train))
+                    if role == "student" and not self.method().grows:
+                        raise ValueError(f"it is made in one go, and method={self.settings.method} trains by steps; "
+                                         "choose another student")
             except (ValueError, RuntimeError) as error:
                 line = str(error).splitlines()[0]
                 found.append(line if line.startswith("teacher.") else f"{role} {spec.name}: {line}")
@@ -123,23 +131,23 @@ class Experiment:
         """The scheme, anew."""
         return instantiate(self.settings.values["scheme"])
 
-    def networks(self, rehearsal: bool = False) -> Networks:
+    def networks(self, rehearsal: bool = False, data: Data | None = None) -> Networks:
         """Where the scheme and the method get their networks."""
         precision = torch.bfloat16 if self.settings.values["precision"] == "bf16" else None
-        networks = Networks(self.student, self.teacher_specs, self.data, self.settings.seed, self.device, precision, None, None)
+        networks = Networks(self.student, self.teacher_specs, data or self.data, self.settings.seed, self.device, precision)
         if not rehearsal:
             networks.train, networks.follow = lambda spec, part: self.alone(spec, part).network, self.followed
         return networks
 
     def run_of(self, title: str, role: str, method: Method, scheme: Scheme, networks: Networks,
                cast: Cast | None = None, folder: Path | None = None, batch_size: int | None = None) -> Run:
-        """A training on this run's data by its recipe."""
-        seed = self.settings.seed
+        """A training by this run's recipe, on the data that its networks are for."""
+        seed, data = self.settings.seed, networks.data
 
-        def stream() -> Stream:
-            return self.data.stream(batch_size=batch_size or self.recipe.batch_size, seed=seed, device=self.device)
+        def stream() -> PictureStream:
+            return data.stream(batch_size=batch_size or self.recipe.batch_size, seed=seed, device=self.device)
 
-        return Run(title, role, method, scheme, cast or scheme.cast(networks), self.data, stream, self.recipe, seed,
+        return Run(title, role, method, scheme, cast or scheme.cast(networks), data, stream, self.recipe, seed,
                    self.device, networks, self.screen, folder, self.settings.values["checkpoint_seconds"])
 
     def teachers(self) -> list[Made]:
@@ -158,7 +166,7 @@ class Experiment:
             raise ValueError(f"the way of {spec.checkpoint} to its weights is not known; leave teacher.checkpoint out")
         networks = []
         for state in self.alone(spec, role, count).states:
-            network = spec.build(self.data).to(self.device)
+            network = spec.build(self.data.seen("teacher")).to(self.device)
             network.load_state_dict(state)
             networks.append(network)
         return networks
@@ -174,18 +182,20 @@ class Experiment:
         title = f"{role} {spec.name}" + (f", {states} states" if states else "")
         if title in self.trained:
             return self.trained[title]
-        networks = self.networks()
+        data = self.data.seen("student" if role == "baseline" else "teacher")
+        networks = self.networks(data=data)
         part = "student" if role == "baseline" else role  # the baseline starts from the student's first weights
         actor = networks.build(spec, part)
         if spec.checkpoint:
             load_checkpoint(actor.network, spec.checkpoint, spec.name)
-            made = Made(role, spec.name, actor.network, predict(actor, self.data, self.data.test, self.device), None, None,
+            made = Made(role, spec.name, actor.network, predict(actor, data, data.test, self.device), None, None,
                         origin="checkpoint")
         else:
             values, code = self.settings.values, spec.code
-            key = {"network": spec.settings, "data": self.data.digest, "part": part, "seed": self.settings.seed,
+            key = {"network": spec.settings, "data": data.digest, "part": part, "seed": self.settings.seed,
                    "recipe": {name: value for name, value in asdict(self.recipe).items() if name != "name"},
-                   "precision": values["precision"], "device": self.device.type, "software": software(code)} | ({"states": states} if states else {})
+                   "precision": values["precision"], "device": self.device.type, "software": software(code)}
+            key |= {"states": states} if states else {}
 
             def train(folder: Path) -> Made:
                 start = time.perf_counter()
@@ -193,11 +203,16 @@ class Experiment:
                 training = self.run_of(title, role, method, Scheme(), networks, Cast(actor), folder)
                 distill(training)
                 seconds = time.perf_counter() - start
-                logits = predict(actor, self.data, self.data.test, self.device)
-                return Made(role, spec.name, actor.network, logits, self.recipe.epochs, seconds, training.history,
-                            method.states if isinstance(method, Trajectory) else [])
+                logits = predict(actor, data, data.test, self.device)
+                labels, size = data.test.labels, results.metrics.size(actor.network)
+                measures = {"accuracy": results.metrics.accuracy(logits, labels), "nll": results.metrics.nll(logits, labels),
+                            "parameters": size.parameters if size else None}
+                states_kept = method.states if isinstance(method, Trajectory) else []
+                epochs = sum(training.trained.values()) or None
+                return Made(role, spec.name, actor.network, logits, epochs, seconds, training.history, states_kept,
+                            measures=measures)
 
-            label = f"{values['dataset']['name']}-{part.replace(' ', '_')}-{spec.name}-s{self.settings.seed}"
+            label = f"{data.settings.name}-{part.replace(' ', '_')}-{spec.name}-s{self.settings.seed}"
             made = self.store.fetch(label, key, actor.network, train)
         accuracy = results.metrics.accuracy(made.logits, self.data.test.labels)
         source = {"trained": "trained", "store": "from store", "checkpoint": f"from {spec.checkpoint}"}[made.origin]
@@ -248,7 +263,9 @@ class Experiment:
 
 
 def teacher_specs(values: dict[str, Any]) -> list[NetworkSpec]:
-    """The teachers: those named by `teachers`, or the one of `teacher`."""
+    """The teachers: those named by `teachers`, or the one of `teacher`; none where the method learns from none."""
+    if said(values["method"], "teachers") == "none":
+        return []
     if values["teachers"] is None:
         return [NetworkSpec.read(values["teacher"])]
     return [NetworkSpec.read(catalogue.load("model", name)) for name in values["teachers"]]

@@ -4,8 +4,11 @@ Conventions: B samples, K classes. A soft loss sums over classes and averages ov
 is never trained. Everything works on float32 or float64, whatever the networks ran in.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -36,6 +39,12 @@ def soft_cross_entropy(target: Tensor, logits: Tensor, temperature: float = 1.0)
     return -(wanted * F.log_softmax(logits / temperature, dim=1)).sum(dim=1).mean()
 
 
+def mixture(answers: Sequence[Tensor], temperature: float = 1.0) -> Tensor:
+    """Logits [B, K] whose softened answer is the mean of the softened answers of several logits [B, K]."""
+    logs = [F.log_softmax(logits / temperature, dim=1) for logits in answers]
+    return temperature * (torch.logsumexp(torch.stack(logs), dim=0) - math.log(len(logs)))
+
+
 def unit_rows(vectors: Tensor) -> Tensor:
     """Rows of length one; a row of zeros stays zero and has a finite gradient."""
     return F.normalize(vectors, dim=-1)
@@ -55,3 +64,13 @@ def same_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     height, width = min(first.shape[-2], second.shape[-2]), min(first.shape[-1], second.shape[-1])
     return tuple(maps if maps.shape[-2:] == (height, width)  # type: ignore[return-value]
                  else F.adaptive_avg_pool2d(maps, (height, width)) for maps in (first, second))
+
+
+def ramp(done: float, length: float) -> float:
+    """How far a weight has grown: from exp(-5) at the start to 1 at `length`, along a bell's flank (Laine and Aila 2017).
+
+    Args:
+        done: of the training, in any unit.
+        length: after how much of it the weight is whole; 0 for from the start.
+    """
+    return math.exp(-5 * (1 - min(done / length, 1.0)) ** 2) if length > 0 else 1.0

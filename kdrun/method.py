@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdrun.cast import Cast, Output
@@ -16,10 +16,11 @@ from kdrun.recipe import Recipe
 if TYPE_CHECKING:
     from kdrun.engine import Run
 
-__all__ = ["Curriculum", "Method", "Phase", "Terms"]
+__all__ = ["Curriculum", "Method", "Mutual", "Phase", "Terms"]
 
 Terms = dict[str, Tensor]  # named, weighted scalars: their sum is what one update descends
 Knowledge = Literal["none", "response", "feature", "relation"]
+Teachers = Literal["none", "one", "many"]
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Phase:
         data: where its batches come from; None for the run's training data.
         epochs: how long; None for the recipe's epochs.
         total: over how many epochs the schedule runs, where phases of this name follow each other; None for `epochs`.
+        restart: whether the schedule begins anew with this phase, where phases of this name follow each other; optimizer
+            and count of epochs go on.
         evaluate: whether the student classifies in this phase, so that its validation accuracy means something.
     """
 
@@ -43,6 +46,7 @@ class Phase:
     data: Stream | None = None
     epochs: int | None = None
     total: int | None = None
+    restart: bool = False
     evaluate: bool = True
 
 
@@ -53,11 +57,18 @@ class Method(nn.Module):
     source), and builds its own modules in `setup`, when the networks are known. Subclasses say:
 
         schemes: under which schemes the method makes sense.
+        teachers: how many of the run's teachers it learns from: exactly one, one or many, or none where its networks
+            teach one another or themselves. Then no scheme gives it one, none is trained, and none is compared with.
+        grows: whether its student may be a model that is made in one go and not by steps (a decision tree).
+        rivals: whether two players may train the same weights, each by an optimizer of its own.
         knowledge: what is carried over.
         source: the paper, as "Authors, title, venue year".
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online", "self")
+    teachers: ClassVar[Teachers] = "one"
+    grows: ClassVar[bool] = False
+    rivals: ClassVar[bool] = False
     knowledge: ClassVar[Knowledge] = "none"
     source: ClassVar[str] = ""
 
@@ -75,7 +86,7 @@ class Method(nn.Module):
         yield Phase()
 
     def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
-        """Who owns an optimizer, and over which modules. No parameter has two owners."""
+        """Who owns an optimizer, and over which modules. No parameter has two owners, except among `rivals`."""
         return {"student": [cast.student, self]}
 
     def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
@@ -127,9 +138,41 @@ class Curriculum(Method):
         """The base's updates."""
         yield from self.base.step(cast, batch)
 
+    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+        """The base's choice."""
+        return self.base.optimizer(player, weights, recipe)
+
     def hop(self, run: "Run", name: str) -> Iterator[Phase]:
         """The base's own phases for the present pair, under the name of this hop."""
         self.base.label_smoothing = self.label_smoothing
         for phase in self.base.phases(run):
             phase.name = f"{name}: {phase.name}"
             yield phase
+
+
+class Mutual(Method):
+    """A method whose networks teach one another: the student and its peers, each by an optimizer of its own.
+
+    Args:
+        peers: how many further networks like the student, with other first weights; or the names of networks.
+    """
+
+    def __init__(self, *, peers: int | list[str]) -> None:
+        super().__init__()
+        if not peers:
+            raise ValueError("peers: the student needs at least one")
+        self.peers = peers
+
+    def phases(self, run: "Run") -> Iterator[Phase]:
+        """Bring the peers, set up, then one phase."""
+        run.cast.peers = run.networks.peers(self.peers)
+        self.setup(run.cast, run.data)
+        yield Phase()
+
+    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+        """The student, and each peer."""
+        return {"student": [cast.student, self], **{peer.name: [peer] for peer in cast.peers}}
+
+    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+        """The student, and each peer."""
+        return {"student": cast.student, **{peer.name: peer for peer in cast.peers}}

@@ -5,10 +5,11 @@ never a made-up 0.
 """
 
 import math
+from itertools import chain
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -85,25 +86,36 @@ class Size(NamedTuple):
     bits: int
 
 
-def size(network: nn.Module) -> Size:
-    """The size of a network as it is stored: what its own `stored_size` says, or its parameters as they are."""
-    if hasattr(network, "stored_size"):
-        return network.stored_size()
+def size(network: nn.Module) -> Size | None:
+    """The size of a network as it is stored: what its own `stored_size` says, or its parameters as they are.
+
+    None for a model whose size is not defined.
+    """
+    own = getattr(network, "stored_size", None)
+    if own is not None:
+        return own()
     weights = list(network.parameters())
     stored = sum(weight.numel() * weight.element_size() for weight in weights)
     return Size(sum(weight.numel() for weight in weights), stored, 8 * stored)
 
 
-def flops(network: nn.Module, shape: tuple[int, ...]) -> int:
-    """Floating-point operations for one picture [C, H, W]; a multiply-add counts as two."""
+def flops(network: nn.Module, shape: tuple[int, ...]) -> int | None:
+    """Floating-point operations for one picture [C, H, W]; a multiply-add counts as two.
+
+    None for a model that has none of those that are counted, as a tree, which only compares.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()  # in training mode a count would move batch statistics, and fail where a map has one pixel
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, *shape, device=place_of(network)))
-    return counter.get_total_flops()
+    for module, training in modes:
+        module.training = training
+    return counter.get_total_flops() or None
 
 
 def place_of(network: nn.Module) -> torch.device:
-    """Where a network is; the processor for what has no parameters."""
-    return next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    """Where a network is; the processor for what holds nothing."""
+    return next((held.device for held in chain(network.parameters(), network.buffers())), torch.device("cpu"))
 
 
 def distillation_score(student_size: float, teacher_size: float, student_accuracy: float,

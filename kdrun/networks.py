@@ -1,5 +1,7 @@
 """The networks of a run: built from the seed, or trained through the store, or the user's own."""
 
+import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +64,7 @@ class Networks:
 
     Attributes:
         student_spec: the student's.
-        teacher_specs: the teachers'.
+        teacher_specs: the teachers'; empty where the method learns from none.
         train: from a teacher's spec and part to a trained network; None in a rehearsal, where untrained ones do.
         follow: from a teacher's spec, part and a number to so many networks on its way; None likewise.
     """
@@ -73,20 +75,26 @@ class Networks:
     seed: int
     device: torch.device
     precision: torch.dtype | None
-    train: Callable[[NetworkSpec, str], nn.Module] | None
-    follow: Callable[[NetworkSpec, str, int], list[nn.Module]] | None
+    train: Callable[[NetworkSpec, str], nn.Module] | None = None
+    follow: Callable[[NetworkSpec, str, int], list[nn.Module]] | None = None
 
     def build(self, spec: NetworkSpec, part: str) -> Role:
         """A network with the first weights that this seed gives to this part: the same in every run of the seed."""
         with seeded("weights", part, self.seed):
-            network = spec.build(self.data)
+            network = spec.build(self.data.seen(self.view(part)))
         return self.role(network, part, spec.name)
 
     def role(self, network: nn.Module, part: str, model: str) -> Role:
         """A network in a role, on the run's device and in its fastest memory format."""
-        role = Role(network.to(self.device, memory_format=torch.channels_last), part, self.data.shape, model)
+        network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        view = self.view(part)
+        role = Role(network, part, self.data.seen(view).shape, model, view)
         role.precision = self.precision
         return role
+
+    def view(self, part: str) -> str | None:
+        """Which view of a sample this part sees: teachers may have one of their own."""
+        return "teacher" if part in self.teacher_names and "teacher" in self.data.views else None
 
     def student(self, generation: int = 0) -> Role:
         """The student with its first weights; later generations start from others."""
@@ -98,10 +106,22 @@ class Networks:
         """A network of the catalogue."""
         return self.build(NetworkSpec.read(catalogue.load("model", name)), part)
 
+    def peers(self, wanted: int | list[str]) -> list[Role]:
+        """Networks that learn beside the student, which is peer 1: so many like it with other first weights, or these."""
+        specs = [self.student_spec] * wanted if isinstance(wanted, int) else \
+            [NetworkSpec.read(catalogue.load("model", name)) for name in wanted]
+        return [self.build(spec, f"peer {number}") for number, spec in enumerate(specs, start=2)]
+
     def trained_teachers(self) -> Iterator[Frozen]:
         """The teachers, trained and frozen."""
         for spec, part in zip(self.teacher_specs, self.teacher_names, strict=True):
             yield frozen(self.role(self.train(spec, part), part, spec.name) if self.train else self.build(spec, part))
+
+    def baseline(self) -> Frozen:
+        """The student as it is when trained alone, frozen."""
+        spec = self.student_spec
+        return frozen(self.role(self.train(spec, "baseline"), "baseline", spec.name) if self.train
+                      else self.build(spec, "student"))
 
     def trajectory(self, count: int) -> list[Frozen]:
         """The teacher at so many equally distant moments of its training, frozen; the last is the trained teacher."""
@@ -117,7 +137,18 @@ class Networks:
     @property
     def teacher_names(self) -> list[str]:
         """What the teachers are called: teacher, teacher 2, teacher 3, ..."""
-        return ["teacher", *(f"teacher {number}" for number in range(2, len(self.teacher_specs) + 1))]
+        return [f"teacher {number}" if number > 1 else "teacher" for number in range(1, len(self.teacher_specs) + 1)]
+
+
+def read_weights(path: Path) -> Any:
+    """What a file of weights holds; tensors and plain containers only, so no code of the file is run."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    with warnings.catch_warnings():  # of what it then refuses
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def load_checkpoint(network: nn.Module, path: Path, name: str) -> None:
@@ -128,20 +159,18 @@ def load_checkpoint(network: nn.Module, path: Path, name: str) -> None:
     """
     where = f"teacher.checkpoint: {path}"
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_weights(path)
     except Exception as error:  # the readers raise whatever a damaged file makes them
-        raise ValueError(f"{where} cannot be read as weights ({str(error).splitlines()[0][:120]}); save a state dict with "
-                         "torch.save or safetensors") from error
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        reason = (f"holds Python objects ({code[1]}), which may run code" if code else
+                  "is not a whole file of weights") + "; wanted a state dict saved by torch.save or safetensors"
+        raise ValueError(f"{where} {reason}") from error
     for key in ("state_dict", "model", "model_state_dict", "net"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{where} holds no state dict of tensors")
+    if not isinstance(state, dict) or not state or not all(
+            isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
+        raise ValueError(f"{where} holds no state dict of named tensors")
     state = {key.removeprefix("module."): value for key, value in state.items()}
     own = network.state_dict()
     missing, extra = [key for key in own if key not in state], [key for key in state if key not in own]

@@ -37,4 +37,5 @@ def learning_curves(history: list[dict[str, Any]], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(title="last epoch", frameon=False)
     kind = path.suffix.removeprefix(".")
-    write_atomically(path, lambda part: figure.savefig(part, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None))
+    dateless = {"Date": None} if kind == "svg" else None  # the same curves, the same bytes
+    write_atomically(path, lambda part: figure.savefig(part, format=kind, dpi=150, metadata=dateless))

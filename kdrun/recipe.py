@@ -1,6 +1,7 @@
 """How networks are trained: optimizer, schedule and length, the same for teacher, baseline and student."""
 
 import bisect
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -58,6 +59,12 @@ class Recipe:
             return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
         return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay,
                                nesterov=self.nesterov and self.momentum > 0, fused=True)
+
+    def parts(self, count: int) -> list[int]:
+        """The epochs in so many nearly equal parts; in fewer where there are not so many epochs."""
+        count = min(count, self.epochs)
+        ends = [round(self.epochs * part / count) for part in range(count + 1)]
+        return [end - start for start, end in itertools.pairwise(ends)]
 
     def rate(self, epoch: float, epochs: int) -> float:
         """The learning rate at a moment of a phase of so many epochs: a closed form, so nothing is to be resumed.

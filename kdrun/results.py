@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kdrun import metrics
-from kdrun.config import Settings
+from kdrun.config import Settings, said
 from kdrun.data.data import Data
 from kdrun.files import write_atomically
 
@@ -51,16 +51,19 @@ def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: lis
     """A row for each network; the student's (and each peer's) is compared with the teacher and the baseline."""
     labels = data.test.labels
     told = {"run": run, "seed": settings.seed, "dataset": settings.values["dataset"]["name"],
-            "method": settings.method, "scheme": settings.choices["scheme"], "knowledge": card.knowledge,
-            "family": card.family, "recipe": settings.values["recipe"]["name"]}
+            "method": settings.method, "scheme": settings.choices["scheme"],
+            "knowledge": said(settings.values["method"], "knowledge"), "family": card.family,
+            "recipe": settings.values["recipe"]["name"]}
     found = []
     teacher = next((one for one in made if one.role == "teacher"), None)
     baseline = next((one for one in made if one.role == "baseline"), None)
     for one in made:
+        shape = data.seen("teacher" if one.role.startswith("teacher") else "student").shape
         f1 = [score for score in metrics.f1(one.logits, labels) if score is not None]
-        row = dict.fromkeys(COLUMNS) | told | metrics.size(one.network)._asdict() | {
+        size = metrics.size(one.network)
+        row = dict.fromkeys(COLUMNS) | told | (size._asdict() if size else {}) | {
             "role": one.role, "model": one.model, "epochs": one.epochs, "seconds": one.seconds,
-            "flops": metrics.flops(one.network, data.shape), "latency_ms": latency_ms(one.network, data.shape),
+            "flops": metrics.flops(one.network, shape), "latency_ms": latency_ms(one.network, shape),
             "accuracy": metrics.accuracy(one.logits, labels), "top5": metrics.accuracy(one.logits, labels, top=5),
             "macro_f1": statistics.fmean(f1) if f1 else None, "nll": metrics.finite(metrics.nll(one.logits, labels)),
             "ece": metrics.calibration_error(one.logits, labels),
@@ -85,16 +88,19 @@ def compared(row: dict[str, Any], student: "Made", teacher: "Made | None", basel
         taught = metrics.accuracy(teacher.logits, labels)
         assert taught is not None
         found |= {
-            "distillation_score": metrics.distillation_score(row[unit], getattr(theirs, unit), own, taught,
-                                                             measures["alpha"]),
             "relative_error": metrics.relative_error(own, taught),
-            "distillation_factor": metrics.distillation_factor(row["parameters"], theirs.parameters),
             "accuracy_reduction_pct": metrics.accuracy_reduction_pct(own, taught),
-            "size_reduction_pct": metrics.size_reduction_pct(row[unit], getattr(theirs, unit)),
             "kl": metrics.finite(metrics.kl_divergence(teacher.logits, student.logits)),
             "correlation": metrics.correlation(teacher.logits, student.logits),
             "agreement": metrics.agreement(teacher.logits, student.logits),
         }
+        if theirs is not None and row[unit] is not None:  # a Gaussian process, say, has no size
+            found |= {
+                "distillation_score": metrics.distillation_score(row[unit], getattr(theirs, unit), own, taught,
+                                                                 measures["alpha"]),
+                "distillation_factor": metrics.distillation_factor(row["parameters"], theirs.parameters),
+                "size_reduction_pct": metrics.size_reduction_pct(row[unit], getattr(theirs, unit)),
+            }
     return found
 
 

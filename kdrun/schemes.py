@@ -74,7 +74,14 @@ class Online(Scheme):
         self.own = Vanilla()
 
     def cast(self, networks: "Networks") -> Cast:
-        """The student and its untrained teachers."""
+        """The student and its untrained teachers.
+
+        Raises:
+            ValueError: a teacher would learn from labels of other samples than it sees.
+        """
+        if not networks.data.paired:
+            raise ValueError("dataset.paired=false shows a teacher other samples than the labels are of, and under "
+                             "scheme=online it would learn from them; choose scheme=offline")
         return Cast(networks.student(), networks.untrained_teachers())
 
     def players(self, players: Mapping[str, Sequence[nn.Module]], cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
@@ -106,13 +113,14 @@ class SelfTaught(Scheme):
         self.refresh_epochs = refresh_epochs
 
     def cast(self, networks: "Networks") -> Cast:
-        """The student and a copy of it."""
+        """The student and a copy of it; the student alone where the method needs no teacher."""
         student = networks.student()
-        self.past = frozen(student, "teacher")
-        return Cast(student, [self.past])
+        self.past = frozen(student, "teacher") if networks.teacher_specs else None
+        return Cast(student, [self.past] if self.past else [])
 
     def moves(self, moves: Moves, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The method's updates, by a teacher that is at most `refresh_epochs` old."""
-        if self.past in cast.teachers and batch.step == 0 and batch.epoch % self.refresh_epochs == 0:
+        due = batch.step == 0 and batch.epoch % self.refresh_epochs == 0
+        if due and self.past is not None and self.past in cast.teachers:
             self.past.network.load_state_dict(cast.student.network.state_dict())
         yield from moves

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -41,6 +42,7 @@ class Made:
         history: what was measured on the way.
         states: of the network on its way, where they were asked for.
         origin: `trained` here, from the `store`, or the user's `checkpoint`.
+        measures: what the store tells people of it.
     """
 
     role: str
@@ -52,6 +54,7 @@ class Made:
     history: list[tuple[str, str, int, str, str, float]] = field(default_factory=list)
     states: list[dict[str, Tensor]] = field(default_factory=list)
     origin: str = "trained"
+    measures: dict[str, float | None] = field(default_factory=dict)
 
 
 @cache
@@ -131,7 +134,8 @@ class Store:
             save_file({key: value.cpu().contiguous() for key, value in state.items()}, part / f"state-{number:02d}.safetensors")
         files = {path.name: digest_of(path) for path in sorted(part.iterdir())}
         told = {"key": key, "files": files, "role": made.role, "model": made.model, "epochs": made.epochs,
-                "seconds": made.seconds, "history": made.history, "made": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+                "seconds": made.seconds, "measures": made.measures, "history": made.history,
+                "made": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         write_atomically(part / "entry.json", lambda path: path.write_text(json.dumps(told, indent=1, default=str)))
         if entry.exists():
             shutil.rmtree(entry)
@@ -146,22 +150,27 @@ class Store:
             for name, digest in told["files"].items():
                 if digest_of(entry / name) != digest:
                     raise ValueError(f"{name} is not what was written")
-            network.load_state_dict(load_file(entry / "weights.safetensors"))
             logits = load_file(entry / "answers.safetensors")["test"]
             states = [load_file(path) for path in sorted(entry.glob("state-*.safetensors"))]
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            self.note(f"{entry.name} in the store is damaged ({str(error).splitlines()[0]}); training it again")
+            history = [tuple(row) for row in told["history"]]
+            made = Made(told["role"], told["model"], network, logits, told["epochs"], told["seconds"], history, states,
+                        "store")
+            network.load_state_dict(load_file(entry / "weights.safetensors"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            self.note(f"{entry.name} in the store is damaged ({reason}); training it again")
             return None
-        history = [tuple(row) for row in told["history"]]
-        return Made(told["role"], told["model"], network, logits, told["epochs"], told["seconds"], history, states, "store")
+        return made
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write a network's weights and statistics as safetensors."""
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    # clones: parts that branches of a network share are written once for each name they have
+    state = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+             for key, value in network.state_dict().items()}
     write_atomically(path, lambda part: save_file(state, part))
 
 
 def entries(root: Path) -> Iterable[Path]:
     """The finished entries of a store."""
-    return sorted(path.parent for path in root.glob("*/entry.json"))
+    return sorted(path.parent for path in root.glob("*/entry.json") if ".part-" not in path.parent.name)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from kdrun import catalogue
-from kdrun.config import Refused, Settings, run_folder
+from kdrun.config import Refused, Settings
 from kdrun.files import write_atomically
 from kdrun.terminal import Screen, comparison, run_table
 
@@ -41,6 +41,7 @@ def work(cfg: DictConfig) -> tuple[int, float | None]:
 
         with FileLock(folder / ".lock"):
             rows = run(settings, screen)
+        (folder / "traceback.txt").unlink(missing_ok=True)  # of an earlier attempt
         score = validation_score(folder)
         if not several:
             Console().print(run_table(rows, folder.name))
@@ -49,15 +50,20 @@ def work(cfg: DictConfig) -> tuple[int, float | None]:
                     Console(soft_wrap=True).print(f"{shown(folder / name)}", highlight=False)
     except Refused as refused:
         status, error = 2, "; ".join(refused.problems)
+        (folder / ".lock").unlink(missing_ok=True)  # nothing was made that it could guard
         for line in refused.problems:
             log.error(line)
             print(f"kdrun: {line}", file=sys.stderr)
     except Exception as failure:
         status, error = 1, f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
-        trace = folder / "traceback.txt"
-        write_atomically(trace, lambda path: path.write_text(traceback.format_exc()))
+        trace = traceback.format_exc()
+        try:
+            write_atomically(folder / "traceback.txt", lambda path: path.write_text(trace))
+            told_at = f"the whole story: {shown(folder / 'traceback.txt')}"
+        except OSError as full:  # the failure itself may be a full disk
+            told_at = f"its traceback could not be kept: {full.strerror}"
         log.exception("failed")
-        print(f"kdrun: {error} (the whole story: {shown(trace)})", file=sys.stderr)
+        print(f"kdrun: {error} ({told_at})", file=sys.stderr)
     if several:
         told = {"job": hydra.job.num, "status": status, "error": error, "folder": str(folder), "score": score,
                 "overrides": list(hydra.overrides.task)}

@@ -70,6 +70,7 @@ class Bar:
 
     def __init__(self, progress: Progress, title: str, epochs: int, steps: int) -> None:
         self.progress, self.steps, self.done = progress, max(steps, 1), 0
+        self.title, self.epochs = title, epochs
         self.task = progress.add_task(title, total=epochs, told="")
 
     def step(self) -> None:
@@ -81,6 +82,7 @@ class Bar:
     def epoch(self, done: int, terms: Mapping[str, float], accuracy: float | None) -> None:
         """Tell the terms and the accuracy."""
         self.progress.update(self.task, completed=done, told=told(terms, accuracy))
+        log.info("%s  epoch %d/%d  %s", self.title, done, self.epochs, told(terms, accuracy))
 
 
 class Lines:

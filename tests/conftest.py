@@ -1,4 +1,4 @@
-"""What many tests share: tiny data that can be learned, tiny networks, a short recipe and a screen that says nothing."""
+"""What many tests share: tiny data that can be learned, tiny networks, a short recipe, a silent screen."""
 
 import pytest
 import torch
@@ -46,15 +46,16 @@ def tiny_data(channels: int = 1, **changes) -> Data:
     return read(settings_of(**changes), tiny_source, {"channels": channels})
 
 
-def tiny_networks(data: Data, *, student: NetworkSpec = TINY_STUDENT, teachers: tuple[NetworkSpec, ...] = (TINY_TEACHER,),
-                  seed: int = 1) -> Networks:
+def tiny_networks(data: Data, *, student: NetworkSpec = TINY_STUDENT,
+                  teachers: tuple[NetworkSpec, ...] = (TINY_TEACHER,), seed: int = 1) -> Networks:
     """Tiny networks; teachers are not trained."""
     return Networks(student, list(teachers), data, seed, torch.device("cpu"), None, None)
 
 
 def tiny_recipe(**changes) -> Recipe:
     """The standard recipe, two epochs long."""
-    return Recipe(**(catalogue.load("recipe", "standard") | {"epochs": 2, "init_epochs": 1, "batch_size": 16} | changes))
+    short = {"epochs": 2, "init_epochs": 1, "batch_size": 16}
+    return Recipe(**(catalogue.load("recipe", "standard") | short | changes))
 
 
 @pytest.fixture(scope="session")
@@ -63,13 +64,13 @@ def data() -> Data:
     return tiny_data()
 
 
-@pytest.fixture()
+@pytest.fixture
 def networks(data):
     """Tiny networks on the tiny data: `networks()`, `networks(seed=2)`, `networks(teachers=(spec, spec))`."""
     return lambda **changes: tiny_networks(data, **changes)
 
 
-@pytest.fixture()
+@pytest.fixture
 def screen() -> Screen:
     """Nobody watches."""
     return Screen(None)

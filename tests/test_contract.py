@@ -27,6 +27,8 @@ def test_says_what_it_is(key):
     assert card.knowledge in ("none", "response", "feature", "relation")
     assert card.source
     assert set(card.schemes) <= {"offline", "online", "self"}
+    assert card.teachers in ("none", "one", "many")
+    assert card.teachers != "none" or "offline" not in card.schemes  # there is nobody to train first
 
 
 @pytest.mark.parametrize(("key", "scheme"), PAIRS)

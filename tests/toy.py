@@ -15,6 +15,17 @@ from kdrun.terminal import Screen
 TINY = ("dataset.train_limit=48", "recipe=smoke", "recipe.batch_size=16", "recipe.epochs=2", "recipe.init_epochs=1",
         "teacher=cnn", "teacher.widths=[6,8,12]", "student=cnn", "student.widths=[4,6,8]", "threads=1")
 
+NEEDS = {  # what a method asks for beyond that, at all or where something else is asked for
+    "cnn2tree": ("student=tree",),
+    "apprentice scheme=online": ("method.variant=A",),
+    "fsp": ("student.widths=[6,8,12]",),
+    "mt_avg": ("teachers=[cnn,mlp]",),
+    "mt_switch": ("teachers=[cnn,mlp]",),
+    "mt_you": ("teachers=[cnn,mlp]",),
+    "rocket": ("student=resnet8", "student.widths=[16,32,64]", "method.booster=resnet14"),
+    "takd": ("method.assistants=[cnn]",),
+}
+
 
 def settings_of(*overrides: str) -> Settings:
     """What the command line would make of these words."""
@@ -27,8 +38,10 @@ def settings_of(*overrides: str) -> Settings:
 @cache
 def toy_settings(key: str, *more: str) -> Settings:
     """A method's settings at toy size."""
-    assistants = ["method.assistants=[cnn]"] if key == "takd" else []
-    return settings_of(*TINY, f"method={key}", *assistants, *more)
+    needed = [word for asked in (key, *(f"{key} {word}" for word in more)) for word in NEEDS.get(asked, ())]
+    chosen = {word.partition("=")[0] for word in needed}
+    tiny = [word for word in TINY if word.partition("=")[0].partition(".")[0] not in chosen]
+    return settings_of(*tiny, f"method={key}", *needed, *more)
 
 
 @cache

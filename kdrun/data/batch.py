@@ -10,10 +10,11 @@ class Batch:
     """Pictures, labels and where they come from.
 
     Attributes:
-        x: pictures [B, C, H, W], float32, augmented and normalised; teacher and student see this very tensor.
+        x: pictures [B, C, H, W], float32, augmented and normalised; teacher and student see this very tensor, unless
+            `views` has another for the teacher.
         y: labels [B], int64, or None where there are none.
         index: the row [B] of each sample in the training split, for methods that keep a memory of samples.
-        views: further augmentations or modalities of the same samples, by name.
+        views: further modalities of the same samples, by who sees them.
         epoch: the epoch of the phase, from 0.
         epochs: how many epochs the phase has.
         step: the step within the epoch, from 0.

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -43,13 +43,16 @@ class DatasetSettings:
 
 @dataclass
 class Data:
-    """Pictures split into train, validation and test.
+    """Pictures split into train, validation and test, as one kind of network sees them.
 
     Attributes:
         settings: what they were made by.
         classes: their names.
         shape: (channels, height, width) of what a network sees.
-        digest: of every picture, label, split and normalisation: equal digests, equal training data.
+        digest: of every picture, label, split, modality and normalisation: equal digests, equal training data.
+        views: the same samples as others see them, by who that is: "teacher", where teachers have a modality of their
+            own.
+        paired: whether a batch shows those views of its own samples, or of others.
     """
 
     settings: DatasetSettings
@@ -60,16 +63,27 @@ class Data:
     test: Pictures
     normalise: Normalise
     digest: str
+    views: Mapping[str, "Data"] = field(default_factory=dict)
+    paired: bool = True
+
+    def seen(self, view: str | None) -> "Data":
+        """These samples as whoever has this view sees them, and with no other view."""
+        return self.views.get(view or "", replace(self, views={}))
 
     def stream(self, *, batch_size: int, seed: int, device: torch.device) -> PictureStream:
         """The training batches."""
         return PictureStream(self.train, self.normalise, batch_size=batch_size, crop=self.settings.crop,
-                             flip=self.settings.flip, seed=seed, device=device)
+                             flip=self.settings.flip, seed=seed, device=device, paired=self.paired,
+                             views={name: data.normalise for name, data in self.views.items()})
 
     def plain(self, pictures: Pictures, device: torch.device, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches (x, y) of a split in its own order, without augmentation."""
         for images, labels in zip(pictures.images.split(size), pictures.labels.split(size), strict=True):
             yield self.normalise(images.to(device)), labels.to(device)
+
+    def whole(self, pictures: Pictures, device: torch.device) -> Tensor:
+        """All pictures of a split at once, without augmentation."""
+        return torch.cat([x for x, _ in self.plain(pictures, device)])
 
 
 def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: dict[str, Any]) -> Data:
@@ -87,16 +101,26 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
         if settings.train_limit > len(train):
             raise ValueError(f"train_limit is {settings.train_limit}, but there are only {len(train)} training pictures")
         train = train.limit(settings.train_limit, settings.split_seed, classes)
-    height, width, channels = train.images.shape[1:]
+    channels = train.images.shape[-1]
     for name in ("mean", "std"):
         given = getattr(settings, name)
         if given is not None and len(given) != channels:
             raise ValueError(f"{name} has {len(given)} numbers, but the pictures have {channels} channels")
     if settings.std is not None and min(settings.std) <= 0:
         raise ValueError(f"std must be above 0, got {settings.std}")
-    measured = Normalise.measured(train.images)
-    normalise = Normalise(settings.mean or measured.mean.tolist(), settings.std or measured.std.tolist())
-    identity = [train.digest, validation.digest, source.test.digest, settings.crop, settings.flip,
-                normalise.mean.tolist(), normalise.std.tolist()]
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-    return Data(settings, source.classes, (channels, height, width), train, validation, source.test, normalise, digest)
+    if source.views and (settings.mean or settings.std):
+        raise ValueError("mean and std are measured for each modality; leave them null")
+    parts = [part.digest for part in (train, validation, source.test)]
+
+    def seen(modality: str | None) -> Data:
+        named = replace(settings, name="_".join(filter(None, (source.name or settings.name, modality))))
+        measured = Normalise.measured(train.images, modality)
+        normalise = Normalise(settings.mean or measured.mean.tolist(), settings.std or measured.std.tolist(), modality)
+        identity = [*parts, settings.crop, settings.flip, normalise.mean.tolist(), normalise.std.tolist(), modality]
+        shape = normalise(train.images[:1]).shape[1:]
+        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        return Data(named, source.classes, (shape[0], shape[1], shape[2]), train, validation, source.test, normalise,
+                    digest)
+
+    views = {name: seen(modality) for name, modality in source.views.items()}
+    return replace(seen(source.sees), views=views, paired=source.paired)

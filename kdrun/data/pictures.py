@@ -1,11 +1,12 @@
 """Labelled pictures in memory, checked, split and subsampled."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from kdrun.data.modalities import misfit
 from kdrun.randomness import generator
 
 __all__ = ["Pictures", "Source"]
@@ -63,11 +64,25 @@ class Pictures:
 
 @dataclass
 class Source:
-    """What a reader gives: a training and a test set and the names of the classes."""
+    """What a reader gives: a training and a test set and the names of the classes.
+
+    Attributes:
+        train: pictures to train on.
+        test: pictures to test on.
+        classes: their names.
+        sees: the modality in which networks see the pictures; None for the pictures as they are.
+        views: further modalities of the same samples, by who sees them.
+        paired: whether those views show the samples of the batch one by one, or in another order.
+        name: of the set itself, where its settings have another for the whole of modalities.
+    """
 
     train: Pictures
     test: Pictures
     classes: tuple[str, ...]
+    sees: str | None = None
+    views: dict[str, str | None] = field(default_factory=dict)
+    paired: bool = True
+    name: str | None = None
 
     def problems(self) -> list[str]:
         """Everything that makes the pictures unfit to train on, a line each."""
@@ -103,4 +118,5 @@ class Source:
         if not found and self.train.images.shape[1:] != self.test.images.shape[1:]:
             found.append(f"training pictures of {list(self.train.images.shape[1:])}, test pictures of "
                          f"{list(self.test.images.shape[1:])} (height, width, channels)")
-        return found
+        return found or [line for name in dict.fromkeys([self.sees, *self.views.values()])
+                         if (line := misfit(name, self.train.images))]

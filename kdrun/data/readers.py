@@ -1,18 +1,26 @@
 """Readers of data sets: each returns a `Source` of pictures in memory, or says in one line why it cannot."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import torch
 
-from kdrun.bounds import AtLeastOne, Fraction, Positive
+from kdrun.bounds import AtLeastOne, Bounds, Positive
+from kdrun.config import instantiate
+from kdrun.data.modalities import ModalityName
 from kdrun.data.pictures import Pictures, Source
 
-__all__ = ["digits", "image_folder", "torchvision_set"]
+if TYPE_CHECKING:
+    from PIL.Image import Image as PilImage
+
+Share = Annotated[float, Bounds(above=0, below=1)]
+
+__all__ = ["digits", "image_folder", "pair", "torchvision_set"]
 
 
-def digits(*, test: Fraction) -> Source:
+def digits(*, test: Share) -> Source:
     """The 1,797 real handwritten digits of 8x8 pixels that scikit-learn ships: nothing to download.
 
     Args:
@@ -46,10 +54,10 @@ def torchvision_set(*, reader: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFA
     for wanted in ({"split": "train"}, {"split": "test"}) if reader == "SVHN" else ({"train": True}, {"train": False}):
         try:
             part = kind(root=root, download=download, **wanted)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0].split(" You can use")[0]
-            raise ValueError(f"{reader} is not in {Path(root).absolute()} ({reason}); set dataset.root to its folder, "
-                             "or dataset.download=true to fetch it") from error
+        except Exception as error:  # whatever a damaged file makes torchvision raise, bare assertions included
+            reason = (str(error).splitlines() or ["a damaged file"])[0].split(" You can use")[0]
+            raise ValueError(f"{reader} is not in {Path(root).absolute()}, or not whole ({reason}); set dataset.root to "
+                             "its folder, or dataset.download=true to fetch it") from error
         images = torch.as_tensor(np.asarray(part.data))
         if reader == "SVHN":  # stored channels first
             images = images.permute(0, 2, 3, 1)
@@ -57,10 +65,10 @@ def torchvision_set(*, reader: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFA
         labels = part.labels if reader == "SVHN" else part.targets
         parts.append(Pictures(images.contiguous(), torch.as_tensor(np.asarray(labels), dtype=torch.int64)))
         names = getattr(part, "classes", names)
-    return Source(*parts, tuple(map(str, names or range(10))))
+    return Source(parts[0], parts[1], tuple(map(str, names or range(10))))
 
 
-def image_folder(*, root: str, size: AtLeastOne | None, test: Fraction, memory_gb: Positive) -> Source:
+def image_folder(*, root: str, size: AtLeastOne | None, test: Share, memory_gb: Positive) -> Source:
     """A folder of pictures, a sub-folder a class; with `train/` and `test/` inside, or split here.
 
     Args:
@@ -74,20 +82,39 @@ def image_folder(*, root: str, size: AtLeastOne | None, test: Fraction, memory_g
     """
     top = Path(root)
     if not top.is_dir():
-        raise ValueError(f"there is no folder {top.absolute()}")
+        raise ValueError(f"there is no folder {top.absolute()}; set dataset.root to the folder of your pictures")
     held_out = next((top / name for name in ("test", "val") if (top / name).is_dir()), None)
-    inside = top / "train" if held_out and (top / "train").is_dir() else top
-    classes = tuple(sorted(entry.name for entry in inside.iterdir() if entry.is_dir()))
+    inside = top / "train" if (top / "train").is_dir() else top
+    classes = _classes(inside)
     if not classes:
         raise ValueError(f"{inside.absolute()} holds no sub-folder; wanted one for each class")
     train = _read_folder(inside, classes, size, memory_gb)
-    if inside is top:
+    if inside is top or held_out is None:
         return Source(*train.part(test, seed=0, classes=len(classes)), classes)
-    assert held_out is not None
-    extra = sorted({entry.name for entry in held_out.iterdir() if entry.is_dir()} - set(classes))
-    if extra:
+    if extra := sorted({*_classes(held_out)} - set(classes)):
         raise ValueError(f"{held_out.absolute()} has classes that {inside.name}/ has not: {', '.join(extra[:5])}")
     return Source(train, _read_folder(held_out, classes, size, memory_gb), classes)
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    """The sub-folders of a folder; hidden ones are somebody's leftovers."""
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def _eight_bits(picture: "PilImage") -> "PilImage":
+    """A picture as grey or RGB of 8 bits a channel.
+
+    Raises:
+        ValueError: it has more than 16.
+    """
+    from PIL import Image
+
+    if picture.mode[0] not in "IF":
+        return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    pixels = np.asarray(picture)
+    if picture.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError("its pixels have more than 16 bits; save it with 8")
+    return Image.fromarray((pixels // 257).astype(np.uint8))  # `convert` would turn all but the darkest white
 
 
 def _read_folder(folder: Path, classes: tuple[str, ...], size: int | None, memory_gb: float) -> Pictures:
@@ -96,17 +123,19 @@ def _read_folder(folder: Path, classes: tuple[str, ...], size: int | None, memor
     endings = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
     images: list[np.ndarray] = []
     labels: list[int] = []
+    unreadable: list[str] = []
     used = 0
     for label, name in enumerate(classes):
         for path in sorted(entry for entry in (folder / name).rglob("*") if entry.suffix.lower() in endings):
             try:
-                with Image.open(path) as picture:
-                    picture = picture.convert("L" if picture.mode in ("1", "L", "I;16") else "RGB")
+                with Image.open(path) as opened:
+                    picture = _eight_bits(opened)
                     if size is not None:
                         picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
                     pixels = np.asarray(picture)
-            except OSError as error:
-                raise ValueError(f"cannot read {path.absolute()}: {error}") from error
+            except Exception as error:  # Pillow raises whatever a damaged file makes it
+                unreadable.append(f"cannot read {path.absolute()}: " + str(error).replace(f" '{path}'", ""))
+                continue
             pixels = pixels[..., None] if pixels.ndim == 2 else pixels
             if images and pixels.shape[:2] != images[0].shape[:2]:
                 raise ValueError(f"{path.absolute()} is {pixels.shape[1]}x{pixels.shape[0]}, the first picture "
@@ -117,8 +146,32 @@ def _read_folder(folder: Path, classes: tuple[str, ...], size: int | None, memor
                                  "smaller dataset.size, or raise dataset.memory_gb")
             images.append(pixels)
             labels.append(label)
+    if unreadable:
+        more = [f"and {len(unreadable) - 5} pictures more that cannot be read"] if len(unreadable) > 5 else []
+        raise ValueError("\n".join(unreadable[:5] + more))
     if not images:
         raise ValueError(f"{folder.absolute()} holds no picture ({', '.join(sorted(endings))})")
     channels = max(pixels.shape[2] for pixels in images)  # a grey picture among coloured ones is a coloured one
     whole = np.stack([np.broadcast_to(pixels, (*pixels.shape[:2], channels)) for pixels in images])
     return Pictures(torch.from_numpy(whole), torch.tensor(labels))
+
+
+def pair(*, base: dict, teacher_sees: ModalityName, student_sees: ModalityName, paired: bool) -> Source:
+    """Another data set, each sample of which the teacher sees in one way and the student in another.
+
+    Args:
+        base: the settings of the other data set.
+        teacher_sees: what teachers are trained on and asked about.
+        student_sees: what the student, its baseline and its peers are trained and tested on.
+        paired: whether both see the same sample. False is a control: in each batch the teacher sees the samples in
+            another order, so that whatever a method carries over cannot be about the sample.
+
+    Raises:
+        ValueError: what the base's reader says, or that the base is a pair itself.
+    """
+    if "base" in base:
+        raise ValueError("dataset/base is a pair itself; choose one that is not")
+    source: Source = instantiate(base)
+    # whoever sees the picture as it is shares its trained networks with runs on the base alone
+    seen, shown = (None if name == "picture" else name for name in (student_sees, teacher_sees))
+    return replace(source, sees=seen, views={"teacher": shown}, paired=paired, name=base["name"])

@@ -1,13 +1,14 @@
 """Training batches from pictures in memory: order and augmentation are functions of the seed and the epoch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from kdrun.data.batch import Batch
+from kdrun.data.modalities import see
 from kdrun.data.pictures import Pictures
 from kdrun.randomness import generator
 
@@ -19,36 +20,46 @@ class Stream(Protocol):
 
     def __len__(self) -> int:
         """How many batches an epoch has."""
+        ...
 
     def epoch(self, epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (of so many), from step `first` on."""
+        ...
 
 
 class Normalise:
-    """From stored pictures [B, H, W, C] to what a network sees: float32 [B, C, H, W], channels last in memory."""
+    """From stored pictures [B, H, W, C] to what a network sees: float32 [B, C, H, W], channels last in memory.
 
-    def __init__(self, mean: list[float], std: list[float]) -> None:
-        self.mean, self.std = torch.tensor(mean), torch.tensor(std)
+    Args:
+        mean: of each channel, for pictures from 0 to 1.
+        std: likewise.
+        modality: in which the network sees the pictures, one of `modalities`; None for the pictures as they are.
+    """
+
+    def __init__(self, mean: list[float], std: list[float], modality: str | None = None) -> None:
+        self.mean, self.std, self.modality = torch.tensor(mean), torch.tensor(std), modality
 
     def __call__(self, images: Tensor) -> Tensor:
+        """What the network sees of stored pictures."""
+        images = see(images, self.modality)
         full = 255.0 if images.dtype == torch.uint8 else 1.0
         scale = (1 / (full * self.std)).to(images.device)
         shift = (-self.mean / self.std).to(images.device)
         return images.to(torch.float32, copy=True).mul_(scale).add_(shift).permute(0, 3, 1, 2)
 
     @classmethod
-    def measured(cls, images: Tensor) -> "Normalise":
+    def measured(cls, images: Tensor, modality: str | None = None) -> "Normalise":
         """With the mean and spread of each channel over these pictures; a constant channel is only centred."""
-        full = 255.0 if images.dtype == torch.uint8 else 1.0
-        channels = images.shape[-1]
+        channels = see(images[:1], modality).shape[-1]
         # float64 sums of slices: exact enough for any size, and no float copy of the whole set
         total, squares, count = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64), 0
         for piece in images.split(4096):
-            flat = piece.reshape(-1, channels).double() / full
+            seen = see(piece, modality)
+            flat = seen.reshape(-1, channels).double() / (255.0 if seen.dtype == torch.uint8 else 1.0)
             total, squares, count = total + flat.sum(0), squares + flat.square().sum(0), count + len(flat)
         mean = total / count
         std = (squares / count - mean.square()).clamp_min(0).sqrt()
-        return cls(mean.tolist(), torch.where(std > 1e-6, std, torch.ones_like(std)).tolist())
+        return cls(mean.tolist(), torch.where(std > 1e-6, std, torch.ones_like(std)).tolist(), modality)
 
 
 class PictureStream:
@@ -67,12 +78,16 @@ class PictureStream:
         flip: whether to mirror half of the pictures.
         seed: of the run.
         device: where the pictures live and the batches are made.
+        views: further modalities of the same crops, by the name they have in `Batch.views`.
+        paired: False shows those views in another order than the samples of the batch.
     """
 
     def __init__(self, pictures: Pictures, normalise: Normalise, *, batch_size: int, crop: int, flip: bool, seed: int,
-                 device: torch.device) -> None:
+                 device: torch.device, views: Mapping[str, Normalise] | None = None, paired: bool = True) -> None:
         self.labels = pictures.labels.to(device)
         self.normalise, self.seed, self.crop, self.flip = normalise, seed, crop, flip
+        self.views, self.paired = dict(views or {}), paired
+        self.kept: dict[str, tuple[int, tuple[Tensor, ...]]] = {}
         self.size = min(batch_size, len(pictures))
         height, width, channels = pictures.images.shape[1:]
         padded = F.pad(pictures.images, (0, 0, crop, crop, crop, crop))
@@ -92,14 +107,22 @@ class PictureStream:
     def epoch(self, epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from step `first` on."""
         order = self.order(epoch)
-        view = self.view(epoch)
-        for step in range(first, len(self)):
-            rows = order[step * self.size:(step + 1) * self.size]
-            yield Batch(view(rows), self.labels[rows], rows, epoch=epoch, epochs=epochs, step=step)
+        return self.batches([order[start:start + self.size] for start in range(0, len(self) * self.size, self.size)],
+                            epoch, epochs, first)
 
-    def order(self, epoch: int) -> Tensor:
-        """The rows of the split in the order of an epoch."""
-        return torch.randperm(self.samples, generator=generator("order", self.seed, epoch)).to(self.labels.device)
+    def batches(self, steps: Sequence[Tensor], epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch whose steps take these rows of the split, from step `first` on."""
+        crops = self.crops(epoch)
+        for step, rows in enumerate(steps[first:], first):
+            images = crops(rows)
+            others = images if self.paired else images[torch.randperm(
+                len(rows), generator=generator("unpaired", self.seed, epoch, step)).to(images.device)]
+            yield Batch(self.normalise(images), self.labels[rows], rows,
+                        {name: seen(others) for name, seen in self.views.items()}, epoch, epochs, step)
+
+    def order(self, epoch: int, name: str = "order") -> Tensor:
+        """The rows of the split in the order of an epoch; another name is an independent order."""
+        return self.drawn(name, epoch, lambda draws: (torch.randperm(self.samples, generator=draws),))[0]
 
     def view(self, epoch: int, name: str = "augmentation") -> Callable[[Tensor], Tensor]:
         """One augmentation of every sample for an epoch: from rows [B] to pictures [B, C, H, W].
@@ -108,8 +131,19 @@ class PictureStream:
             epoch: which epoch.
             name: of the stream of draws; another name is an independent view of the same samples.
         """
-        draws, places = generator(name, self.seed, epoch), 2 * self.crop + 1
-        device, count = self.labels.device, self.samples
-        top, left = (torch.randint(places, (count,), generator=draws).to(device) for _ in range(2))
-        mirrored = torch.randint(1 + self.flip, (count,), generator=draws).to(device)
-        return lambda rows: self.normalise(self.windows[mirrored[rows], rows, top[rows], left[rows]])
+        crops = self.crops(epoch, name)
+        return lambda rows: self.normalise(crops(rows))
+
+    def crops(self, epoch: int, name: str = "augmentation") -> Callable[[Tensor], Tensor]:
+        """The same as stored pictures [B, H, W, C], before any modality."""
+        places, count = 2 * self.crop + 1, self.samples
+        top, left, mirrored = self.drawn(name, epoch, lambda draws: tuple(
+            torch.randint(upper, (count,), generator=draws) for upper in (places, places, 1 + self.flip)))
+        return lambda rows: self.windows[mirrored[rows], rows, top[rows], left[rows]]
+
+    def drawn(self, name: str, epoch: int, draw: Callable[[torch.Generator], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """What a stream of draws gives for an epoch: kept until another epoch is asked of it, so a step costs nothing."""
+        if self.kept.get(name, (None,))[0] != epoch:
+            numbers = draw(generator(name, self.seed, epoch))
+            self.kept[name] = epoch, tuple(part.to(self.labels.device) for part in numbers)
+        return self.kept[name][1]

@@ -1,6 +1,9 @@
 """The form every network of the zoo has: a stem, stages that end before their activation, a pooled head."""
 
-import torch.nn.functional as F  # noqa: N812
+import copy
+from collections.abc import Sequence
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdrun.cast import Output
@@ -27,10 +30,16 @@ class StagedNet(nn.Module):
 
     def forward(self, pictures: Tensor) -> Output:
         """Answer pictures [B, C, H, W]."""
-        stem = self.stem(pictures)
-        maps, posts, pres = stem, [], []
-        for stage in self.stages:
-            pre = stage(maps)
+        return self.onward(self.stem(pictures), 0)
+
+    def onward(self, maps: Tensor, stage: int) -> Output:
+        """Answer from the map at the end of a stage, counted from 1 and after its activation; 0 is the stem.
+
+        The output's stages are those from there on, and its stem is the given map.
+        """
+        stem, posts, pres = maps, [], []
+        for part in list(self.stages)[stage:]:
+            pre = part(maps)
             maps = F.relu(pre)
             pres.append(pre)
             posts.append(maps)
@@ -40,6 +49,24 @@ class StagedNet(nn.Module):
     def until(self, stage: int) -> list[nn.Module]:
         """The parts that lead to the end of a stage, counted from 1: what a hint at that stage trains."""
         return [self.stem, *self.stages[:stage]]
+
+    def fork(self, stage: int, rest: list[nn.Module] | None = None) -> "StagedNet":
+        """A network that shares everything up to the end of a stage (not a copy: the same weights).
+
+        Args:
+            stage: the last that is shared, counted from 1; 0 shares the stem alone.
+            rest: its own stages, from there on to maps as wide as this network's last; None for copies of this
+                network's, with new first weights. Its head is new in any case.
+        """
+        own = nn.ModuleList(copy.deepcopy(list(self.stages)[stage:]) if rest is None else rest)
+        head = copy.deepcopy(self.head)
+        for module in (*own.modules(), head):
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+        initialise(own)
+        twin = StagedNet(self.stem, [*list(self.stages)[:stage], *own], head.in_features, head.out_features)
+        twin.head = head
+        return twin
 
 
 def initialise(network: nn.Module) -> None:
@@ -54,7 +81,7 @@ def initialise(network: nn.Module) -> None:
 class Chain(nn.Module):
     """Blocks one after the other with an activation between them, none after the last."""
 
-    def __init__(self, blocks: list[nn.Module]) -> None:
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
 

@@ -36,7 +36,7 @@ class VGG(StagedNet):
         for number, (count, after) in enumerate(zip(blocks, widths, strict=True)):
             layers = [nn.Sequential(nn.Conv2d(before if layer == 0 else after, after, 3, 1, 1), nn.BatchNorm2d(after))
                       for layer in range(count)]
-            chain = Chain(list(layers))
+            chain = Chain(layers)
             stages.append(nn.Sequential(Pool(), chain) if 1 <= number <= 3 else chain)
             before = after
         super().__init__(nn.Identity(), stages, before, classes)

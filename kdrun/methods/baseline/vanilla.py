@@ -3,7 +3,6 @@
 import copy
 import itertools
 from collections.abc import Iterator
-
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.method import Method, Phase, Terms
+from kdrun.models.grown import Grown
 
 if TYPE_CHECKING:
     from kdrun.engine import Run
@@ -20,11 +20,17 @@ class Vanilla(Method):
     """Cross-entropy with the labels: how the teacher and the baseline are trained, and what every method must beat."""
 
     knowledge = "none"
+    grows = True
     source = "no distillation"
 
     def phases(self, run: "Run") -> Iterator[Phase]:
-        """One, by the labels."""
-        yield Phase("train")
+        """One, by the labels; none for a model that is made in one go."""
+        student = run.cast.student.network
+        if isinstance(student, Grown):
+            data = run.data
+            student.grow(data.whole(data.train, run.device), data.train.labels.to(run.device))
+        else:
+            yield Phase("train")
 
     def loss(self, cast: Cast, batch: Batch) -> Terms:
         """The cross-entropy of the student."""

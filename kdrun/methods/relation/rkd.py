@@ -1,6 +1,6 @@
 """Relational knowledge distillation."""
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from kdrun.bounds import NonNegative

@@ -1,7 +1,7 @@
 """Decoupled knowledge distillation."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from kdrun.bounds import Count, NonNegative, Positive

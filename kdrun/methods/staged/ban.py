@@ -1,13 +1,37 @@
 """Born-again networks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
+from torch import Tensor, nn
+
 from kdrun.bounds import AtLeastOne
-from kdrun.cast import Cast, frozen
+from kdrun.cast import Cast, Output, Role, frozen
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
+from kdrun.losses import mixture
 from kdrun.method import Curriculum, Method, Phase, Terms
+
+
+class Ensemble(nn.Module):
+    """Several networks as one: its probabilities are the mean of theirs (Furlanello et al. 2018, equation 3).
+
+    Everything in its answer but the logits is the last network's.
+    """
+
+    def __init__(self, members: Sequence[Role]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.model = f"{len(members)} {members[-1].model}"
+
+    def forward(self, pictures: Tensor) -> Output:
+        """Answer pictures [B, C, H, W]."""
+        answers = []
+        for member in self.members:
+            assert isinstance(member, Role)
+            answers.append(member(pictures, fresh=True))
+            member.forget()
+        return answers[-1]._replace(logits=mixture([answer.logits for answer in answers]))
 
 
 class BAN(Curriculum):
@@ -15,7 +39,8 @@ class BAN(Curriculum):
 
     Under `scheme=self`, the paper's form, generation 0 is the student trained on the labels alone; under
     `scheme=offline` the run's teacher teaches generation 1. Every generation starts from new weights, and learns by the
-    base method from the last epoch of the one before.
+    base method from the last epoch of the one before. All taught generations together are one more product, the
+    `ensemble` of the paper, as large as all of them.
 
     Args:
         base: the method of each generation; the paper's is cross-entropy plus the soft cross-entropy at temperature 1.
@@ -29,6 +54,7 @@ class BAN(Curriculum):
     def __init__(self, *, base: Method, generations: AtLeastOne) -> None:
         super().__init__(base=base)
         self.generations = generations
+        self.past: list[Role] = []  # not a ModuleList: what is trained no more is in no checkpoint
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """Generation after generation."""
@@ -40,11 +66,17 @@ class BAN(Curriculum):
             yield from self.hop(run, f"generation {generation}")
             if generation < self.generations:
                 self.succeed(run, generation + 1)
+                self.past += run.cast.teachers
 
     def succeed(self, run: Run, generation: int) -> None:
         """The student becomes the teacher of a student with new weights."""
         run.cast.teachers = [frozen(run.cast.student, f"generation {generation - 1}")]
         run.cast.student = run.networks.student(generation)
+
+    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+        """The last generation; and all that were taught, where they are several."""
+        student = {"student": cast.student}
+        return {**student, "ensemble": Ensemble([*self.past, cast.student])} if self.past else student
 
     def alone(self, cast: Cast, batch: Batch) -> Terms:
         """The labels alone."""

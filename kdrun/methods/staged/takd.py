@@ -32,9 +32,9 @@ class TAKD(Curriculum):
     def phases(self, run: Run) -> Iterator[Phase]:
         """Each assistant, then the student."""
         student = run.cast.student
-        for number, name in enumerate(self.assistants):
-            run.cast.student = run.networks.named(name, f"assistant {number + 1}")
-            yield from self.hop(run, f"assistant {name}")
-            run.cast.teachers = [frozen(run.cast.student, f"assistant {name}")]
+        for number, name in enumerate(self.assistants, 1):
+            run.cast.student = run.networks.named(name, f"assistant {number}")
+            yield from self.hop(run, f"assistant {number} {name}")  # numbered, for a network may come twice
+            run.cast.teachers = [frozen(run.cast.student, f"assistant {number} {name}")]
         run.cast.student = student
         yield from self.hop(run, "student")

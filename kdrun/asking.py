@@ -1,0 +1,265 @@
+"""What a command line asks for: each of its jobs composed, and everything that is wrong with any of them."""
+
+import argparse
+import difflib
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from kdrun import catalogue, checking, config
+from kdrun.bounds import closest
+from kdrun.config import Refused, Settings
+
+__all__ = ["check", "options_of", "reasons"]
+
+# A run's place is named by its content, so that a sweep started again finds what is finished
+OWN = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.job.name")
+
+NOT_OURS = ("--config-path", "--config-name", "--experimental-rerun")
+
+
+def options_of(words: Sequence[str]) -> argparse.Namespace:
+    """The words as Hydra takes them: its options, and the settings as `overrides`.
+
+    Raises:
+        Refused: an option that there is not, or that lacks its value.
+    """
+    parser = get_args_parser()
+    known = [option for action in parser._actions for option in action.option_strings
+             if option.startswith("--") and option not in NOT_OURS]
+
+    def refuse(message: str) -> NoReturn:
+        _, _, unknown = message.partition("unrecognized arguments: ")
+        raise Refused([f"unknown option '{word}'" + (closest(word, known) or f"; there is {', '.join(known)}")
+                       for word in unknown.split()] or [message])
+
+    parser.error = refuse  # type: ignore[method-assign]
+    options = parser.parse_intermixed_args(list(words))
+    if options.config_path or options.config_name or options.experimental_rerun:
+        raise Refused([f"{', '.join(NOT_OURS)} are not for kdrun; add your own configs by --config-dir DIR"])
+    return options
+
+
+def check(overrides: Sequence[str], folders: Sequence[Path], several: bool) -> list[Settings]:
+    """Compose every job that is asked for, and find everything that is wrong with any of them.
+
+    Raises:
+        Refused: with a line for each problem.
+    """
+    parsed = parse(overrides)
+    sweeping = [override for override in parsed if override.is_sweep_override()]
+    if sweeping and not several:
+        raise Refused([f"{override.input_line} names several values; add -m to run them all, or quote the value if it is "
+                       f"one: \"{override.key_or_group}='...'\"" for override in sweeping])
+    own_sweeper = any(override.key_or_group in ("hydra/sweeper", "sweep") for override in parsed)
+    search = [f"hydra.searchpath=[{','.join('file://' + str(folder) for folder in folders)}]"] if folders else []
+    found: dict[str, list[int]] = {}
+    checked = []
+    with initialize_config_dir(str(catalogue.shipped()), version_base="1.3", job_name="kdrun"):
+        for override in parsed:
+            override.config_loader = GlobalHydra.instance().config_loader()  # glob(*) asks it for the choices
+        jobs = [list(overrides)]
+        if several and not own_sweeper:
+            jobs = [list(job) for job in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
+        for number, words in enumerate(jobs):
+            settings, lines = examine(words, search)
+            for line in lines:
+                found.setdefault(line, []).append(number)
+            if settings is not None:
+                checked.append(settings)
+    if found:
+        raise Refused([line + where(own, jobs) for line, own in found.items()])
+    if lines := unwritable(checked[0].outputs):
+        raise Refused(lines)
+    return checked
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Read the settings by Hydra's grammar.
+
+    Raises:
+        Refused: naming each word that is no setting.
+    """
+    parser, parsed, found = OverridesParser.create(), [], []
+    for word in overrides:
+        try:
+            override = parser.parse_override(word)
+        except HydraException as error:
+            reason = str(error).splitlines()[0].partition(" expecting {")[0]
+            found.append(f"'{word}' is not a setting; a setting is KEY=VALUE" if "missing EQUAL" in reason else
+                         f"cannot read '{word}' ({reason}); quote a value with special characters: \"KEY='VALUE'\"")
+            continue
+        if not override.key_or_group:
+            found.append(f"'{word}' names no key; a setting is KEY=VALUE")
+        elif override.key_or_group in OWN:
+            found.append(f"{override.key_or_group} is kdrun's own; set outputs=FOLDER, where runs/ and sweeps/ are")
+        parsed.append(override)
+    if found:
+        raise Refused(found)
+    return parsed
+
+
+def where(own: Collection[int], jobs: Sequence[Sequence[str]]) -> str:
+    """Which jobs of a sweep a problem is of, where it is not of all."""
+    if len(own) == len(jobs):
+        return ""
+    shared = set.intersection(*map(set, jobs))
+    first, *others = (", ".join(word for word in jobs[number] if word not in shared) for number in own)
+    return f" (job {first}" + (f" and {len(others)} more)" if others else ")")
+
+
+def examine(words: Sequence[str], search: Sequence[str]) -> tuple[Settings | None, list[str]]:
+    """A job's settings, as far as they can be composed, and a line for everything that is wrong with them."""
+    good, lines = choices(words)
+    try:
+        cfg = compose("config", [*good, *search], return_hydra_config=True)
+    except Exception as error:
+        good, wrong = known_settings(good, search)
+        lines += wrong
+        try:
+            if not wrong:
+                raise
+            cfg = compose("config", [*good, *search], return_hydra_config=True)
+        except Exception as deeper:
+            told = reasons(deeper)
+            if told is None:
+                raise
+            return None, lines or told or [str(error)]
+    settings, unset = Settings.partial(cfg, cfg.hydra.runtime.choices)
+    return settings, [*lines, *unset, *checking.problems(settings)]
+
+
+def choices(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Look at the choices of groups: (the words without the wrong ones, a line for each wrong one)."""
+    good, lines = [], []
+    groups = group_choices()
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        group = override.key_or_group
+        assert override.input_line is not None
+        if override.is_delete() or group not in groups:
+            good.append(override.input_line)
+            continue
+        value, known = override.value(), groups[group]
+        several = group == "experiment" and isinstance(value, list)
+        if several or isinstance(value, dict) or value in known:
+            good.append(override.input_line)
+        elif isinstance(value, list):
+            lines.append(f"{group}: got {config.told(value)}, wanted one {group}"
+                         + (", or several by teachers=[...]" if group == "teacher" else ""))
+        else:
+            name = value if isinstance(value, str) else config.told(value)
+            lines.append(f"unknown {group} '{name}'" + (closest(name, known) or f"; there is {', '.join(known) or 'none'}"))
+    return good, lines
+
+
+def known_settings(words: Sequence[str], search: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell the settings that there are from those that there are not: (good ones, a line for each other one)."""
+    good: list[str] = []
+    bases: list[Override] = []
+    settings: list[Override] = []
+    groups = group_choices()
+    slots = [f"{owner}/{slot}" for owner, names in config.SLOTS.items() for slot in names]
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        assert override.input_line is not None
+        group = override.key_or_group
+        if override.is_delete() or override.is_add() or group.startswith("hydra"):
+            good.append(override.input_line)
+        elif group in slots:
+            bases.append(override)
+        elif group in groups:
+            good.append(override.input_line)
+        else:
+            settings.append(override)
+    try:
+        cfg = compose("config", [*good, *search], return_hydra_config=True)
+    except Exception:
+        return list(words), []
+    wrong = []
+    made = cfg.hydra.runtime.choices
+    for override in bases:
+        group, _, slot = override.key_or_group.partition("/")
+        if override.key_or_group in made:
+            good.append(str(override.input_line))
+        else:
+            having = [name for name in catalogue.options(group) if slot in config.usual_parts(name, group)]
+            wrong.append(f"{override.input_line}: {group}={made[group]} has no {slot}; " + ", ".join(having)
+                         + (" have one" if len(having) > 1 else " has one"))
+    if bases:
+        cfg = compose("config", [*good, *search], return_hydra_config=True)
+    whole: Any = OmegaConf.to_container(cfg, resolve=False)
+    values = {key: value for key, value in whole.items() if key != "hydra"}
+    for override in settings:
+        line = checking.unknown_key(override.key_or_group, values)
+        if line is None:
+            good.append(str(override.input_line))
+        else:
+            wrong.append(line)
+    return good, wrong
+
+
+def group_choices() -> dict[str, list[str]]:
+    """The groups of the command line and their choices."""
+    names = {group: list(catalogue.options(group)) for group in ("dataset", "method", "scheme", "recipe", "launch",
+                                                                 "experiment")}
+    slots = {f"{group}/{slot}": list(dict.fromkeys([*catalogue.options(f"{group}/{slot}"), *names[group]]))
+             for group, own in config.SLOTS.items() for slot in own}
+    networks = list(catalogue.options("model"))
+    return {**names, **slots, "teacher": networks, "student": networks}
+
+
+def hint_at_choice(word: str) -> str:
+    """For a word that is a choice of some group: the setting it may stand for."""
+    for group, known in group_choices().items():
+        if word in known:
+            return f"; did you mean {group}={word}?"
+    return ""
+
+
+def unwritable(folder: Path) -> list[str]:
+    """What is wrong with a folder to write to."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return [f"outputs: cannot make {folder}, {place} is not a folder"]
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=".kdrun-"):  # permissions alone do not tell
+            return []
+    except OSError as error:
+        return [f"outputs: cannot write to {place} ({error.strerror})"]
+
+
+def reasons(error: BaseException) -> list[str] | None:
+    """What to tell of an error that is the user's to mend; None for any other."""
+    if isinstance(error, Refused):
+        return error.problems
+    if isinstance(error, YAMLError):
+        return ["a config file is not YAML: " + " ".join(str(error).split())]
+    if isinstance(error, OmegaConfBaseException):
+        return [config.omegaconf_reason(error)]
+    if isinstance(error, HydraException):
+        text = str(error).partition("Config search path:")[0]
+        head, *listed = (" ".join(line.split()) for line in text.replace(":\n", ": ").splitlines() if line.strip())
+        return [f"{head} {', '.join(listed)}".strip()]
+    if isinstance(error, OSError) and error.filename is not None:
+        return [f"cannot use {error.filename}: {error.strerror}"]
+    return None
+
+
+def near_command(name: str, commands: Collection[str]) -> str:
+    """What an unknown sub-command may have been meant to be."""
+    near = difflib.get_close_matches(name, commands, n=1)
+    return f"; did you mean '{near[0]}'?" if near else hint_at_choice(name) or (
+        f"; there is {', '.join(commands)}; a setting is KEY=VALUE")

@@ -1,0 +1,222 @@
+"""Every way in which a configuration does not fit, found without reading data or training anything."""
+
+import dataclasses
+import inspect
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from kdrun.bounds import annotations, closest, misfit
+from kdrun.config import (
+    GROUPS,
+    SLOTS,
+    UNSET,
+    MeasureSettings,
+    RunSettings,
+    Settings,
+    instantiate,
+    locate,
+    said,
+    told,
+)
+
+__all__ = ["problems", "unknown_key"]
+
+
+def misfits(place: str, node: Any, target: Any, ignored: Collection[str] = ()) -> list[str]:
+    """Compare a group's settings with the signature of what they are for: unknown, missing and misfitting ones."""
+    if not isinstance(node, Mapping):
+        return [] if node is UNSET else [f"{place}: got {told(node)}, wanted a group of settings"]
+    from kdrun.method import Method
+
+    wanted = {key: parameter for key, parameter in inspect.signature(target).parameters.items() if key != "self"}
+    kinds = annotations(target)
+    found = []
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in wanted.values())
+    for key, value in node.items():
+        if key == "_target_" or key in ignored or value is UNSET:
+            continue
+        if key not in wanted:
+            if not takes_all:
+                known = dict.fromkeys(name for name in (*ignored, *wanted) if name not in NETWORK_GIVEN)
+                found.append(f"unknown key '{key}' in {place}" + (closest(key, known) or has(known)))
+        elif takes_method(kinds.get(key), value) or (isinstance(value, Mapping) and "_target_" in value):
+            needed = Method if takes_method(kinds.get(key), value) else None
+            found += target_misfits(f"{place}.{key}", value, ignored, needed)
+        elif reason := misfit(value, kinds.get(key, Any)):
+            found.append(f"{place}.{key}: got {told(value)}, wanted {reason}")
+    found += [f"{place}.{key} is not set" for key, parameter in wanted.items()
+              if key not in node and key not in ignored and parameter.default is parameter.empty
+              and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)]
+    return found
+
+
+def takes_method(kind: Any, value: Any) -> bool:
+    """Whether a setting of this kind has to be a method, given what it is set to."""
+    from kdrun.method import Method
+
+    return kind is Method or (Method in get_args(kind) and value is not None)
+
+
+def unknown_key(key: str, values: Mapping[str, Any], known: Collection[str] = ()) -> str | None:
+    """A line on a dotted key that there is not, with a hint at the nearest; None where there is one.
+
+    Args:
+        key: the key.
+        values: a whole configuration.
+        known: the keys at its top, if not all that stand there are good.
+    """
+    node: Any = values
+    parts = key.split(".")
+    for place, part in enumerate(parts):
+        above = ".".join(parts[:place])
+        if isinstance(node, list) or (isinstance(node, str) and node.startswith("${")):
+            return None
+        if not isinstance(node, Mapping):
+            return f"unknown key '{key}': {above} is not a group of settings"
+        names = [name for name in (node if above or not known else known) if name != "_target_"]
+        if part not in node or (known and not above and part not in known):
+            if above:
+                return f"unknown key '{part}' in {above}" + (closest(part, names) or has(names))
+            # a setting of a group, given without the group's name
+            groups = [] if len(parts) > 1 else [name for name in names if isinstance(node.get(name), Mapping)]
+            inside = {own: f"{group}.{own}" for group in groups for own in node[group] if own != "_target_"}
+            near = closest(part, [*names, *inside])
+            exact = near.partition("'")[2].partition("'")[0]
+            return f"unknown key '{part}'" + (near.replace(f"'{exact}'", f"'{inside.get(exact, exact)}'") or has(names))
+        node = node[part]
+    return None
+
+
+def has(names: Collection[str]) -> str:
+    """What a group has, ready to be appended."""
+    return f"; it has {', '.join(names)}" if names else "; it has no settings"
+
+
+NETWORK_GIVEN = ("classes", "channels", "shape")  # what a network is told of the data
+
+
+def target_misfits(place: str, node: Any, ignored: Collection[str] = (), needed: type | None = None) -> list[str]:
+    """`misfits` with the signature of the node's own `_target_`, which has to be a `needed` where one is given."""
+    if not isinstance(node, Mapping):
+        choice = place.replace(".", "/")  # method.base is chosen by method/base=
+        return [] if node is UNSET else [f"{place}: got {told(node)}, wanted a choice of its group: {choice}=NAME"]
+    if "_target_" not in node:
+        return [f"{place}._target_ is not set; give MODULE.NAME of its class"]
+    if node["_target_"] is UNSET:
+        return []
+    try:
+        target = locate(node["_target_"])
+    except ValueError as error:
+        return [f"{place}._target_: {error}"]
+    if needed is not None and not (isinstance(target, type) and issubclass(target, needed)):
+        return [f"{place}._target_: {node['_target_']} is not a {needed.__module__}.{needed.__name__}"]
+    return misfits(place, node, target, ignored)
+
+
+def problems(settings: Settings) -> list[str]:
+    """Everything in a configuration that cannot be, a line each: nothing is read or trained to find out."""
+    from kdrun.data.data import DatasetSettings
+    from kdrun.recipe import Recipe
+
+    values = settings.values
+    found = [line for key in values if (line := unknown_key(key, values, ROOT))]
+    own = {key: values[key] for key in ROOT if key in values and key not in GROUPS}
+    found += [line.removeprefix("settings.") for line in misfits("settings", own, RunSettings)]
+    if values.get("outputs") == "":
+        found.append("outputs: got '', wanted a folder")
+    if isinstance(values.get("measures"), Mapping):
+        found += misfits("measures", values["measures"], MeasureSettings)
+    found += misfits("recipe", values.get("recipe"), Recipe)
+    common = known_keys(DatasetSettings)
+    dataset = values.get("dataset")
+    found += target_misfits("dataset", dataset, ignored=common)
+    if isinstance(dataset, Mapping):
+        found += misfits("dataset", {key: value for key, value in dataset.items() if key in common}, DatasetSettings)
+    for role, extra in (("teacher", ("name", "checkpoint")), ("student", ("name",))):
+        node = values.get(role)
+        found += target_misfits(role, node, ignored=(*extra, *NETWORK_GIVEN))
+        if isinstance(node, Mapping) and node.get("name") is not UNSET and not isinstance(node.get("name"), str):
+            found.append(f"{role}.name: got {told(node.get('name'))}, wanted a text")
+    teacher = values.get("teacher")
+    checkpoint = teacher.get("checkpoint") if isinstance(teacher, Mapping) else None
+    if checkpoint is not None and checkpoint is not UNSET and not Path(str(checkpoint)).is_file():
+        path = Path(str(checkpoint)).absolute()
+        found.append(f"teacher.checkpoint: {path} is a folder, wanted a file of weights" if path.is_dir() else
+                     f"teacher.checkpoint: there is no file {path}")
+    found += target_misfits("scheme", values.get("scheme"))
+    found += method_problems(settings, bool(checkpoint))
+    return found + device_problems(values.get("device"))
+
+
+def method_problems(settings: Settings, checkpoint: bool) -> list[str]:
+    """Where a method cannot be, or does not fit its scheme, its base or its teachers."""
+    from kdrun.method import Curriculum, Method
+
+    node: Any = settings.values.get("method")
+    choice = settings.choices
+    found = target_misfits("method", node, needed=Method)
+    if found or node is UNSET or node["_target_"] is UNSET:
+        return found
+    kind: Any = locate(node["_target_"])
+    name = f"method={choice.get('method')}"
+    if kind.schemes and choice.get("scheme") not in (None, *kind.schemes):
+        found.append(f"{name} does not run under scheme={choice['scheme']}; it runs under {', '.join(kind.schemes)}")
+    found += teacher_problems(name, said(node, "teachers"), settings.values, checkpoint)
+    parts = {slot: node[slot] for slot in SLOTS["method"] if isinstance(node.get(slot), Mapping)}
+    for slot, part in parts.items():
+        if part["_target_"] is UNSET:
+            continue
+        lent: Any = locate(part["_target_"])
+        chosen = f"method/{slot}={choice.get(f'method/{slot}')}"
+        if issubclass(lent, Curriculum):
+            return [*found, f"{chosen} is a curriculum itself, and has no loss to lend to {name}; take another {slot}"]
+        if issubclass(kind, Curriculum):
+            if "offline" not in lent.schemes:
+                found.append(f"{chosen} cannot learn from a trained teacher, and {name} gives it one")
+        elif choice.get("scheme") not in (None, *lent.schemes):
+            found.append(f"{chosen} does not run under scheme={choice['scheme']}; it runs under {', '.join(lent.schemes)}")
+    if not any(UNSET in part.values() for part in (node, *parts.values())):
+        try:
+            instantiate(node)
+        except ValueError as error:
+            found += [f"{name}: {line}" for line in str(error).splitlines()]
+    return found
+
+
+def teacher_problems(name: str, wanted: str, values: Mapping[str, Any], checkpoint: bool) -> list[str]:
+    """Where the teachers given are not what the method learns from."""
+    given = values.get("teachers")
+    if wanted == "none":
+        return [f"{name} learns without a teacher; leave {key} out"
+                for key, there in (("teachers", given is not None), ("teacher.checkpoint", checkpoint)) if there]
+    if isinstance(given, list) and (not given or (wanted == "one" and len(given) > 1)):
+        few = "one teacher" if wanted == "one" else "at least one"
+        return [f"teachers: got {told(given)}, but {name} learns from {few}"]
+    return []
+
+
+def device_problems(device: Any) -> list[str]:
+    """What is wrong with the device asked for."""
+    import torch
+
+    if device == "auto" or not isinstance(device, str):
+        return []
+    try:
+        asked = torch.device(device)
+    except RuntimeError:
+        asked = None
+    if asked is None or asked.type not in ("cpu", "cuda"):
+        return [f"device: got {told(device)}, wanted auto, cpu or cuda"]
+    if asked.type == "cuda" and (asked.index or 0) >= (count := torch.cuda.device_count()):
+        return [f"device: got {told(device)}, but torch sees " + (f"{count} GPUs here, numbered from 0" if count else
+                                                                  "no GPU here; use device=cpu")]
+    return []
+
+
+def known_keys(schema: Any) -> list[str]:
+    """The settings of a dataclass."""
+    return [field.name for field in dataclasses.fields(schema)]
+
+
+ROOT = (*GROUPS, *known_keys(RunSettings))

@@ -1,0 +1,36 @@
+"""A further picture beside each of a stream."""
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+
+from kdrun.data.batch import Batch
+from kdrun.data.stream import PictureStream, Stream
+
+__all__ = ["Beside"]
+
+
+class Beside:
+    """The batches of a stream, each with a second picture of every sample in `views`, augmented on its own.
+
+    Args:
+        stream: the training pictures.
+        name: of the view.
+        partner: from an epoch to whom to show beside each row of the split [N]; None shows the sample itself again.
+    """
+
+    def __init__(self, stream: Stream, name: str, partner: Callable[[int], Tensor] | None = None) -> None:
+        assert isinstance(stream, PictureStream)
+        self.stream, self.name, self.partner = stream, name, partner
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    def epoch(self, epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from step `first` on."""
+        view = self.stream.view(epoch, self.name)
+        partners = self.partner(epoch) if self.partner else None
+        for batch in self.stream.epoch(epoch, epochs, first):
+            assert batch.index is not None
+            batch.views[self.name] = view(batch.index if partners is None else partners[batch.index])
+            yield batch

@@ -1,0 +1,120 @@
+"""Modality hallucination."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.bounds import AtLeastOne, NonNegative, Positive
+from kdrun.cast import Cast, Output, Role
+from kdrun.data.batch import Batch
+from kdrun.engine import Run, predict
+from kdrun.losses import same_size
+from kdrun.method import Method, Phase, Terms
+from kdrun.metrics import accuracy
+
+
+def distance(teacher: Tensor, imagined: Tensor) -> Tensor:
+    """The squared distance of squashed maps [B, C, H, W], summed over a sample and averaged over the batch."""
+    return (teacher.detach().sigmoid() - imagined.sigmoid()).square().flatten(1).sum(dim=1).mean()
+
+
+class TwoStreams(nn.Module):
+    """A network and its hallucination, whose mean logits are the answer; both see the same pictures.
+
+    Args:
+        seeing: the network that learned the modality itself.
+        imagining: the network that learned what another modality would look like to its teacher.
+    """
+
+    def __init__(self, seeing: Role, imagining: Role) -> None:
+        super().__init__()
+        self.seeing, self.imagining = seeing, imagining
+        self.model = f"{seeing.model}+{imagining.model}"
+
+    def forward(self, pictures: Tensor) -> Output:
+        """Answer pictures [B, C, H, W]; maps and embedding are those of the first network."""
+        seen = self.seeing(pictures, fresh=True)  # asked anew: whoever measures the time asks the same pictures again
+        return seen._replace(logits=(seen.logits + self.imagining(pictures, fresh=True).logits) / 2)
+
+
+class Hallucination(Method):
+    """Beside the student, train a network to see in its modality what the teacher sees in another (Hoffman et al. 2016).
+
+    The hallucination network is one like the teacher, starts from the teacher's weights (where they fit its modality)
+    and answers the student's pictures; its map is drawn to the teacher's map of the same sample. Student, hallucination
+    and both pairs of streams (student and teacher, student and hallucination: mean logits) learn the labels together.
+    Tested are student and hallucination together, which never see the teacher's modality: their size is that of both.
+    Deviations, so an approximation: the whole teacher is frozen, so that the terms that only it could learn are left out;
+    streams are fused in their last answers. `modalities.csv` has every stream, and what the teacher's modality itself
+    would give at test time.
+
+    Args:
+        stage: whose maps are compared, from 1; null for the last.
+        ratio: how much larger than the largest other term the hallucination term is made, at the first step; its weight
+            stays as it was then.
+        ce_weight: of each cross-entropy.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
+    knowledge = "feature"
+    source = "Hoffman, Gupta, Darrell: Learning with side information through modality hallucination. CVPR 2016"
+
+    weight: Tensor
+
+    def __init__(self, *, stage: AtLeastOne | None, ratio: NonNegative, ce_weight: Positive) -> None:
+        super().__init__()
+        self.stage, self.ratio, self.ce_weight = stage, ratio, ce_weight
+        self.register_buffer("weight", torch.tensor(float("nan")))
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """All streams together."""
+        cast = run.cast
+        stages = cast.teacher.shapes.stages
+        if (self.stage or 0) > len(stages):
+            raise ValueError(f"method.stage is {self.stage}, but the teacher has {len(stages)} stages")
+        self.tapped = (self.stage or len(stages)) - 1
+        self.to(next(cast.student.parameters()).device)
+        cast.peers = [imagining := run.networks.build(run.networks.teacher_specs[0], "hallucination")]
+        own = imagining.network.state_dict()
+        learned = {name: value for name, value in cast.teacher.network.state_dict().items() if value.shape == own[name].shape}
+        imagining.network.load_state_dict({**own, **learned})
+        yield Phase()
+
+    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+        """Student and hallucination, by one optimizer."""
+        return {"student": [cast.student, *cast.peers]}
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """The map, and the labels for each stream and each pair of streams."""
+        (imagining,) = cast.peers
+        student, imagined, teacher = cast.student(batch), imagining(batch), cast.teacher(batch)
+        answers = {"ce": student.logits, "ce hallucination": imagined.logits,
+                   "ce with hallucination": (student.logits + imagined.logits) / 2,
+                   "ce with teacher": (student.logits + teacher.logits.detach()) / 2}
+        terms = {name: self.ce_weight * self.hard(student._replace(logits=logits), batch) for name, logits in answers.items()}
+        apart = distance(*same_size(teacher.stages[self.tapped], imagined.stages[self.tapped]))
+        # chosen on the device at the first step, and kept
+        self.weight = torch.where(self.weight.isnan(), calibrated(self.ratio, apart, terms), self.weight)
+        return {**terms, "hallucination": self.weight * apart}
+
+    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+        """Student and hallucination as one network, and the student's stream alone."""
+        return {"student": TwoStreams(cast.student, *cast.peers), "stream": cast.student}
+
+    def reports(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
+        """The test accuracy of each stream and pair; a pair with the teacher needs its modality at test time."""
+        cast, data = run.cast, run.data
+        own, imagined, teacher = (predict(role, data, data.test, run.device) for role in
+                                  (cast.student, *cast.peers, cast.teacher))
+        answers = {"student": own, "hallucination": imagined, "teacher": teacher,
+                   "student and hallucination": (own + imagined) / 2, "student and teacher": (own + teacher) / 2}
+        return {"modalities": [{"streams": name, "accuracy": accuracy(logits, data.test.labels)}
+                               for name, logits in answers.items()]}
+
+
+def calibrated(ratio: float, apart: Tensor, terms: Terms) -> Tensor:
+    """The weight that makes a distance `ratio` times the largest of the terms; 0 where there is no distance."""
+    largest = torch.stack(list(terms.values())).max().detach()
+    return torch.where(apart > 0, ratio * largest / apart.detach().clamp_min(1e-12), 0.0)

@@ -1,0 +1,82 @@
+"""Supervision transfer from one modality to another."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from kdrun.bounds import AtLeastOne, Count, Positive
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.engine import Run
+from kdrun.losses import same_size
+from kdrun.method import Method, Phase, Terms
+
+
+def distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """The squared distance of maps [B, C, H, W], summed over a sample and averaged over the batch."""
+    return (student - teacher.detach()).square().flatten(1).sum(dim=1).mean()
+
+
+class SupervisionTransfer(Method):
+    """Regress a layer of a teacher that sees another modality, without labels, then learn the task (Gupta et al. 2016).
+
+    Both see the same sample, the teacher in a modality that has been learned already (`dataset=pair`). In the first phase
+    the student up to its own layer learns the teacher's map of that sample, which needs no label; in the second the whole
+    student learns from the labels of its modality, starting there. Maps of other widths are met by a 1x1 convolution that
+    is dropped afterwards, maps of other sizes by averaging. The layers above the tap start new. Which layer, and how long
+    the first phase is, are approximations: the paper takes layers in the middle and at the end of its networks.
+
+    Args:
+        teacher_stage: whose map is carried over, from 1; null for the last.
+        student_stage: that learns it; null for the last.
+        weight: of the distance; with a plain optimizer it only scales the first phase's learning rate.
+        transfer_epochs: of the first phase.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
+    knowledge = "feature"
+    source = "Gupta, Hoffman, Malik: Cross modal distillation for supervision transfer. CVPR 2016"
+
+    regressor: nn.Module | None
+
+    def __init__(self, *, teacher_stage: AtLeastOne | None, student_stage: AtLeastOne | None, weight: Positive,
+                 transfer_epochs: Count) -> None:
+        super().__init__()
+        self.teacher_stage, self.student_stage = teacher_stage, student_stage
+        self.weight, self.transfer_epochs = weight, transfer_epochs
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Build what brings the student's map to the teacher's width.
+
+        Raises:
+            ValueError: a stage that is not there.
+        """
+        student, teacher = cast.student.shapes.stages, cast.teacher.shapes.stages
+        for key, wanted, stages, who in (("student_stage", self.student_stage, student, "student"),
+                                         ("teacher_stage", self.teacher_stage, teacher, "teacher")):
+            if (wanted or 0) > len(stages):
+                raise ValueError(f"method.{key} is {wanted}, but the {who} has {len(stages)} stages")
+        self.taught, self.tapped = self.student_stage or len(student), self.teacher_stage or len(teacher)
+        before, after = student[self.taught - 1][0], teacher[self.tapped - 1][0]
+        layer = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
+        self.regressor = layer.to(next(cast.student.parameters()).device)
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """The other modality's map, then the labels."""
+        self.setup(run.cast, run.data)
+        assert self.regressor is not None
+        yield Phase("transfer", loss=self.transfer, train=[*run.cast.student.until(self.taught), self.regressor],
+                    epochs=self.transfer_epochs, evaluate=False)
+        self.regressor = None
+        yield Phase("fine-tune")
+
+    def transfer(self, cast: Cast, batch: Batch) -> Terms:
+        """The distance of the maps of one sample in two modalities (equation 1)."""
+        assert self.regressor is not None
+        given = self.regressor(cast.student(batch).stages[self.taught - 1])
+        return {"transfer": self.weight * distance(*same_size(cast.teacher(batch).stages[self.tapped - 1], given))}
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """The labels alone."""
+        return {"ce": self.hard(cast.student(batch), batch)}

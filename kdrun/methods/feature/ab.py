@@ -1,0 +1,112 @@
+"""Activation boundaries."""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.bounds import Count, NonNegative, Positive
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.engine import Run
+from kdrun.losses import same_size, soft_cross_entropy
+from kdrun.method import Method, Phase, Terms
+
+
+def boundary(teacher: Tensor, student: Tensor, margin: float) -> Tensor:
+    """How far a student's neurons are from the teacher's side of their activation boundary (Heo et al. 2019).
+
+    Args:
+        teacher: values before the activation [B, ...]; only their sign counts.
+        student: likewise, the same shape.
+        margin: how far beyond the boundary a neuron must be.
+
+    Returns:
+        A scalar: the squared shortfall, summed over neurons, averaged over samples.
+    """
+    active = teacher.detach() > 0
+    short = torch.where(active, margin - student, margin + student).clamp_min(0)
+    return short.square().sum() / len(student)
+
+
+class AB(Method):
+    """Start the student from the teacher's activation boundaries: which neurons are on, not how much (Heo et al. 2019).
+
+    First the student without its classifier learns the boundaries of every stage, through a connector (1x1 convolution
+    and normalisation) where channels differ; then all of it learns as the weights of the second phase say, the authors'
+    by softened answers alone. Networks must have equally many stages; where their maps differ in size the larger is
+    averaged down.
+
+    A student that taught itself would start from the boundaries of an untrained network, so `scheme=self` is not
+    offered.
+
+    Args:
+        margin: of the boundaries.
+        weight: of the last stage's boundaries; each stage before counts half of the next.
+        boundary_epochs: of the first phase.
+        temperature: of the second phase; no factor of its square.
+        ce_weight: of the cross-entropy with the labels in the second phase.
+        kd_weight: of the softened answers there.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
+    knowledge = "feature"
+    source = "Heo, Lee, Yun, Choi: Knowledge transfer via distillation of activation boundaries formed by hidden " \
+             "neurons. AAAI 2019"
+
+    connectors: nn.ModuleList
+
+    def __init__(self, *, margin: Positive, weight: Positive, boundary_epochs: Count, temperature: Positive,
+                 ce_weight: NonNegative, kd_weight: NonNegative) -> None:
+        super().__init__()
+        if not ce_weight and not kd_weight:
+            raise ValueError("ce_weight and kd_weight are both 0, so that nothing would train the classifier")
+        self.margin, self.weight, self.boundary_epochs = margin, weight, boundary_epochs
+        self.temperature, self.ce_weight, self.kd_weight = temperature, ce_weight, kd_weight
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Build a connector for every stage whose channels differ.
+
+        Raises:
+            ValueError: the stages do not pair up.
+        """
+        student, teacher = cast.student.shapes.preacts, cast.teacher.shapes.preacts
+        if len(student) != len(teacher):
+            raise ValueError(f"activation boundaries pair stages, but the student has {len(student)} and the teacher "
+                             f"{len(teacher)}")
+        self.connectors = nn.ModuleList(
+            nn.Identity() if before[0] == after[0]
+            else nn.Sequential(nn.Conv2d(before[0], after[0], 1, bias=False), nn.BatchNorm2d(after[0]))
+            for before, after in zip(student, teacher, strict=True)).to(next(cast.student.parameters()).device)
+
+    def distance(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+        """How far the connected stages of the student are from the teacher's boundaries, a scalar."""
+        apart = [boundary(*same_size(wanted.detach(), given), self.margin)
+                 for wanted, given in zip(teacher, student, strict=True)]
+        return torch.stack([stage / 2**(len(apart) - number) for number, stage in enumerate(apart, start=1)]).sum()
+
+    def match(self, cast: Cast, batch: Batch) -> Terms:
+        """The boundaries alone."""
+        connected = [connector(maps) for connector, maps in
+                     zip(self.connectors, cast.student(batch).preacts, strict=True)]
+        return {"ab": self.weight * self.distance(cast.teacher(batch).preacts, connected)}
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """The boundaries, then the answers."""
+        self.setup(run.cast, run.data)
+        backbone = run.cast.student.until(len(self.connectors))
+        yield Phase("boundaries", loss=self.match, train=[*backbone, self.connectors], epochs=self.boundary_epochs,
+                    evaluate=False)
+        self.connectors = nn.ModuleList()
+        yield Phase()
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and softened answers, whichever has a weight."""
+        student, terms = cast.student(batch), {}
+        if self.ce_weight:
+            terms["ce"] = self.ce_weight * self.hard(student, batch)
+        if self.kd_weight:
+            teacher = cast.teacher(batch)
+            terms["kd"] = self.kd_weight * soft_cross_entropy(teacher.logits, student.logits, self.temperature)
+        return terms

@@ -1,0 +1,96 @@
+"""Factor transfer."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdrun.bounds import Bounds, Count, NonNegative
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.engine import Run
+from kdrun.losses import same_size, unit_rows
+from kdrun.method import Method, Phase, Terms
+
+SLOPE = 0.1  # of every leaky activation, as the authors released it
+
+
+def layers(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels: list[int]) -> nn.Sequential:
+    """3x3 convolutions of this kind from each number of channels to the next, each with a leaky activation."""
+    parts: list[nn.Module] = []
+    for before, after in itertools.pairwise(channels):
+        parts += [kind(before, after, 3, 1, 1), nn.LeakyReLU(SLOPE)]
+    return nn.Sequential(*parts)
+
+
+def factor(maps: Tensor, form: Literal["full", "spatial"]) -> Tensor:
+    """A factor [B, D] of length one from paraphrased maps [B, C, H, W]: all of it, or the mean square of each place."""
+    return unit_rows((maps if form == "full" else maps.square().mean(dim=1)).flatten(1))
+
+
+class FT(Method):
+    """Let the student translate what the teacher paraphrases: factors of the last map (Kim et al. 2018).
+
+    First the paraphraser learns to rebuild the teacher's map through fewer channels, without labels and without the
+    student; then it stays as it is, and student and translator learn its factors, with the labels.
+
+    Args:
+        rate: channels of a factor over those of the teacher's map.
+        reconstruction: `l1` is what the authors released, `mse` the paper's squared error.
+        paraphraser_epochs: of the first phase.
+        factor: `full` compares every channel, `spatial` the mean square of each place (RepDistiller).
+        weight: of the factors' mean absolute difference.
+        ce_weight: of the cross-entropy with the labels.
+    """
+
+    knowledge = "feature"
+    source = "Kim, Park, Kwak: Paraphrasing complex network: network compression via factor transfer. NeurIPS 2018"
+
+    paraphraser: nn.Sequential
+    rebuilder: nn.Sequential
+    translator: nn.Sequential
+
+    def __init__(self, *, rate: Annotated[float, Bounds(above=0, most=1)], reconstruction: Literal["l1", "mse"],
+                 paraphraser_epochs: Count, factor: Literal["full", "spatial"], weight: NonNegative,
+                 ce_weight: NonNegative) -> None:
+        super().__init__()
+        self.rate, self.reconstruction, self.paraphraser_epochs = rate, reconstruction, paraphraser_epochs
+        self.factor, self.weight, self.ce_weight = factor, weight, ce_weight
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Build paraphraser and translator."""
+        place = next(cast.student.parameters()).device
+        own, given = cast.student.shapes.stages[-1][0], cast.teacher.shapes.stages[-1][0]
+        few = max(1, round(self.rate * given))
+        self.paraphraser = layers(nn.Conv2d, [given, given, few, few]).to(place)
+        self.rebuilder = layers(nn.ConvTranspose2d, [few, few, given, given]).to(place)
+        self.translator = layers(nn.Conv2d, [own, own, few, few]).to(place)
+
+    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """How far apart the factors of paraphrased and translated maps [B, C, H, W] are, a scalar."""
+        pair = same_size(teacher.detach(), student)
+        wanted, given = (factor(maps, self.factor) for maps in pair)
+        return (given - wanted).abs().mean()
+
+    def rebuild(self, cast: Cast, batch: Batch) -> Terms:
+        """How well the teacher's map comes back out of its factor."""
+        maps = cast.teacher(batch).stages[-1].detach()
+        loss = F.l1_loss if self.reconstruction == "l1" else F.mse_loss
+        return {"rebuild": loss(self.rebuilder(self.paraphraser(maps)), maps)}
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """The paraphraser, then the student."""
+        self.setup(run.cast, run.data)
+        yield Phase("paraphraser", loss=self.rebuild, train=[self.paraphraser, self.rebuilder],
+                    epochs=self.paraphraser_epochs, evaluate=False)
+        self.paraphraser.requires_grad_(False)
+        self.rebuilder = nn.Sequential()
+        yield Phase()
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and factors."""
+        student, teacher = cast.student(batch), cast.teacher(batch)
+        apart = self.distance(self.paraphraser(teacher.stages[-1].detach()), self.translator(student.stages[-1]))
+        return {"ce": self.ce_weight * self.hard(student, batch), "ft": self.weight * apart}

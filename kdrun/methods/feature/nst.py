@@ -1,0 +1,97 @@
+"""Neuron selectivity transfer."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdrun.bounds import NonNegative
+from kdrun.cast import Cast, Output
+from kdrun.data.batch import Batch
+from kdrun.losses import same_size
+from kdrun.method import Method, Terms
+
+Kernel = Literal["poly", "linear", "gaussian"]
+
+
+def discrepancy(teacher: Tensor, student: Tensor, kernel: Kernel) -> Tensor:
+    """Squared maximum mean discrepancy of two sets of channels (Huang and Wang 2017).
+
+    Each channel of a map is one point: its pattern over the places, of length one.
+
+    Args:
+        teacher: maps [B, C, H, W].
+        student: maps [B, C', H, W].
+        kernel: of two patterns p and q: `linear` is pq, `poly` its square, `gaussian` that of their distance, as wide
+            as the mean squared distance between the two sets.
+
+    Returns:
+        A scalar: the mean over samples.
+    """
+    wanted, given = (F.normalize(maps.flatten(2), dim=2) for maps in (teacher.detach(), student))
+    cross = given @ wanted.transpose(1, 2)
+    squares = {id(points): points.square().sum(dim=2) for points in (wanted, given)}
+    width = torch.ones_like(cross[0, 0, 0])
+    if kernel == "gaussian":
+        apart = squares[id(given)][:, :, None] + squares[id(wanted)][:, None, :] - 2 * cross
+        width = apart.detach().mean().clamp_min(1e-12)
+
+    def mean(first: Tensor, second: Tensor) -> Tensor:
+        products = first @ second.transpose(1, 2)
+        if kernel == "gaussian":
+            apart = squares[id(first)][:, :, None] + squares[id(second)][:, None, :] - 2 * products
+            return torch.exp(-apart / (2 * width)).mean()
+        return (products.square() if kernel == "poly" else products).mean()
+
+    return mean(wanted, wanted) + mean(given, given) - 2 * mean(given, wanted)
+
+
+class NST(Method):
+    """Match what the channels of a map respond to, as two sets of patterns (Huang and Wang 2017).
+
+    Networks may differ in channels; where their maps differ in size the larger is averaged down. The part of the
+    discrepancy that the teacher alone decides is kept, so it is zero for equal sets.
+
+    Args:
+        kernel: `poly` (of degree 2), `linear` or `gaussian`.
+        stages: `last`, as the authors have it, or `all`, summed (RepDistiller).
+        activated: whether maps are taken after their activation; the authors take them before.
+        weight: of the discrepancy.
+        ce_weight: of the cross-entropy with the labels.
+    """
+
+    knowledge = "feature"
+    source = "Huang, Wang: Like what you like: knowledge distill via neuron selectivity transfer. " \
+             "arXiv 1707.01219, 2017"
+
+    def __init__(self, *, kernel: Kernel, stages: Literal["last", "all"], activated: bool, weight: NonNegative,
+                 ce_weight: NonNegative) -> None:
+        super().__init__()
+        self.kernel, self.stages, self.activated = kernel, stages, activated
+        self.weight, self.ce_weight = weight, ce_weight
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Check that there are patterns to match.
+
+        Raises:
+            ValueError: stages that do not pair up, or maps of one place.
+        """
+        student, teacher = cast.student.shapes.stages, cast.teacher.shapes.stages
+        if self.stages == "all" and len(student) != len(teacher):
+            raise ValueError(f"method.stages=all pairs stages, but the student has {len(student)} and the teacher "
+                             f"{len(teacher)}; choose method.stages=last")
+        if any(shape[1:].numel() == 1 for shape in (student[-1], teacher[-1])):
+            raise ValueError("neuron selectivity needs maps of more than one place, but the last stage's is 1x1")
+
+    def maps(self, output: Output) -> tuple[Tensor, ...]:
+        """Those that are matched."""
+        maps = output.stages if self.activated else output.preacts
+        return maps if self.stages == "all" else maps[-1:]
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and channels."""
+        student, teacher = cast.student(batch), cast.teacher(batch)
+        apart = [discrepancy(*same_size(*pair), self.kernel)
+                 for pair in zip(self.maps(teacher), self.maps(student), strict=True)]
+        return {"ce": self.ce_weight * self.hard(student, batch), "nst": self.weight * torch.stack(apart).sum()}

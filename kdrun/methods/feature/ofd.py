@@ -1,0 +1,122 @@
+"""Overhaul of feature distillation."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.bounds import NonNegative
+from kdrun.cast import Cast, Role
+from kdrun.data.batch import Batch
+from kdrun.losses import same_size
+from kdrun.method import Method, Terms
+
+
+def expected_negative(mean: Tensor, spread: Tensor) -> Tensor:
+    """What Gaussian values are on average where they are below zero (Heo et al. 2019).
+
+    Args:
+        mean: of each channel, [C]: the shift of a batch normalisation.
+        spread: of each channel, [C]: the size of its scale.
+
+    Returns:
+        [C], at most zero; three spreads below zero where hardly any value is negative, as the authors have it.
+    """
+    spread = spread.abs().clamp_min(1e-12)
+    ratio = mean / spread
+    share = torch.erfc(ratio / math.sqrt(2)) / 2
+    density = torch.exp(-ratio.square() / 2) / math.sqrt(2 * math.pi)
+    return torch.where(share > 0.001, mean - spread * density / share.clamp_min(1e-12), -3 * spread)
+
+
+def measured_negative(maps: Tensor) -> Tensor:
+    """The mean [C] of what is below zero in maps [B, C, H, W]; 0 for a channel where nothing is, which needs none."""
+    negative = maps.clamp_max(0)
+    count = (maps < 0).sum(dim=(0, 2, 3))
+    return negative.sum(dim=(0, 2, 3)) / count.clamp_min(1)
+
+
+def partial(teacher: Tensor, student: Tensor) -> Tensor:
+    """Squared distance of student from teacher, both [B, ...], that leaves alone what is negative enough in both.
+
+    Returns:
+        A scalar: the sum over elements (where the teacher is positive, or the student above it), the mean over samples.
+    """
+    counts = (student > teacher) | (teacher > 0)
+    return ((student - teacher).square() * counts).sum() / len(student)
+
+
+def closing(role: Role) -> list[nn.BatchNorm2d | None]:
+    """For each stage the normalisation whose output is the map before the activation; None where it is not one's."""
+    made: list[tuple[nn.BatchNorm2d, Tensor]] = []
+    hooks = [module.register_forward_hook(lambda module, _, output: made.append((module, output)))
+             for module in role.network.modules() if isinstance(module, nn.BatchNorm2d) and module.affine]
+    training = [(module, module.training) for module in role.network.modules()]
+    role.network.eval()
+    place = next(role.network.parameters()).device
+    with torch.no_grad():
+        preacts = role.network(torch.zeros(2, *role.input_shape, device=place)).preacts
+    for part, mode in training:
+        part.training = mode
+    for hook in hooks:
+        hook.remove()
+    return [next((module for module, output in made if output is maps), None) for maps in preacts]
+
+
+class OFD(Method):
+    """Match every stage before its activation, through a margin that forgives negative responses (Heo et al. 2019).
+
+    A teacher's value is the target where it is above its channel's margin, the margin where it is below, and a student
+    that is lower still has nothing to learn. Connectors (1x1 convolution and normalisation) lead from the student's
+    stages to the teacher's. Networks must have equally many stages; where their maps differ in size the
+    larger is averaged down.
+
+    A margin is the channel's expected negative value: in closed form where a normalisation ends the teacher's stage,
+    measured on each batch where a residual sum does (there the authors use the block's last normalisation, an
+    approximation).
+
+    Args:
+        weight: of the last stage; each stage before counts half of the next.
+        ce_weight: of the cross-entropy with the labels.
+    """
+
+    knowledge = "feature"
+    source = "Heo, Kim, Yun, Park, Kwak, Choi: A comprehensive overhaul of feature distillation. ICCV 2019"
+
+    def __init__(self, *, weight: NonNegative, ce_weight: NonNegative) -> None:
+        super().__init__()
+        self.weight, self.ce_weight = weight, ce_weight
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Build a connector for every stage, and find out where the teacher's margins come from.
+
+        Raises:
+            ValueError: the stages do not pair up.
+        """
+        student, teacher = cast.student.shapes.preacts, cast.teacher.shapes.preacts
+        if len(student) != len(teacher):
+            raise ValueError(f"feature distillation pairs stages, but the student has {len(student)} and the teacher "
+                             f"{len(teacher)}")
+        self.connectors = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before[0], after[0], 1, bias=False), nn.BatchNorm2d(after[0]))
+            for before, after in zip(student, teacher, strict=True))
+        for connector, after in zip(self.connectors, teacher, strict=True):
+            nn.init.normal_(connector[0].weight, std=math.sqrt(2 / after[0]))  # type: ignore[index]
+        self.connectors.to(next(cast.student.parameters()).device)
+        self.closing = tuple(closing(cast.teacher))  # a tuple: the teacher's modules are not this method's
+
+    def distance(self, teacher: Sequence[Tensor], margins: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+        """How far the connected stages [B, C, H, W] are from the teacher's above its margins [C], a scalar."""
+        apart = [partial(*same_size(torch.maximum(wanted.detach(), margin.detach()[:, None, None]), given))
+                 for wanted, margin, given in zip(teacher, margins, student, strict=True)]
+        return torch.stack([stage / 2**(len(apart) - number) for number, stage in enumerate(apart, start=1)]).sum()
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and stages."""
+        student, teacher = cast.student(batch), cast.teacher(batch)
+        margins = [measured_negative(maps) if module is None else expected_negative(module.bias, module.weight)
+                   for module, maps in zip(self.closing, teacher.preacts, strict=True)]
+        connected = [connector(maps) for connector, maps in zip(self.connectors, student.preacts, strict=True)]
+        return {"ce": self.ce_weight * self.hard(student, batch),
+                "ofd": self.weight * self.distance(teacher.preacts, margins, connected)}

@@ -1,0 +1,55 @@
+"""Several teachers, averaged."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from kdrun.bounds import NonNegative, Positive
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.losses import mixture, soften
+from kdrun.method import Method, Teachers, Terms
+
+Mean = Literal["prob", "logit", "loss"]
+
+
+def averaged(teachers: Sequence[Tensor], student: Tensor, temperature: float, mean: Mean) -> Tensor:
+    """The soft term of several teachers' logits [B, K], a scalar; see `AveragedTeachers` for the kinds of mean."""
+    if mean == "prob":
+        return soften(mixture(teachers, temperature), student, temperature)
+    if mean == "logit":
+        return soften(torch.stack([*teachers]).mean(dim=0), student, temperature)
+    return torch.stack([soften(logits, student, temperature) for logits in teachers]).mean()
+
+
+class AveragedTeachers(Method):
+    """Match the mean of several teachers' softened answers (Hinton, Vinyals and Dean 2015).
+
+    Three means are in use. `prob` averages the softened answers; `logit` averages the logits, which is the geometric
+    mean of the softened answers, scaled to sum to one; `loss` averages the soft terms of the teachers one by one.
+    `prob` and `loss` pull the student alike: their values differ by how far the teachers are from one another, which
+    the student cannot change. One teacher makes all three Hinton's method.
+
+    Args:
+        mean: `prob`, `logit` or `loss`.
+        temperature: softens all answers.
+        ce_weight: of the cross-entropy with the labels.
+        kd_weight: of the soft term, which holds the squared temperature.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
+    teachers: ClassVar[Teachers] = "many"
+    knowledge = "response"
+    source = "Hinton, Vinyals, Dean: Distilling the knowledge in a neural network. NeurIPS workshop 2014, arXiv 1503.02531"
+
+    def __init__(self, *, mean: Mean, temperature: Positive, ce_weight: NonNegative, kd_weight: NonNegative) -> None:
+        super().__init__()
+        self.mean, self.temperature, self.ce_weight, self.kd_weight = mean, temperature, ce_weight, kd_weight
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and the mean teacher."""
+        student, answers = cast.student(batch), [teacher(batch).logits for teacher in cast.teachers]
+        return {"ce": self.ce_weight * self.hard(student, batch),
+                "kd": self.kd_weight * averaged(answers, student.logits, self.temperature, self.mean)}

@@ -1,0 +1,65 @@
+"""Several teachers, one at a time."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch
+
+from kdrun.bounds import NonNegative, Positive
+from kdrun.cast import Cast, Role
+from kdrun.data.batch import Batch
+from kdrun.engine import Run
+from kdrun.losses import soften
+from kdrun.method import Method, Phase, Teachers, Terms
+
+
+class SwitchedTeachers(Method):
+    """Learn each batch from one of several teachers, or in turn from all of them (Fukuda et al. 2017).
+
+    The targets are never averaged. `switch` draws a teacher for every batch; `augment` shows each batch once for every
+    teacher, so that an epoch has as many times more updates. In the mean `switch` pulls the student as the average of
+    the teachers' soft terms does. One teacher makes this Hinton's method. The soft term is the KL divergence times the
+    squared temperature; the paper's soft cross-entropy at temperature 1 has the same gradient.
+
+    Args:
+        strategy: `switch` or `augment`.
+        temperature: softens all answers.
+        ce_weight: of the cross-entropy with the labels.
+        kd_weight: of the soft term.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
+    teachers: ClassVar[Teachers] = "many"
+    knowledge = "response"
+    source = "Fukuda, Suzuki, Kurata, Thomas, Cui, Ramabhadran: Efficient knowledge distillation from an ensemble of " \
+             "teachers. Interspeech 2017"
+
+    draws: torch.Generator
+
+    def __init__(self, *, strategy: Literal["switch", "augment"], temperature: Positive, ce_weight: NonNegative,
+                 kd_weight: NonNegative) -> None:
+        super().__init__()
+        self.strategy, self.temperature, self.ce_weight, self.kd_weight = strategy, temperature, ce_weight, kd_weight
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """One, with the run's own draws."""
+        self.draws = run.generator
+        yield from super().phases(run)
+
+    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+        """An update by the teacher that is drawn, or one by each."""
+        if self.strategy == "switch":
+            yield "student", self.taught(cast, self.drawn(cast), batch)
+        else:
+            for number, teacher in enumerate(cast.teachers):
+                yield "student", self.taught(cast, teacher, batch, again=number > 0)
+
+    def drawn(self, cast: Cast) -> Role:
+        """One of the teachers, each as probably."""
+        return cast.teachers[int(torch.randint(len(cast.teachers), (), generator=self.draws))]
+
+    def taught(self, cast: Cast, teacher: Role, batch: Batch, again: bool = False) -> Terms:
+        """Labels and one teacher's answer; `again` after the student has moved within the batch."""
+        student = cast.student(batch, fresh=again)
+        return {"ce": self.ce_weight * self.hard(student, batch),
+                "kd": self.kd_weight * soften(teacher(batch).logits, student.logits, self.temperature)}

@@ -1,0 +1,105 @@
+"""Several teachers that vote on which samples are alike."""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from kdrun.bounds import AtLeastOne, NonNegative, Positive
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.engine import Run
+from kdrun.losses import mixture, soften, unit_rows
+from kdrun.method import Method, Phase, Teachers, Terms
+
+
+def triplets(samples: int, count: int, draws: torch.Generator) -> Tensor:
+    """Rows [count, 3] of three different samples, all equally probable.
+
+    Raises:
+        ValueError: there are no three samples.
+    """
+    if samples < 3:
+        raise ValueError(f"triplets need batches of at least 3, and this one has {samples}; set a larger recipe.batch_size")
+    first = torch.randint(samples, (count,), generator=draws)
+    second = torch.randint(samples - 1, (count,), generator=draws)
+    third = torch.randint(samples - 2, (count,), generator=draws)
+    second = second + (second >= first)  # skip what is taken
+    low, high = torch.minimum(first, second), torch.maximum(first, second)
+    third = third + (third >= low)
+    third = third + (third >= high)
+    return torch.stack([first, second, third], dim=1)
+
+
+def leads(vectors: Tensor, rows: Tensor) -> Tensor:
+    """How much nearer a triplet's second sample is to its first than its third is: [T], for vectors [B, D].
+
+    Distances are squared, between vectors of length one.
+    """
+    first, second, third = unit_rows(vectors)[rows].unbind(dim=1)
+    return (first - third).square().sum(dim=1) - (first - second).square().sum(dim=1)
+
+
+def ordering(teachers: Sequence[Tensor], student: Tensor, rows: Tensor, margin: float) -> Tensor:
+    """By how much the student's embedding breaks the order of distances that most teachers see, a scalar.
+
+    Args:
+        teachers: embeddings [B, D], each of its own D.
+        student: embedding [B, D].
+        rows: triplets [T, 3].
+        margin: how much nearer the nearer sample has to be.
+
+    Returns:
+        The mean hinge over the triplets on which the teachers do not split evenly; 0 where there is none.
+    """
+    votes = torch.stack([leads(vectors.detach(), rows).sign() for vectors in teachers]).sum(dim=0)
+    broken = torch.relu(margin - votes.sign() * leads(student, rows))
+    decided = (votes != 0).to(broken.dtype)
+    return (broken * decided).sum() / decided.sum().clamp_min(1)
+
+
+class VotingTeachers(Method):
+    """Match the mean softened answer, and the order of distances on which most teachers agree (You et al. 2017).
+
+    For triplets of a batch each teacher says which of two samples is nearer to a third; the student's embedding has to
+    agree with the majority. Ties are left out. Only the order counts, so embeddings may differ in size. This is an
+    approximation of the paper: the embedding before the classifier stands for its chosen hint layers, and the form of
+    the hinge, on vectors of length one, is ours.
+
+    Args:
+        temperature: softens all answers.
+        ce_weight: of the cross-entropy with the labels.
+        kd_weight: of the soft term, which holds the squared temperature.
+        triplet_weight: of the hinge.
+        margin: of the hinge.
+        triplets: how many are drawn from a batch; null for as many as it has samples.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
+    teachers: ClassVar[Teachers] = "many"
+    knowledge = "relation"
+    source = "You, Xu, Xu, Tao: Learning from multiple teacher networks. KDD 2017"
+
+    draws: torch.Generator
+
+    def __init__(self, *, temperature: Positive, ce_weight: NonNegative, kd_weight: NonNegative,
+                 triplet_weight: NonNegative, margin: NonNegative, triplets: AtLeastOne | None) -> None:
+        super().__init__()
+        self.temperature, self.ce_weight, self.kd_weight = temperature, ce_weight, kd_weight
+        self.triplet_weight, self.margin, self.triplets = triplet_weight, margin, triplets
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """One, with the run's own draws."""
+        self.draws = run.generator
+        yield from super().phases(run)
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels, the mean teacher, and the order of distances."""
+        student, answers = cast.student(batch), [teacher(batch) for teacher in cast.teachers]
+        rows = triplets(len(batch), self.triplets or len(batch), self.draws).to(batch.x.device)
+        wanted = mixture([answer.logits for answer in answers], self.temperature)
+        broken = ordering([answer.embedding for answer in answers], student.embedding, rows, self.margin)
+        return {"ce": self.ce_weight * self.hard(student, batch),
+                "kd": self.kd_weight * soften(wanted, student.logits, self.temperature),
+                "triplet": self.triplet_weight * broken}

@@ -1,0 +1,86 @@
+"""Codistillation."""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdrun.bounds import AtLeastOne, Fraction, NetworkName, NonNegative
+from kdrun.cast import Cast, Role, frozen
+from kdrun.data.batch import Batch
+from kdrun.data.stream import PictureStream
+from kdrun.engine import Run
+from kdrun.method import Mutual, Phase, Teachers, Terms
+
+
+def consensus(own: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """Cross-entropy of logits [B, K] against the mean of the others' probabilities, a scalar (Anil et al. 2018)."""
+    wanted = torch.stack([F.softmax(other.detach(), dim=1) for other in others]).mean(dim=0)
+    return -(wanted * F.log_softmax(own, dim=1)).sum(dim=1).mean()
+
+
+class Codistill(Mutual):
+    """Train copies of one network on batches of their own, taught by stale copies of each other (Anil et al. 2018).
+
+    The paper's workers exchange weights only now and then; here, too, what a network hears from the others comes from
+    frozen copies that are renewed every few steps. For a while at the start each learns from the labels alone. Different
+    networks may learn together as well, where the paper's are all alike. An approximation: the workers of the paper read
+    disjoint parts of the data, here each reads all of it in an order of its own.
+
+    Args:
+        peers: how many networks like the student beside it, with other first weights; or the names of networks.
+        weight: of the cross-entropy against what the others say.
+        refresh_steps: how many steps a copy is used before the next one is taken.
+        burn_in: the share of the training that is by the labels alone.
+        own_order: whether each network sees the samples in an order and an augmentation of its own.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("online",)
+    teachers: ClassVar[Teachers] = "none"
+    knowledge = "response"
+    source = "Anil, Pereyra, Passos, Ormandi, Dahl, Hinton: Large scale distributed neural network training through " \
+             "online distillation. ICLR 2018"
+
+    stale: nn.ModuleList
+    stream: PictureStream
+
+    def __init__(self, *, peers: AtLeastOne | list[NetworkName], weight: NonNegative, refresh_steps: AtLeastOne,
+                 burn_in: Fraction, own_order: bool) -> None:
+        super().__init__(peers=peers)
+        self.weight, self.refresh_steps, self.burn_in, self.own_order = weight, refresh_steps, burn_in, own_order
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Take the first copies."""
+        self.stale = nn.ModuleList([frozen(role) for role in (cast.student, *cast.peers)])
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """One, and the stream that the peers' own batches come from."""
+        self.stream = run.stream
+        yield from super().phases(run)
+
+    def seen_by(self, role: Role, batch: Batch) -> Batch:
+        """What a network learns from in this step: the student from the run's batch, a peer from its own."""
+        if role.name == "student" or not self.own_order:
+            return batch
+        order = self.stream.order(batch.epoch, f"order {role.name}")
+        rows = order[batch.step * self.stream.size:(batch.step + 1) * self.stream.size]
+        pictures = self.stream.view(batch.epoch, f"augmentation {role.name}")(rows)
+        return Batch(pictures, self.stream.labels[rows], rows, epoch=batch.epoch, epochs=batch.epochs, step=batch.step)
+
+    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+        """An update of the student and of each peer."""
+        together, steps = [cast.student, *cast.peers], len(self.stream)
+        now = batch.epoch * steps + batch.step
+        if now % self.refresh_steps == 0:
+            for copy, role in zip(self.stale, together, strict=True):
+                copy.load_state_dict(role.state_dict())
+        for number, role in enumerate(together):
+            seen = self.seen_by(role, batch)
+            own = role(seen)
+            terms = {"ce": self.hard(own, seen)}
+            if now >= self.burn_in * batch.epochs * steps:
+                others = [copy(seen).logits for place, copy in enumerate(self.stale) if place != number]
+                terms["consensus"] = self.weight * consensus(own.logits, others)
+            yield role.name, terms

@@ -1,0 +1,55 @@
+"""Deep mutual learning."""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from kdrun.bounds import AtLeastOne, NetworkName, NonNegative, Positive
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.losses import soften
+from kdrun.method import Mutual, Teachers, Terms
+
+
+def mimicry(own: Tensor, others: Sequence[Tensor], temperature: float, target: str) -> Tensor:
+    """How far one network's logits [B, K] are from those of the others, a scalar (Zhang et al. 2018, equations 5 and 8).
+
+    With `each` the divergences from the others are averaged; with `ensemble` it is the one from their mean logits.
+    """
+    targets = list(others) if target == "each" else [torch.stack(list(others)).mean(dim=0)]
+    return torch.stack([soften(other, own, temperature) for other in targets]).mean()
+
+
+class DML(Mutual):
+    """Train several networks side by side, each matching the answers of the others (Zhang et al. 2018).
+
+    All learn from one forward pass of each batch: what the others said is a constant, and nobody waits for an update.
+    (The authors' code updates in turn, each network on a batch of its own, and adds up where this averages.)
+
+    Args:
+        peers: how many networks like the student beside it, with other first weights; or the names of networks.
+        weight: of the divergence from the others.
+        temperature: softens all answers; the paper's is 1.
+        target: `each` of the others, as in the paper, or their `ensemble`.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("online",)
+    teachers: ClassVar[Teachers] = "none"
+    knowledge = "response"
+    source = "Zhang, Xiang, Hospedales, Lu: Deep mutual learning. CVPR 2018"
+
+    def __init__(self, *, peers: AtLeastOne | list[NetworkName], weight: NonNegative, temperature: Positive,
+                 target: Literal["each", "ensemble"]) -> None:
+        super().__init__(peers=peers)
+        self.weight, self.temperature, self.target = weight, temperature, target
+
+    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+        """An update of the student and of each peer."""
+        together = [cast.student, *cast.peers]
+        said = [role(batch).logits.detach() for role in together]
+        for number, role in enumerate(together):
+            own, others = role(batch), said[:number] + said[number + 1:]
+            yield role.name, {"ce": self.hard(own, batch),
+                              "mimicry": self.weight * mimicry(own.logits, others, self.temperature, self.target)}

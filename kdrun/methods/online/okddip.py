@@ -1,0 +1,112 @@
+"""Online distillation with diverse peers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdrun.bounds import Bounds, Count, Fraction, NonNegative, Positive
+from kdrun.cast import Cast, Output, Role
+from kdrun.data.batch import Batch
+from kdrun.engine import Run
+from kdrun.losses import ramp
+from kdrun.method import Method, Phase, Teachers, Terms
+
+
+def attention(queries: Tensor, keys: Tensor) -> Tensor:
+    """How much each peer heeds each other: rows of sum 1 [B, M, M], from projections [M, B, d] (Chen et al. 2020, eq. 4)."""
+    return F.softmax(torch.einsum("abd,cbd->bac", queries, keys), dim=2)
+
+
+def targets(shares: Tensor, logits: Tensor) -> Tensor:
+    """What each peer is taught: logits [M, B, K], mixed by its own row of the weights [B, M, M]."""
+    return torch.einsum("bac,cbk->abk", shares, logits)
+
+
+def moving(target: Tensor, logits: Tensor, temperature: float) -> Tensor:
+    """Hinton's soft term whose target may learn, too: from logits [B, K], a scalar."""
+    wanted = F.log_softmax(target / temperature, dim=1)
+    given = F.log_softmax(logits / temperature, dim=1)
+    return temperature**2 * F.kl_div(given, wanted, reduction="batchmean", log_target=True)
+
+
+class OKDDip(Method):
+    """Let auxiliary peers teach one another by attention, and their mean teach the student (Chen et al. 2020).
+
+    Each auxiliary peer heeds the peers (itself too) by the likeness of projected embeddings, so that each has a target
+    of its own and they stay diverse; the student leads and is heeded by nobody. Logits are mixed, as in the authors'
+    code (the paper mixes softened probabilities). The projections learn through the targets alone, so targets must not be
+    constants.
+
+    Args:
+        auxiliaries: how many peers beside the student.
+        shared_stages: how many stages all share; 0 for the stem alone, null for separate networks.
+        temperature: softens all answers.
+        weight: of both divergences, when it is whole.
+        ramp_share: over which share of the training it grows to that.
+        gradient: what targets move: `all`, as in the authors' code, draws those who teach towards those they teach;
+            `attention` moves the projections (and the embeddings they read) alone.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("online",)
+    teachers: ClassVar[Teachers] = "none"
+    knowledge = "response"
+    source = "Chen, Mei, Wang, Feng, Chen: Online knowledge distillation with diverse peers. AAAI 2020"
+
+    branches: Sequence[Role]
+
+    def __init__(self, *, auxiliaries: Annotated[int, Bounds(least=2)], shared_stages: Count | None,
+                 temperature: Positive, weight: NonNegative, ramp_share: Fraction,
+                 gradient: Literal["all", "attention"]) -> None:
+        super().__init__()
+        self.count, self.shared, self.temperature = auxiliaries, shared_stages, temperature
+        self.weight, self.ramp_share, self.gradient = weight, ramp_share, gradient
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """One, after the peers have come."""
+        if self.shared is None:
+            run.cast.peers = run.networks.peers(self.count)
+        yield from super().phases(run)
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Grow the branches where there are no separate networks, and the two projections.
+
+        Raises:
+            ValueError: the student has no stage left to split.
+        """
+        shared = self.shared
+        self.branches = nn.ModuleList([] if shared is None else [  # type: ignore[assignment]
+            cast.student.fork(shared, f"peer {number}") for number in range(2, self.count + 2)])
+        width = cast.student.shapes.embedding[0]
+        place = next(cast.student.parameters()).device
+        self.query, self.key = (nn.Linear(width, max(width // 8, 1), bias=False).to(place) for _ in range(2))
+
+    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+        """One: all learn by one optimizer."""
+        return {"student": [cast.student, *cast.peers, self]}
+
+    def answers(self, cast: Cast, batch: Batch) -> list[Output]:
+        """What the auxiliary peers say."""
+        if self.shared is None:
+            return [peer(batch) for peer in cast.peers]
+        leader, shared = cast.student(batch), self.shared
+        trunk = leader.stages[shared - 1] if shared else leader.stem
+        return [branch.onward(trunk, shared) for branch in self.branches]
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """The labels for all, the peers' attention for each of them, and their mean for the student."""
+        leader, peers = cast.student(batch), self.answers(cast, batch)
+        logits, embeddings = torch.stack([peer.logits for peer in peers]), torch.stack([peer.embedding for peer in peers])
+        taught = logits if self.gradient == "all" else logits.detach()
+        wanted = targets(attention(self.query(embeddings), self.key(embeddings)), taught)
+        mutual = torch.stack([moving(*pair, self.temperature) for pair in zip(wanted, logits, strict=True)]).sum()
+        weight = self.weight * ramp(batch.epoch / batch.epochs, self.ramp_share)
+        hard = torch.stack([self.hard(one, batch) for one in (leader, *peers)])
+        return {"ce": hard.sum(), "peers": weight * mutual,
+                "leader": weight * moving(taught.mean(dim=0), leader.logits, self.temperature)}
+
+    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+        """The student, and each auxiliary peer."""
+        return {"student": cast.student, **{peer.name: peer for peer in (*cast.peers, *self.branches)}}

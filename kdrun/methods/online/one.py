@@ -1,0 +1,127 @@
+"""On-the-fly native ensemble."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdrun.bounds import Bounds, Count, Fraction, NonNegative, Positive
+from kdrun.cast import Cast, Output, Role
+from kdrun.data.batch import Batch
+from kdrun.losses import ramp, soften
+from kdrun.method import Method, Teachers, Terms
+
+
+def gated(shares: Tensor, logits: Tensor) -> Tensor:
+    """The ensemble's logits [B, K], from those [M, B, K] of the branches and each sample's weights [B, M] of them."""
+    return torch.einsum("bm,mbk->bk", shares, logits)
+
+
+class Gate(nn.Module):
+    """How much each branch counts for each sample, read off the shared map (Lan et al. 2018, section 3.1).
+
+    Args:
+        channels: of the map.
+        branches: how many.
+    """
+
+    def __init__(self, channels: int, branches: int) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(channels, branches), nn.BatchNorm1d(branches), nn.ReLU())
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """From maps [B, C, H, W] to weights [B, M] of sum 1; the activation before the softmax keeps all above 0."""
+        return F.softmax(self.score(maps.mean(dim=(2, 3))), dim=1)
+
+
+class Ensemble(nn.Module):
+    """All branches and their gate, as one network.
+
+    Args:
+        student: the first branch, with the shared part.
+        branches: the others.
+        gate: weighs them.
+        shared: how many stages are shared.
+    """
+
+    branches: Sequence[Role]
+
+    def __init__(self, student: Role, branches: Sequence[Role], gate: Gate, shared: int) -> None:
+        super().__init__()
+        self.student, self.gate, self.shared = student, gate, shared
+        self.branches = nn.ModuleList(branches)  # type: ignore[assignment]
+        self.model = f"{student.model} with {1 + len(branches)} branches"
+
+    def forward(self, asked: Batch | Tensor) -> Output:
+        """The gated logits; all else is the first branch's."""
+        first = self.student(asked)
+        logits, shares = self.spread(first)
+        return first._replace(logits=gated(shares, logits))
+
+    def spread(self, first: Output) -> tuple[Tensor, Tensor]:
+        """What every branch says [M, B, K], and how much it counts [B, M], from the first branch's output."""
+        trunk = first.stages[self.shared - 1] if self.shared else first.stem
+        logits = [first.logits, *(branch.onward(trunk, self.shared).logits for branch in self.branches)]
+        return torch.stack(logits), self.gate(trunk)
+
+
+class ONE(Method):
+    """Split the student's last stages into branches and teach each by the gated ensemble of all (Lan et al. 2018).
+
+    The branches share the first stages, so the whole trains in little more time than one network; afterwards the first
+    branch is the student, as large as ever. The gate learns by the labels alone: the ensemble is a constant to the
+    branches that it teaches. Each branch and the ensemble are evaluated too.
+
+    Args:
+        branches: how many, the student's own included.
+        shared_stages: how many stages they share; 0 for the stem alone.
+        temperature: softens the ensemble and the branches.
+        weight: of the divergence from the ensemble, when it is whole.
+        ramp_share: over which share of the training it grows to that.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("online",)
+    teachers: ClassVar[Teachers] = "none"
+    knowledge = "response"
+    source = "Lan, Zhu, Gong: Knowledge distillation by on-the-fly native ensemble. NeurIPS 2018"
+
+    branches: Sequence[Role]
+    gate: Gate
+
+    def __init__(self, *, branches: Annotated[int, Bounds(least=2)], shared_stages: Count, temperature: Positive,
+                 weight: NonNegative, ramp_share: Fraction) -> None:
+        super().__init__()
+        self.count, self.shared, self.temperature = branches, shared_stages, temperature
+        self.weight, self.ramp_share = weight, ramp_share
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Grow the other branches, and the gate.
+
+        Raises:
+            ValueError: the student has no stage left to split.
+        """
+        student = cast.student
+        self.branches = nn.ModuleList([student.fork(self.shared, f"branch {number}")  # type: ignore[assignment]
+                                       for number in range(2, self.count + 1)])
+        trunk = student.shapes.stages[self.shared - 1] if self.shared else student.shapes.stem
+        self.gate = Gate(trunk[0], self.count).to(next(student.parameters()).device)
+
+    def together(self, cast: Cast) -> Ensemble:
+        """The whole."""
+        return Ensemble(cast.student, self.branches, self.gate, self.shared)
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """The labels for each branch and for the ensemble, and the ensemble for each branch."""
+        first = cast.student(batch)
+        logits, shares = self.together(cast).spread(first)
+        ensemble = gated(shares, logits)
+        weight = self.weight * ramp(batch.epoch / batch.epochs, self.ramp_share)
+        hard = torch.stack([self.hard(first._replace(logits=own), batch) for own in logits])
+        soft = torch.stack([soften(ensemble, own, self.temperature) for own in logits])
+        return {"ce": hard.sum(), "ensemble": self.hard(first._replace(logits=ensemble), batch), "kd": weight * soft.sum()}
+
+    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+        """The student, every further branch, and the ensemble."""
+        return {"student": cast.student, **{branch.name: branch for branch in self.branches}, "ensemble": self.together(cast)}

@@ -1,0 +1,57 @@
+"""Quantized distillation."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from kdrun.bounds import AtLeastOne, NonNegative, Positive
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.engine import Run
+from kdrun.losses import soften
+from kdrun.method import Method, Phase, Terms
+from kdrun.quantization import Bits, Bucketed, QuantizedWeights
+
+
+class QuantDistill(Method):
+    """Distill into a student whose weights are quantised at every step (Polino, Pascanu and Alistarh 2018, section 3).
+
+    Each step sees the weights rounded to equally distant levels between the extremes of their bucket, and moves the
+    float32 weights underneath; at the end the rounded ones are put in their place. Batch statistics are those of the
+    rounded weights throughout. The weights file holds the rounded values as float32; bytes and bits in the results are
+    what they take when packed. The first and last layer are counted in the order in which the network lists them.
+
+    Args:
+        bits: of a weight.
+        bucket: how many weights share a range; null: all of a layer.
+        quantize_first_last: whether the first and the last layer are quantised too.
+        temperature: softens both answers.
+        ce_weight: of the cross-entropy with the labels.
+        kd_weight: of the softened answers.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
+    knowledge = "response"
+    source = "Polino, Pascanu, Alistarh: Model compression via distillation and quantization. ICLR 2018"
+
+    def __init__(self, *, bits: Bits, bucket: AtLeastOne | None, quantize_first_last: bool, temperature: Positive,
+                 ce_weight: NonNegative, kd_weight: NonNegative) -> None:
+        super().__init__()
+        self.bits, self.bucket, self.quantize_first_last = bits, bucket, quantize_first_last
+        self.temperature, self.ce_weight, self.kd_weight = temperature, ce_weight, kd_weight
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """Train through rounded weights, and keep those.
+
+        Raises:
+            ValueError: the student has no layer to quantise.
+        """
+        weights = QuantizedWeights(run.cast.student.network, ends=self.quantize_first_last,
+                                   quantizers=lambda weights: Bucketed(self.bits, self.bucket))
+        yield Phase()
+        weights.bake()
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and the teacher's answer, mixed."""
+        student, teacher = cast.student(batch), cast.teacher(batch)
+        return {"ce": self.ce_weight * self.hard(student, batch),
+                "kd": self.kd_weight * soften(teacher.logits, student.logits, self.temperature)}

@@ -1,0 +1,113 @@
+"""From a network to a decision tree."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kdrun import metrics
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.data.data import Data
+from kdrun.engine import Run, predict
+from kdrun.method import Method, Phase, Terms
+from kdrun.models.tree import Tree
+
+
+class Plain:
+    """The training pictures once in their own order, without augmentation: what a teacher is asked about."""
+
+    def __init__(self, data: Data, size: int, device: torch.device) -> None:
+        self.data, self.size, self.device = data, size, device
+
+    def __len__(self) -> int:
+        return -(-len(self.data.train) // self.size)
+
+    def epoch(self, epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
+        """The batches from step `first` on; the last one may be short."""
+        rows = torch.arange(len(self.data.train))
+        for step, (x, y) in enumerate(self.data.plain(self.data.train, self.device, self.size)):
+            if step >= first:
+                index = rows[step * self.size:(step + 1) * self.size].to(self.device)
+                yield Batch(x, y, index, epoch=epoch, epochs=epochs, step=step)
+
+
+class CNN2Tree(Method):
+    """Grow a decision tree that regresses the teacher's logits from the pixels (Liu, Wang and Matwin 2018).
+
+    The teacher answers every training picture once; the tree splits by the squared error of those logits. The baseline
+    is a tree of the same limits grown from the labels; `tree.csv` says how deep and how large both are and how often
+    they agree with the teacher. Limits are the student's: `student.max_depth`, `student.min_samples_leaf`. The size of
+    a tree is its number of nodes, so a score by `parameters` sets nodes against the teacher's weights.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("offline",)
+    knowledge = "response"
+    grows = True
+    source = "Liu, Wang, Matwin: Improving the interpretability of deep neural networks with knowledge distillation. " \
+             "ICDM workshops 2018"
+
+    answers: Tensor  # the teacher's [N, K]; a buffer
+
+    def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
+        """Make room for the answers.
+
+        Raises:
+            ValueError: the student is no tree.
+        """
+        tree_of(cast)
+        self.register_buffer("answers", torch.zeros(len(data.train), len(data.classes),
+                                                    device=metrics.place_of(cast.teacher)))
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """Ask the teacher, then grow the tree."""
+        self.setup(run.cast, run.data)
+        yield Phase("answers", data=Plain(run.data, run.recipe.batch_size, run.device), epochs=1, evaluate=False)
+        tree = tree_of(run.cast)
+        asked = min(run.recipe.batch_size, len(run.data.train)) if run.rehearsal else len(run.data.train)
+        pictures = run.data.whole(run.data.train, run.device)[:asked]
+        tree.grow(pictures, self.answers[:asked])
+        error = float((tree(pictures).logits - self.answers[:asked]).square().mean())
+        run.history.append((run.role, "tree", 0, "train", "mse", error))
+
+    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+        """Nobody takes steps."""
+        return {}
+
+    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+        """Write down what the teacher says; there is nothing to update."""
+        assert batch.index is not None
+        self.answers[batch.index] = cast.teacher(batch).logits.detach()
+        return iter(())
+
+    def reports(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
+        """Depth, size, accuracy and fidelity of this tree and of one grown from the labels."""
+        taught = tree_of(run.cast)
+        alone = copy.deepcopy(taught)
+        pictures = run.data.whole(run.data.train, run.device)
+        alone.grow(pictures, run.data.train.labels.to(run.device))
+        rows = []
+        for name in ("train", "validation", "test"):
+            split = getattr(run.data, name)
+            if not len(split):
+                continue
+            teacher = predict(run.cast.teacher, run.data, split, run.device)
+            for grown, tree in (("logits", taught), ("labels", alone)):
+                logits = predict(tree, run.data, split, run.device)
+                rows.append({"grown_from": grown, "split": name, "depth": int(tree.depth), "nodes": len(tree.answer),
+                             "leaves": tree.leaves, "accuracy": metrics.accuracy(logits, split.labels),
+                             "fidelity": metrics.agreement(teacher, logits)})
+        return {"tree": rows}
+
+
+def tree_of(cast: Cast) -> Tree:
+    """The student's tree.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(cast.student.network, Tree):
+        raise ValueError(f"it grows a decision tree, and the student {cast.student.model} is none; give student=tree")
+    return cast.student.network

@@ -1,0 +1,89 @@
+"""Be your own teacher."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.bounds import Fraction, NonNegative, Positive
+from kdrun.cast import Cast, Role
+from kdrun.data.batch import Batch
+from kdrun.losses import kl
+from kdrun.method import Method, Teachers, Terms
+
+
+def bottleneck(before: torch.Size, after: torch.Size) -> nn.Sequential:
+    """A stage from maps of one shape [C, H, W] to another: narrow, halve the map as often as it takes, widen.
+
+    Ends before its activation, as every stage does.
+    """
+    narrow = max(after[0] // 4, 1)
+    halvings = max(round(math.log2(before[1] / after[1])), 0)
+    layers: list[nn.Module] = [nn.Conv2d(before[0], narrow, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU()]
+    for stride in [2] * halvings or [1]:
+        layers += [nn.Conv2d(narrow, narrow, 3, stride, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(narrow, after[0], 1, bias=False), nn.BatchNorm2d(after[0]))
+
+
+def apart(deepest: Tensor, shallow: Tensor) -> Tensor:
+    """The distance of two embeddings [B, D], averaged over samples, a scalar; the first is a constant."""
+    return ((shallow - deepest.detach()).square().sum(dim=1) + 1e-12).sqrt().mean()
+
+
+class BYOT(Method):
+    """Give every stage but the last an exit of its own, taught by the network's own end (Zhang et al. 2019).
+
+    An exit is a bottleneck to the shape of the last map, and a head. Each learns from the labels, from the softened
+    answer of the end, and from its embedding; the student keeps nothing of them. Every exit is evaluated as a network
+    of its own, the first stages and what hangs on them. Bottlenecks follow the conference paper in kind, not in every
+    layer. The distance is averaged over samples, so that its weight does not depend on the batch size.
+
+    Args:
+        temperature: softens the answers of the end and of the exits.
+        kd_weight: share of the softened answers in an exit's loss; the labels have the rest.
+        hint_weight: of the distance of an exit's embedding from that of the end.
+        squared: whether the softened answers are weighed by the squared temperature.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("self",)
+    teachers: ClassVar[Teachers] = "none"
+    knowledge = "response"
+    source = "Zhang, Song, Gao, Chen, Bao, Ma: Be your own teacher: improve the performance of convolutional neural " \
+             "networks via self distillation. ICCV 2019"
+
+    exits: Sequence[Role]
+
+    def __init__(self, *, temperature: Positive, kd_weight: Fraction, hint_weight: NonNegative, squared: bool) -> None:
+        super().__init__()
+        self.temperature, self.kd_weight, self.hint_weight, self.squared = temperature, kd_weight, hint_weight, squared
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Build the exits.
+
+        Raises:
+            ValueError: the student has one stage only, or does not tell its stages apart.
+        """
+        stages = cast.student.shapes.stages
+        if len(stages) < 2:
+            raise ValueError("the student has one stage only, so there is nothing before its end to hang an exit on")
+        self.exits = nn.ModuleList([  # type: ignore[assignment]
+            cast.student.fork(number, f"exit {number}", [bottleneck(before, stages[-1])])
+            for number, before in enumerate(stages[:-1], start=1)])
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """The labels for the end; for each exit the labels, the end's answer and its embedding."""
+        end = cast.student(batch)
+        terms = {"ce": self.hard(end, batch)}
+        scale = self.temperature**2 if self.squared else 1.0
+        answers = [leave.onward(end.stages[number - 1], number) for number, leave in enumerate(self.exits, start=1)]
+        hard = torch.stack([self.hard(answer, batch) for answer in answers])
+        soft = torch.stack([kl(end.logits, answer.logits, self.temperature) for answer in answers])
+        hint = torch.stack([apart(end.embedding, answer.embedding) for answer in answers])
+        return {**terms, "exits": (1 - self.kd_weight) * hard.sum(), "kd": self.kd_weight * scale * soft.sum(),
+                "hint": self.hint_weight * hint.sum()}
+
+    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+        """The student, and the network up to each exit."""
+        return {"student": cast.student, **{leave.name: leave for leave in self.exits}}

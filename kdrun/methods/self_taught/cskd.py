@@ -1,0 +1,64 @@
+"""Class-wise self-knowledge distillation."""
+
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from kdrun.bounds import NonNegative, Positive
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.data.views import Beside
+from kdrun.engine import Run
+from kdrun.losses import soften
+from kdrun.method import Method, Phase, Teachers, Terms
+from kdrun.randomness import generator
+
+VIEW = "partner"
+
+
+def partners(labels: Tensor, seed: int) -> Callable[[int], Tensor]:
+    """From an epoch to a row of the same class for each of the labels [N], any of them as probably, itself included."""
+    order, counts = labels.argsort(stable=True), labels.bincount()
+    starts = counts.cumsum(0) - counts
+
+    def drawn(epoch: int) -> Tensor:
+        shares = torch.rand(len(labels), generator=generator(VIEW, seed, epoch), dtype=torch.float64).to(labels.device)
+        return order[starts[labels] + (shares * counts[labels]).long()]
+
+    return drawn
+
+
+class CSKD(Method):
+    """Match what the student itself says of another picture of the same class (Yun et al. 2020, equation 3).
+
+    Each sample comes with a partner of its class, drawn anew in every epoch. What is said of the partner is the target
+    and gets no gradient; it is a forward pass of its own in training mode, so that batch statistics see both halves. The
+    labels are met on the sample alone: an epoch has no more updates than that of another method.
+
+    Args:
+        temperature: softens both answers.
+        weight: of the soft term, which holds the squared temperature.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("self",)
+    teachers: ClassVar[Teachers] = "none"
+    knowledge = "response"
+    source = "Yun, Park, Lee, Shin: Regularizing class-wise predictions via self-knowledge distillation. CVPR 2020"
+
+    def __init__(self, *, temperature: Positive, weight: NonNegative) -> None:
+        super().__init__()
+        self.temperature, self.weight = temperature, weight
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """One, on samples with partners."""
+        yield Phase(data=Beside(run.stream, VIEW, partners(run.data.train.labels.to(run.device), run.seed)))
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and the partner's answer."""
+        student = cast.student(batch)
+        with torch.no_grad():
+            partner = cast.student(batch.views[VIEW])
+        return {"ce": self.hard(student, batch),
+                "kd": self.weight * soften(partner.logits, student.logits, self.temperature)}

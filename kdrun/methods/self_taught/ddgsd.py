@@ -1,0 +1,60 @@
+"""Data-distortion guided self-distillation."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from kdrun.bounds import NonNegative, Positive
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.data.views import Beside
+from kdrun.engine import Run
+from kdrun.losses import soften
+from kdrun.method import Method, Phase, Teachers, Terms
+
+VIEW = "second view"
+
+
+def discrepancy(first: Tensor, second: Tensor) -> Tensor:
+    """The squared distance between the mean rows of [B, D] and [B, D]: the linear maximum mean discrepancy."""
+    return (first.mean(dim=0) - second.mean(dim=0)).square().sum()
+
+
+class DDGSD(Method):
+    """Say the same of two distortions of a picture, and see the same in them (Xu and Liu 2019).
+
+    Both views are augmented independently and learn from the labels; each matches the other's softened answer, which is a
+    constant there, and the mean embeddings of the batch are drawn together. Each view is a forward pass of its own, so an
+    epoch costs twice that of another method.
+
+    Args:
+        temperature: softens all answers.
+        weight: of both soft terms, which hold the squared temperature.
+        embedding_weight: of the discrepancy of mean embeddings.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("self",)
+    teachers: ClassVar[Teachers] = "none"
+    knowledge = "response"
+    source = "Xu, Liu: Data-distortion guided self-distillation for deep neural networks. AAAI 2019"
+
+    def __init__(self, *, temperature: Positive, weight: NonNegative, embedding_weight: NonNegative) -> None:
+        super().__init__()
+        self.temperature, self.weight, self.embedding_weight = temperature, weight, embedding_weight
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """One, on two views of each sample."""
+        yield Phase(data=Beside(run.stream, VIEW))
+
+    def agreement(self, first: Tensor, second: Tensor) -> Tensor:
+        """Both soft terms of logits [B, K], unweighted."""
+        return torch.stack([soften(second, first, self.temperature), soften(first, second, self.temperature)]).sum()
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels on both views, answers and embeddings."""
+        first, second = cast.student(batch), cast.student(batch.views[VIEW])
+        return {"ce": self.hard(first, batch) + self.hard(second, batch),
+                "kd": self.weight * self.agreement(first.logits, second.logits),
+                "mmd": self.embedding_weight * discrepancy(first.embedding, second.embedding)}

@@ -1,0 +1,56 @@
+"""Progressive self-knowledge distillation."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdrun.bounds import Fraction
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.data.data import Data
+from kdrun.method import Method, Teachers, Terms
+
+
+class PSKD(Method):
+    """Soften each label by what the student said of that sample an epoch ago, more and more so (Kim et al. 2021).
+
+    The target is (1 - a) times the label plus a times the last answer (equation 4), where a grows linearly over the epochs
+    and ends at `alpha` (equation 5). Last answers, made from another augmentation, are kept for the whole training split
+    and count from the second epoch on: a table of as many numbers as samples times classes.
+
+    Args:
+        alpha: the share of the last answer in the last epoch.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("self",)
+    teachers: ClassVar[Teachers] = "none"
+    knowledge = "response"
+    source = "Kim, Ji, Yoon, Hwang: Self-knowledge distillation with progressive refinement of targets. ICCV 2021"
+
+    answers: Tensor
+
+    def __init__(self, *, alpha: Fraction) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Begin with the labels as the last answers."""
+        assert isinstance(data, Data)
+        labels = F.one_hot(data.train.labels, len(data.classes)).float()
+        self.register_buffer("answers", labels.to(next(cast.student.parameters()).device))
+
+    def share(self, epoch: int, epochs: int) -> float:
+        """Of the last answer, in an epoch of so many."""
+        return self.alpha * (epoch + 1) / epochs
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and last answers; what is said now is kept for the next epoch."""
+        assert batch.index is not None
+        student, share = cast.student(batch), self.share(batch.epoch, batch.epochs)
+        logs = F.log_softmax(student.logits, dim=1)
+        last = self.answers[batch.index]
+        with torch.no_grad():
+            self.answers[batch.index] = logs.exp()
+        return {"ce": (1 - share) * self.hard(student, batch), "past": share * -(last * logs).sum(dim=1).mean()}

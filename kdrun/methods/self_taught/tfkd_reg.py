@@ -1,0 +1,60 @@
+"""Teacher-free distillation from a teacher by design."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from kdrun.bounds import NonNegative, Positive, Proportion
+from kdrun.cast import Cast
+from kdrun.data.batch import Batch
+from kdrun.losses import kl
+from kdrun.method import Method, Teachers, Terms
+
+
+def designed(labels: Tensor, classes: int, confidence: float) -> Tensor:
+    """Probabilities [B, K] of a teacher that gives every label this much and shares the rest evenly."""
+    even = torch.full((len(labels), classes), (1 - confidence) / (classes - 1), device=labels.device)
+    return even.scatter(1, labels[:, None], confidence)
+
+
+class TfKDReg(Method):
+    """Match a teacher that is always right and equally sure, and made up by hand (Yuan et al. 2020, equation 8).
+
+    The two ways to soften it are not alike. `code` is what the authors released: a softmax over its probabilities, hence
+    nearly even, against the student's answers at temperature 1: it acts as label smoothing. `tempered` softens its
+    log-probabilities and the student alike, as one softens a network. The authors average the divergence over classes too
+    and multiply it by a number that undoes this in part; here it is summed over classes, so `kd_weight` is their weight
+    times their multiplier over the number of classes.
+
+    Args:
+        confidence: the probability that the teacher gives to the label.
+        temperature: see above.
+        target: `code` or `tempered`.
+        ce_weight: of the cross-entropy with the labels.
+        kd_weight: of the divergence, without the squared temperature.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("self",)
+    teachers: ClassVar[Teachers] = "none"
+    knowledge = "response"
+    source = "Yuan, Tay, Li, Wang, Feng: Revisiting knowledge distillation via label smoothing regularization. CVPR 2020"
+
+    def __init__(self, *, confidence: Proportion, temperature: Positive, target: Literal["code", "tempered"],
+                 ce_weight: NonNegative, kd_weight: NonNegative) -> None:
+        super().__init__()
+        self.confidence, self.temperature, self.target = confidence, temperature, target
+        self.ce_weight, self.kd_weight = ce_weight, kd_weight
+
+    def soft(self, labels: Tensor, student: Tensor) -> Tensor:
+        """The divergence of logits [B, K] from the teacher, a scalar."""
+        teacher = designed(labels, student.shape[1], self.confidence).to(student.dtype)
+        if self.target == "code":
+            return kl(teacher / self.temperature, student)
+        return kl(teacher.log(), student, self.temperature)
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """Labels and the teacher."""
+        student = cast.student(batch)
+        return {"ce": self.ce_weight * self.hard(student, batch),
+                "kd": self.kd_weight * self.soft(batch.labels, student.logits)}

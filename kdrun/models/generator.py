@@ -1,0 +1,73 @@
+"""What makes pictures out of noise: a network, or the pixels themselves."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+__all__ = ["Canvas", "Generator"]
+
+
+class Generator(nn.Module):
+    """From noise [B, D] to pictures [B, C, H, W], normalised as networks see them.
+
+    The small generator of the data-free papers (DAFL, DFAD, ZSKT): a linear layer to maps of a quarter of the size,
+    twice enlarged to the nearest neighbour and convolved, then a convolution to the channels of a picture. It ends in
+    batch normalisation, so its pictures have the mean and spread, over a batch, that normalised pictures have.
+
+    Args:
+        noise: D.
+        shape: (channels, height, width) of a picture; any size will do.
+        width: channels of the first maps; the last ones have half as many.
+        ending: `tanh` bounds the pixels before a normalisation without weights (DAFL, DFAD); `affine` normalises with
+            a learned scale and shift and no bound (ZSKT).
+    """
+
+    def __init__(self, *, noise: int, shape: tuple[int, int, int], width: int, ending: Literal["tanh", "affine"]) -> None:
+        super().__init__()
+        channels, *full = shape
+        self.sizes = [tuple(math.ceil(side / part) for side in full) for part in (4, 2, 1)]
+        half = max(width // 2, 1)
+        self.width, self.bounded = width, ending == "tanh"
+        self.first = nn.Linear(noise, width * math.prod(self.sizes[0]))
+        self.opening = nn.BatchNorm2d(width)
+        self.middle = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), nn.BatchNorm2d(width), nn.LeakyReLU(0.2))
+        self.late = nn.Sequential(nn.Conv2d(width, half, 3, 1, 1), nn.BatchNorm2d(half), nn.LeakyReLU(0.2))
+        self.last = nn.Conv2d(half, channels, 3, 1, 1)
+        self.normal = nn.BatchNorm2d(channels, affine=ending == "affine")
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """Pictures."""
+        quarter, half, full = self.sizes
+        maps = self.opening(self.first(noise).view(-1, self.width, *quarter))
+        maps = self.late(F.interpolate(self.middle(F.interpolate(maps, half)), full))
+        pictures = self.last(maps)
+        return self.normal(pictures.tanh() if self.bounded else pictures)
+
+
+class Canvas(nn.Module):
+    """Pictures that are weights: what an optimizer descends where there is no generator.
+
+    Args:
+        shape: of all of them together, [B, ...].
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.pixels = nn.Parameter(torch.zeros(*shape))
+        self.painter: torch.optim.Optimizer | None = None
+
+    def optimizer(self, weights: Sequence[nn.Parameter], lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+        """An Adam that keeps its rate: each batch of pictures is a descent of its own, no moment of the training."""
+        self.painter = torch.optim.Adam([{"params": list(weights), "scheduled": False}], lr=lr, betas=betas)
+        return self.painter
+
+    def restart(self, pictures: Tensor) -> None:
+        """Begin new pictures, with an optimizer that knows nothing of the ones before."""
+        assert self.painter is not None, "a canvas is restarted within a phase, when its optimizer exists"
+        self.painter.state.clear()
+        with torch.no_grad():
+            self.pixels.copy_(pictures)

@@ -1,0 +1,96 @@
+"""Online adversarial distillation: its losses, its players, and what each of them moves."""
+
+import pytest
+import torch
+
+from kdrun.engine import distill, owners
+from kdrun.methods.adversarial.afd_online import Critic, critic_loss, network_loss
+from tests.toy import rows_of, state, toy_experiment, toy_run
+
+
+def ready(*words):
+    run = toy_run("afd_online", "online", *words)
+    next(iter(run.method.phases(run)))
+    return run, next(run.stream.epoch(0, 1))
+
+
+def changed(before, module):
+    return any(not torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_losses_of_a_critic_that_cannot_tell():
+    half = torch.full((4,), 0.5, dtype=torch.float64)
+    assert float(critic_loss(half, half)) == pytest.approx(0.5, abs=1e-12)
+    assert float(network_loss(half)) == pytest.approx(0.25, abs=1e-12)
+
+
+def test_losses_of_a_critic_that_can():
+    one, zero = torch.ones(4), torch.zeros(4)
+    assert float(critic_loss(one, zero)) == 0
+    assert float(network_loss(zero)) == 1
+    assert float(network_loss(one)) == 0
+
+
+def test_scores_are_shares():
+    scores = Critic(3)(10 * torch.randn(8, 3, 2, 2, generator=torch.Generator().manual_seed(1)))
+    assert scores.shape == (8,)
+    assert bool(((scores > 0) & (scores < 1)).all())
+
+
+def test_without_critics_it_is_mutual_learning():
+    mutual = toy_run("dml", "online", "method.temperature=3")
+    plain = toy_run("afd_online", "online", "method.feature_weight=0")
+    distill(mutual)
+    distill(plain)
+    for wanted, got in zip(mutual.cast, plain.cast, strict=True):
+        assert not changed(state(wanted), got)
+
+
+def test_order_of_the_updates_and_who_learns_from_whom():
+    run, batch = ready("method.peers=2")
+    players = [player for player, _ in run.method.step(run.cast, batch)]
+    names = ["student", "peer 2", "peer 3"]
+    assert players == names + [f"{name}'s {part}" for name in names for part in ("critic", "maps")]
+
+
+def test_each_player_moves_its_own_modules():
+    run, batch = ready("method.peers=[mlp]")
+    method, cast = run.method, run.cast
+    assert isinstance(method.transfers[0], torch.nn.Sequential)  # a convolutional net and a perceptron differ in width
+    for player, terms in method.step(cast, batch):
+        modules = dict(method.players(cast))[player]
+        weights = [weight for module in modules for weight in module.parameters()]
+        gradients = torch.autograd.grad(torch.stack(list(terms.values())).sum(), weights, allow_unused=True)
+        assert any(gradient is not None and bool(gradient.any()) for gradient in gradients), player
+
+
+def test_critics_are_asked_about_maps_after_the_answers_moved():
+    run, batch = ready()
+    shown = run.cast.student(batch).stages[-1].detach().clone()
+    steps, seen = run.method.step(run.cast, batch), []
+    run.method.critics[1].register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
+    for player, _ in steps:
+        if player == "student":
+            with torch.no_grad():
+                for weight in run.cast.student.parameters():
+                    weight.mul_(1.5)
+            run.cast.student.moved()
+    assert not torch.allclose(seen[0], shown)  # the student's map is what the second critic takes for real
+
+
+def test_rivals_may_own_one_weight_and_others_may_not():
+    run, _ = ready()
+    weights = list(run.cast.student.parameters())
+    params = {"student": weights, "student's maps": weights}
+    assert owners(params, run.cast, rivals=True) == {player: [run.cast.student] for player in params}
+    with pytest.raises(ValueError, match="own the same parameter"):
+        owners(params, run.cast)
+
+
+def test_critics_learn_and_peers_get_rows(tmp_path):
+    run, _ = ready()
+    before = state(run.method.critics)
+    distill(run)
+    assert changed(before, run.method.critics)
+    rows = rows_of(toy_experiment("afd_online", tmp_path, "method.peers=[mlp]"))
+    assert list(rows) == ["baseline", "student", "peer 2"]

@@ -1,0 +1,54 @@
+"""Born-again networks: who teaches whom, and all of them together."""
+
+import pytest
+import torch
+
+from kdrun.engine import distill
+from kdrun.losses import mixture
+from kdrun.methods.staged.ban import Ensemble
+from tests.toy import rows_of, toy_experiment, toy_run
+
+
+@pytest.mark.parametrize(("scheme", "generations", "trained"), [("self", 1, 2), ("self", 3, 4), ("offline", 2, 2)])
+def test_each_generation_starts_anew_and_is_taught_by_the_one_before(scheme, generations, trained):
+    run = toy_run("ban", scheme, f"method.generations={generations}")
+    first = run.cast.student
+    distill(run)
+    assert len(run.trained) == trained
+    assert run.cast.student is not first
+    assert run.cast.teacher.name == f"generation {generations - 1}"
+
+
+def test_the_ensemble_is_the_mean_of_the_taught_generations(data):
+    run = toy_run("ban", "self", "method.generations=3")
+    distill(run)
+    products = run.method.products(run.cast)
+    assert list(products) == ["student", "ensemble"]
+    ensemble = products["ensemble"]
+    assert isinstance(ensemble, Ensemble)
+    assert len(ensemble.members) == 3  # without generation 0, which nobody taught
+    assert ensemble.members[1].name == run.cast.teacher.name == "generation 2"
+    pictures = torch.randn(5, *run.data.shape)
+    ensemble.eval()
+    with torch.no_grad():
+        answers = [member.network(pictures).logits for member in ensemble.members]
+        together = ensemble(pictures)
+    mean = torch.stack([answer.softmax(1) for answer in answers]).mean(0)
+    assert torch.allclose(together.logits.exp(), mean, atol=1e-6)
+    assert torch.allclose(together.logits, mixture(answers), atol=1e-6)
+    assert len({str(answer.tolist()) for answer in answers}) == 3
+
+
+def test_one_generation_is_no_ensemble():
+    run = toy_run("ban", "self", "method.generations=1")
+    distill(run)
+    assert list(run.method.products(run.cast)) == ["student"]
+
+
+def test_the_ensemble_has_a_row_and_is_as_large_as_its_members(tmp_path):
+    rows = rows_of(toy_experiment("ban", tmp_path, "method.generations=2"))
+    student, ensemble = rows["student"], rows["ensemble"]
+    assert ensemble["model"] == "2 cnn"
+    assert ensemble["parameters"] == 2 * student["parameters"]
+    assert ensemble["flops"] == pytest.approx(2 * student["flops"], rel=0.01)
+    assert ensemble["improvement_pct"] is not None

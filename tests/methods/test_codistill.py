@@ -1,0 +1,67 @@
+"""Codistillation: its numbers, its stale copies, and its own batches."""
+
+import math
+
+import pytest
+import torch
+
+from kdrun.engine import distill
+from kdrun.methods.online.codistill import consensus
+from tests.toy import state, toy_run
+
+ZERO = torch.zeros(1, 2, dtype=torch.float64)
+
+
+def test_consensus_is_soft_cross_entropy_with_the_mean_probability():
+    sure = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
+    assert float(consensus(ZERO, [sure])) == pytest.approx(math.log(2), abs=1e-12)
+    probability = 1 / (1 + math.exp(-2))
+    own = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    log_first = -math.log(1 + math.exp(-1))
+    wanted = -(0.5 * (probability + 0.5) * log_first + 0.5 * (1.5 - probability) * (log_first - 1))
+    assert float(consensus(own, [sure, ZERO])) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_before_burn_in_ends_each_learns_alone():
+    alone, together = toy_run("vanilla", "offline"), toy_run("codistill", "online", "method.burn_in=1")
+    distill(alone)
+    distill(together)
+    wanted, got = state(alone.cast.student), state(together.cast.student)
+    assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+    later = toy_run("codistill", "online", "method.burn_in=0")
+    distill(later)
+    assert any(not torch.equal(wanted[name], value) for name, value in later.cast.student.state_dict().items())
+
+
+def test_burn_in_ends_on_its_step():
+    run = toy_run("codistill", "online", "method.burn_in=0.5")  # 2 epochs of 3 steps: 3 of them
+    next(iter(run.method.phases(run)))
+    heard = ["consensus" in terms for epoch in range(2) for batch in run.stream.epoch(epoch, 2)
+             for player, terms in run.method.step(run.cast, batch) if player == "student"]
+    assert heard == [False] * 3 + [True] * 3
+
+
+def test_copies_are_stale_until_they_are_renewed():
+    run = toy_run("codistill", "online", "method.refresh_steps=2")
+    next(iter(run.method.phases(run)))
+    weight, ages = next(run.cast.peers[0].parameters()), []
+    for batch in run.stream.epoch(0, 1):
+        list(run.method.step(run.cast, batch))
+        ages.append(float((weight - next(run.method.stale[1].parameters())).flatten()[0].detach()))
+        with torch.no_grad():
+            weight.add_(1.0)
+    assert ages == pytest.approx([0, 1, 0], abs=1e-5)
+
+
+def test_each_has_an_order_of_its_own():
+    run = toy_run("codistill", "online", "method.peers=2")
+    next(iter(run.method.phases(run)))
+    batches = list(run.stream.epoch(0, 1))
+    for name in ("peer 2", "peer 3"):
+        role = next(peer for peer in run.cast.peers if peer.name == name)
+        own = [run.method.seen_by(role, batch) for batch in batches]
+        rows = torch.cat([batch.index for batch in own])
+        assert len(rows.unique()) == len(rows)
+        assert not torch.equal(rows, torch.cat([batch.index for batch in batches]))
+        assert all(torch.equal(batch.labels, run.stream.labels[batch.index]) for batch in own)
+    assert run.method.seen_by(run.cast.student, batches[0]) is batches[0]

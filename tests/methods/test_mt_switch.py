@@ -1,0 +1,85 @@
+"""Switched teachers: who is drawn, and what that amounts to."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from kdrun.cast import Cast, frozen
+from kdrun.data.batch import Batch
+from kdrun.engine import distill
+from kdrun.methods.multi_teacher.mt_avg import AveragedTeachers
+from kdrun.methods.multi_teacher.mt_switch import SwitchedTeachers
+from kdrun.methods.response.kd import KD
+from tests.conftest import TINY_STUDENT, TINY_TEACHER
+from tests.toy import toy_run
+
+
+def switched(strategy):
+    method = SwitchedTeachers(strategy=strategy, temperature=4.0, ce_weight=0.1, kd_weight=0.9)
+    method.draws = torch.Generator().manual_seed(3)
+    return method
+
+
+@pytest.fixture
+def cast(networks):
+    nets = networks(teachers=(TINY_TEACHER, TINY_STUDENT, TINY_TEACHER))
+    cast = Cast(nets.student(), [frozen(teacher) for teacher in nets.untrained_teachers()])
+    cast.student.double().eval()
+    for teacher in cast.teachers:
+        teacher.double()
+    return cast
+
+
+@pytest.fixture
+def batch(data):
+    torch.manual_seed(0)
+    return Batch(torch.randn(6, *data.shape, dtype=torch.float64), torch.arange(6) % 4)
+
+
+def pull(terms, cast):
+    return torch.cat([slope.flatten() for slope in torch.autograd.grad(sum(terms.values()), list(cast.student.parameters()))])
+
+
+def test_every_teacher_is_drawn_as_often():
+    method, cast = switched("switch"), Cast(None, [0, 1, 2])
+    counts = Counter(method.drawn(cast) for _ in range(3000))
+    assert sum((counts[teacher] - 1000) ** 2 / 1000 for teacher in range(3)) < 13.8  # chi-square, 2 degrees, 0.1 %
+
+
+def test_the_mean_over_teachers_pulls_as_the_averaged_loss(cast, batch):
+    method = switched("switch")
+    mean = torch.stack([pull(method.taught(cast, teacher, batch, again=True), cast) for teacher in cast.teachers]).mean(0)
+    whole = AveragedTeachers(mean="loss", temperature=4.0, ce_weight=0.1, kd_weight=0.9)
+    cast.student.forget()
+    assert torch.allclose(mean, pull(whole.loss(cast, batch), cast), atol=1e-10)
+
+
+def test_one_teacher_is_hintons_method(cast, batch):
+    cast.teachers = cast.teachers[:1]
+    kd = KD(temperature=4.0, ce_weight=0.1, kd_weight=0.9, form="zhu").loss(cast, batch)
+    for strategy in ("switch", "augment"):
+        ((player, terms),) = switched(strategy).step(cast, batch)
+        assert player == "student"
+        assert {name: float(term.detach()) for name, term in terms.items()} == {name: float(term.detach()) for name, term in kd.items()}
+
+
+def test_augment_updates_once_for_each_teacher_by_what_the_student_says_then(cast, batch):
+    answers = []
+    for _, terms in switched("augment").step(cast, batch):
+        answers.append(float(terms["ce"].detach()))
+        with torch.no_grad():  # the update
+            for weight in cast.student.parameters():
+                weight.mul_(0.9)
+        cast.student.moved()
+    assert len(set(answers)) == 3
+
+
+def test_one_teacher_is_hintons_method_to_the_last_byte():
+    ends = []
+    for key, *more in (("kd",), ("mt_switch", "teachers=[cnn]", "method.strategy=switch"), ("mt_avg", "teachers=[cnn]",
+                       "method.ce_weight=0.1", "method.kd_weight=0.9", "method.mean=loss")):
+        run = toy_run(key, "offline", *(more or ["teachers=[cnn]"]))
+        distill(run)
+        ends.append(run.cast.student.state_dict())
+    assert all(torch.equal(ends[0][name], end[name]) for end in ends[1:] for name in end)

@@ -1,0 +1,329 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from kdrun import catalogue
+from kdrun.config import locate
+from kdrun.models.grown import Grown
+from kdrun.models.plain import CNN, MLP
+from kdrun.models.resnet import ResNet
+from kdrun.models.vgg import VGG
+from kdrun.models.wrn import WideResNet
+from kdrun.networks import NetworkSpec
+from tests.conftest import TINY_STUDENT, TINY_TEACHER, tiny_data
+
+MODELS = [name for name in catalogue.options("model")
+          if not issubclass(locate(catalogue.load("model", name)["_target_"]), Grown)]  # those are no networks
+SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
+STAGED = [name for name in MODELS if catalogue.load("model", name)["_target_"].startswith("kdrun.models.")]
+LARGE = {"wrn_28_10", "vgg13", "vgg16", "vgg19", "resnet110", "resnet56", "resnet44", "resnet32x4"}
+
+
+class Like:
+    """What a network needs to know of data: how many classes, which pictures."""
+
+    def __init__(self, shape, classes):
+        self.shape, self.classes = shape, tuple(map(str, range(classes)))
+
+
+def build(name: str, shape=(3, 32, 32), classes=10, **changes) -> nn.Module:
+    """A network of the catalogue for such data."""
+    settings = catalogue.load("model", name) | changes
+    return NetworkSpec.read(settings).build(Like(shape, classes))
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def weightless(name: str, shape=(3, 32, 32), classes=10) -> nn.Module:
+    """A network whose weights have shapes and no memory."""
+    with torch.device("meta"):
+        return build(name, shape, classes)
+
+
+# --- how many parameters ---------------------------------------------------------------------------------------------
+
+def of_resnet(depth, stem, widths, channels, classes):
+    """A convolution of b channels from a: 9ab, or ab for 1x1, and 2b for its normalisation."""
+    total, before = 9 * channels * stem + 2 * stem, stem
+    for number, after in enumerate(widths):
+        for block in range((depth - 2) // 6):
+            total += 9 * before * after + 9 * after * after + 4 * after
+            if before != after or (number and not block):
+                total += before * after + 2 * after
+            before = after
+    return total + before * classes + classes
+
+
+def of_wrn(depth, width, channels, classes):
+    """Normalisation comes before a convolution, and once more at the end; shortcuts are not normalised."""
+    total, before = 9 * channels * 16, 16
+    for after in (16 * width, 32 * width, 64 * width):
+        for _ in range((depth - 4) // 6):
+            total += 2 * before + 9 * before * after + 2 * after + 9 * after * after
+            total += before * after if before != after else 0
+            before = after
+    return total + 2 * before + before * classes + classes
+
+
+def of_vgg(blocks, widths, channels, classes):
+    """Convolutions have biases beside their normalisation."""
+    total, before = 0, channels
+    for count, after in zip(blocks, widths, strict=True):
+        for _ in range(count):
+            total, before = total + 9 * before * after + 3 * after, after
+    return total + before * classes + classes
+
+
+def of_plain(widths, inputs, kernel, classes):
+    total, before = 0, inputs
+    for after in widths:
+        total, before = total + kernel * before * after + 2 * after, after
+    return total + before * classes + classes
+
+
+def closed_form(name, shape, classes):
+    settings = catalogue.load("model", name)
+    channels = shape[0]
+    match settings["_target_"].rpartition(".")[2]:
+        case "ResNet":
+            return of_resnet(settings["depth"], settings["stem"], settings["widths"], channels, classes)
+        case "WideResNet":
+            return of_wrn(settings["depth"], settings["width"], channels, classes)
+        case "VGG":
+            return of_vgg(settings["blocks"], settings["widths"], channels, classes)
+        case "CNN":
+            return of_plain(settings["widths"], channels, 9, classes)
+        case "MLP":
+            return of_plain(settings["widths"], math.prod(shape), 1, classes)
+    raise AssertionError(f"no closed form for {name}; add one")
+
+
+@pytest.mark.parametrize("name", STAGED)
+@pytest.mark.parametrize(("shape", "classes"), [((3, 32, 32), 10), ((3, 32, 32), 100), ((1, 8, 8), 10)])
+def test_parameters_are_those_of_the_closed_form(name, shape, classes):
+    assert parameters(weightless(name, shape, classes)) == closed_form(name, shape, classes)
+
+
+@pytest.mark.parametrize(("name", "millions"), [
+    ("resnet20", 0.27), ("resnet32", 0.46), ("resnet44", 0.66), ("resnet56", 0.85), ("resnet110", 1.7),  # He 2016
+    ("wrn_16_1", 0.2), ("wrn_16_2", 0.7), ("wrn_40_1", 0.6), ("wrn_40_2", 2.2), ("wrn_28_10", 36.5),     # Zagoruyko
+])
+def test_parameters_on_10_classes_as_the_papers_print_them(name, millions):
+    digits = len(str(millions).partition(".")[2])
+    tolerance = 10.0**-digits  # shortcuts by 1x1 convolutions add about 1 % to He's figures
+    assert parameters(weightless(name)) / 1e6 == pytest.approx(millions, abs=tolerance)
+
+
+@pytest.mark.parametrize(("name", "count"), [  # RepDistiller's networks
+    ("resnet8x4", 1_233_540), ("resnet32x4", 7_433_860), ("wrn_40_2", 2_255_156), ("wrn_16_2", 703_284),
+    ("wrn_40_1", 569_780), ("vgg8", 3_965_028), ("vgg13", 9_462_180), ("resnet20", 278_324), ("resnet32", 472_756),
+    ("resnet56", 861_620), ("resnet110", 1_736_564)])
+def test_parameters_on_100_classes_are_those_that_distillation_papers_compare(name, count):
+    assert parameters(weightless(name, classes=100)) == count
+
+
+# --- what they answer ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_answers_every_kind_of_picture(name, shape):
+    output = weightless(name, shape, 7)(torch.zeros(2, *shape, device="meta"))
+    assert output.logits.shape == (2, 7)
+    assert output.embedding.shape == (2, output.stages[-1].shape[1])
+    assert [maps.shape for maps in output.stages] == [maps.shape for maps in output.preacts]
+    assert len(output.stages) >= 2
+    assert all(maps.ndim == 4 and min(maps.shape) > 0 for maps in (output.stem, *output.stages))
+    sides = [maps.shape[-1] for maps in (output.stem, *output.stages)]
+    assert sides == sorted(sides, reverse=True)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in LARGE])
+def test_a_stage_is_the_activation_of_its_preactivation(name):
+    torch.manual_seed(0)
+    network = build(name, (1, 8, 8))
+    pictures = torch.randn(3, 1, 8, 8)
+    before = pictures.clone()
+    for mode in (True, False):
+        output = network.train(mode)(pictures)
+        for stage, preact in zip(output.stages, output.preacts, strict=True):
+            assert torch.equal(stage, preact.relu())
+            assert bool((preact < 0).any())  # the activation was not done before
+        assert bool(torch.isfinite(output.logits).all())
+    assert torch.equal(pictures, before)
+
+
+@pytest.mark.parametrize("name", [name for name in STAGED if name not in LARGE])
+def test_the_head_sees_the_mean_of_the_last_stage(name):
+    network = build(name, (1, 8, 8)).eval()
+    output = network(torch.randn(2, 1, 8, 8))
+    torch.testing.assert_close(output.embedding, output.stages[-1].flatten(2).mean(2))
+    torch.testing.assert_close(output.logits, network.head(output.embedding))
+
+
+@pytest.mark.parametrize(("name", "stages"), [
+    ("resnet20", [(16, 32), (32, 16), (64, 8)]), ("resnet8x4", [(64, 32), (128, 16), (256, 8)]),
+    ("wrn_16_2", [(32, 32), (64, 16), (128, 8)]), ("wrn_40_1", [(16, 32), (32, 16), (64, 8)]),
+    ("vgg8", [(64, 32), (128, 16), (256, 8), (512, 4), (512, 4)]), ("cnn", [(16, 32), (32, 16), (64, 8)]),
+    ("mlp", [(128, 1), (128, 1)])])
+def test_the_stages_of_32x32_pictures(name, stages):
+    output = weightless(name)(torch.zeros(2, 3, 32, 32, device="meta"))
+    assert [maps.shape for maps in output.stages] == [(2, width, side, side) for width, side in stages]
+
+
+def test_pictures_need_not_be_square():
+    output = weightless("resnet8", (3, 24, 32))(torch.zeros(2, 3, 24, 32, device="meta"))
+    assert [tuple(maps.shape[-2:]) for maps in output.stages] == [(24, 32), (12, 16), (6, 8)]
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8", "cnn", "mlp"])
+def test_a_picture_is_answered_alone_as_in_a_batch(name):
+    torch.manual_seed(0)
+    network, pictures = build(name, (1, 8, 8)).eval(), torch.randn(5, 1, 8, 8)
+    alone = torch.cat([network(picture[None]).logits for picture in pictures])
+    torch.testing.assert_close(alone, network(pictures).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8", "cnn", "mlp"])
+def test_the_memory_format_does_not_matter(name):
+    torch.manual_seed(0)
+    network, pictures = build(name, (3, 8, 8)).eval(), torch.randn(4, 3, 8, 8)
+    expected = network(pictures).logits
+    network = network.to(memory_format=torch.channels_last)
+    found = network(pictures.to(memory_format=torch.channels_last)).logits
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+# --- the parts of a network ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", [name for name in STAGED if name not in LARGE])
+def test_until_a_stage_are_exactly_the_parameters_it_depends_on(name):
+    network = build(name, (1, 8, 8))
+    output = network(torch.randn(4, 1, 8, 8))
+    weights = dict(network.named_parameters())
+    count = len(output.stages)
+    for stage in range(1, count + 1):
+        for maps in (output.stages[stage - 1], output.preacts[stage - 1]):
+            slopes = torch.autograd.grad(maps.sum(), list(weights.values()), retain_graph=True, allow_unused=True)
+            reached = {key for key, slope in zip(weights, slopes, strict=True) if slope is not None}
+            named = {id(weight) for part in network.until(stage) for weight in part.parameters()}
+            assert reached == {key for key, weight in weights.items() if id(weight) in named}
+    assert reached == {key for key in weights if not key.startswith("head.")}
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet8x4", "wrn_16_2", "vgg8", "cnn", "mlp"])
+def test_the_stem_is_where_the_first_stage_starts(name):
+    network = build(name, (1, 8, 8)).eval()
+    output = network(torch.randn(2, 1, 8, 8))
+    assert torch.equal(network.stages[0](output.stem), output.preacts[0])
+    for number in range(1, len(output.stages)):
+        assert torch.equal(network.stages[number](output.stages[number - 1]), output.preacts[number])
+
+
+def test_every_parameter_of_every_network_learns():
+    for name in (name for name in STAGED if name not in LARGE):
+        network = build(name, (1, 8, 8))
+        nn.functional.cross_entropy(network(torch.randn(4, 1, 8, 8)).logits, torch.tensor([0, 1, 2, 3])).backward()
+        assert [key for key, weight in network.named_parameters() if weight.grad is None] == []
+
+
+def test_dropout_is_inside_the_blocks_and_off_in_evaluation():
+    network, pictures = build("wrn_16_1", (1, 8, 8), dropout=0.5), torch.randn(2, 1, 8, 8)
+    assert not torch.equal(network(pictures).logits, network(pictures).logits)
+    network.eval()
+    assert torch.equal(network(pictures).logits, network(pictures).logits)
+
+
+# --- seeds -----------------------------------------------------------------------------------------------------------
+
+def weights_of(role) -> list[bytes]:
+    return [value.contiguous().numpy().tobytes() for value in role.state_dict().values()]
+
+
+def test_first_weights_are_a_function_of_the_seed_and_the_part(networks):
+    first = weights_of(networks().build(TINY_STUDENT, "student"))
+    torch.manual_seed(99)
+    assert weights_of(networks().build(TINY_STUDENT, "student")) == first
+    assert weights_of(networks(seed=2).build(TINY_STUDENT, "student")) != first
+    assert weights_of(networks().build(TINY_STUDENT, "teacher")) != first
+
+
+def test_first_weights_do_not_depend_on_the_order_of_building(networks):
+    some, others = networks(), networks()
+    teacher, student = weights_of(some.build(TINY_TEACHER, "teacher")), weights_of(some.student())
+    assert weights_of(others.student()) == student
+    assert weights_of(others.build(TINY_TEACHER, "teacher")) == teacher
+
+
+def test_building_draws_nothing_from_the_global_generator(networks):
+    before = torch.get_rng_state()
+    networks().student()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8", "cnn", "mlp"])
+def test_every_family_is_built_from_the_seed_alone(networks, name):
+    assert weights_of(networks().named(name, "x")) == weights_of(networks().named(name, "x"))
+
+
+def test_generations_start_from_other_weights_under_one_name(networks):
+    first, second = networks().student(), networks().student(1)
+    assert weights_of(first) != weights_of(second)
+    assert first.name == second.name == "student"
+
+
+def test_first_weights_have_the_spread_of_he():
+    torch.manual_seed(0)
+    convolution = build("resnet20").stages[2].blocks[1].first[0]
+    assert float(convolution.weight.detach().std()) == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.02)
+
+
+# --- what cannot be built --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("depth", [1, 2, 7, 9, 10, 18, 51])
+def test_a_resnet_has_a_depth_of_6n_plus_2(depth):
+    with pytest.raises(ValueError, match=f"depth must be 6n\\+2 .*, got {depth}"):
+        ResNet(depth=depth, stem=4, widths=[4, 4, 4], classes=2, channels=1)
+
+
+@pytest.mark.parametrize("depth", [1, 4, 8, 15, 18, 20])
+def test_a_wide_resnet_has_a_depth_of_6n_plus_4(depth):
+    with pytest.raises(ValueError, match=f"depth must be 6n\\+4 .*, got {depth}"):
+        WideResNet(depth=depth, width=1, dropout=0.0, classes=2, channels=1)
+
+
+def test_a_vgg_has_a_width_for_each_stage():
+    with pytest.raises(ValueError, match="blocks has 2 stages, widths 3"):
+        VGG(blocks=[1, 1], widths=[4, 4, 4], classes=2, channels=1)
+
+
+@pytest.mark.parametrize("depth", [8, 14, 110])
+def test_depth_counts_the_layers_with_weights(depth):
+    network = ResNet(depth=depth, stem=2, widths=[2, 2, 2], classes=2, channels=1)
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    shortcuts = [module for module in layers if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)]
+    assert len(layers) - len(shortcuts) == depth
+    assert len(shortcuts) == 2  # the widths are equal, so only the two strides need one
+
+
+@pytest.mark.parametrize("depth", [10, 16, 40])
+def test_a_wide_resnets_depth_counts_one_shortcut_a_stage_too(depth):
+    network = WideResNet(depth=depth, width=2, dropout=0.0, classes=2, channels=1)
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    # 6n + 4 layers: 6n in the blocks, the stem and the shortcuts that widen; the head is not counted by the paper
+    assert len(layers) - 1 == depth
+
+
+def test_networks_of_the_plain_family_take_any_number_of_stages():
+    assert len(CNN(widths=[2, 3, 4, 5], classes=2, channels=1)(torch.zeros(2, 1, 8, 8)).stages) == 4
+    assert len(MLP(widths=[5], classes=2, shape=(3, 4, 5))(torch.zeros(2, 3, 4, 5)).stages) == 1
+
+
+def test_the_tiny_networks_of_these_tests_fit_the_tiny_data():
+    for channels in (1, 3):
+        data = tiny_data(channels)
+        for spec in (TINY_STUDENT, TINY_TEACHER):
+            assert spec.build(data)(data.normalise(data.test.images)).logits.shape == (40, 4)

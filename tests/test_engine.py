@@ -1,0 +1,190 @@
+"""The loop: who moves, who stays, how phases follow each other, and what stops it."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kdrun.cast import Cast
+from kdrun.engine import Diverged, distill
+from kdrun.method import Method, Phase
+from tests.toy import state, toy_run
+
+
+def equal(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Plain(Method):
+    source = "a test"
+
+    def loss(self, cast, batch):
+        return {"ce": self.hard(cast.student(batch), batch)}
+
+
+def run_with(method, **recipe):
+    run = toy_run("vanilla", "offline")
+    run.method, run.recipe = method, replace(run.recipe, **recipe)
+    return run
+
+
+def test_a_phase_trains_its_modules_and_leaves_the_rest():
+    class Half(Plain):
+        def phases(self, run):
+            yield Phase("half", train=run.cast.student.until(1), loss=self.loss)
+
+    run = run_with(Half())
+    before = state(run.cast.student.network)
+    distill(run)
+    after = run.cast.student.network.state_dict()
+    moved = {name.split(".")[0] + "." + name.split(".")[1] for name in after if not torch.equal(before[name], after[name])}
+    assert moved == {"stages.0"}  # statistics of the later stages stay as they were too
+
+
+def test_code_after_a_yield_runs_after_the_update():
+    seen = []
+
+    class Watching(Plain):
+        def step(self, cast, batch):
+            before = cast.student.network.head.bias.detach().clone()
+            yield "student", self.loss(cast, batch)
+            seen.append(torch.equal(before, cast.student.network.head.bias))
+
+    distill(run_with(Watching()))
+    assert seen
+    assert not any(seen)
+
+
+def test_phases_of_one_name_go_on_as_one():
+    class Parts(Plain):
+        def phases(self, run):
+            for _ in range(3):
+                yield Phase("train", epochs=2, total=6)
+
+    class Whole(Plain):
+        def phases(self, run):
+            yield Phase("train", epochs=6)
+
+    ends = []
+    for method in (Parts(), Whole()):
+        run = run_with(method, schedule="cosine")
+        distill(run)
+        ends.append((run.cast.student.network.state_dict(), [row[2] for row in run.history if row[4] == "ce"]))
+    assert equal(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1] == list(range(6))
+
+
+def test_every_method_of_a_seed_sees_the_same_pictures_and_starts_from_the_same_weights():
+    batches, starts = [], []
+
+    class Seeing(Plain):
+        def phases(self, run):
+            starts.append(state(run.cast.student.network))
+            yield Phase()
+
+        def loss(self, cast, batch):
+            batches[-1].append(batch.x.clone())
+            return super().loss(cast, batch)
+
+    class Drawing(Seeing):
+        def loss(self, cast, batch):
+            torch.rand(7)  # a method's own draws change nobody's pictures
+            return super().loss(cast, batch)
+
+    for method in (Seeing(), Drawing()):
+        batches.append([])
+        distill(run_with(method))
+    assert equal(*starts)
+    assert len(batches[0]) == len(batches[1]) > 3
+    assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
+
+
+def test_two_players_may_not_own_one_parameter():
+    class Greedy(Plain):
+        def players(self, cast):
+            return {"student": [cast.student], "other": [cast.student.network.head]}
+
+    with pytest.raises(ValueError, match="own the same parameter"):
+        distill(run_with(Greedy()))
+
+
+def test_only_the_players_own_gradients():
+    class Two(Plain):
+        def setup(self, cast, data):
+            self.extra = torch.nn.Linear(1, 1)
+
+        def players(self, cast):
+            return {"student": [cast.student], "extra": [self.extra]}
+
+        def step(self, cast, batch):
+            shared = self.hard(cast.student(batch), batch) * self.extra(torch.ones(1, 1)).exp().mean()
+            before = [None if weight.grad is None else weight.grad.clone() for weight in cast.student.parameters()]
+            yield "extra", {"shared": shared}
+            for old, weight in zip(before, cast.student.parameters(), strict=True):
+                assert (old is None and weight.grad is None) or torch.equal(old, weight.grad)
+            yield "student", {"ce": self.hard(cast.student(batch, fresh=True), batch)}
+
+    run = run_with(Two())
+    distill(run)
+    assert {row[4] for row in run.history if row[3] == "train"} == {"extra shared", "ce"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_the_run_with_its_place(value):
+    class Bad(Plain):
+        def loss(self, cast, batch):
+            return {**super().loss(cast, batch), "bad": cast.student(batch).logits.sum() * value}
+
+    with pytest.raises(Diverged, match=r"'bad'.*method Bad, phase 'distill', epoch 1.*recipe\.lr"):
+        distill(run_with(Bad()))
+
+
+def test_gradients_are_clipped():
+    run = run_with(Plain(), clip=1e-12, momentum=0.0, weight_decay=0.0)
+    before = {name: weight.detach().clone() for name, weight in run.cast.student.network.named_parameters()}
+    distill(run)
+    assert all(torch.allclose(before[name], weight, atol=1e-8) for name, weight in run.cast.student.network.named_parameters())
+
+
+def test_label_smoothing_is_the_recipes():
+    torch.manual_seed(0)
+    run = run_with(Plain())
+    run.method.label_smoothing = 0.1
+    batch = next(run.stream.epoch(0, 1))
+    logits = run.cast.student(batch).logits
+    logs = logits.log_softmax(1)
+    wanted = -(0.9 * logs[torch.arange(len(batch)), batch.y] + 0.1 * logs.mean(1)).mean()
+    assert run.method.loss(run.cast, batch)["ce"].item() == pytest.approx(wanted.item(), abs=1e-6)
+
+
+def test_online_runs_the_teacher_once_a_batch_and_trains_it():
+    run = toy_run("kd", "online")
+    calls = []
+    run.cast.teacher.network.register_forward_hook(lambda module, _, __: calls.append(module.training))
+    teacher = state(run.cast.teacher.network)
+    distill(run)
+    assert not equal(teacher, run.cast.teacher.network.state_dict())
+    steps = run.recipe.epochs * len(run.stream)
+    assert sum(calls) == steps  # in training mode once a batch; evaluation comes on top
+
+
+def test_self_renews_its_copy_every_epoch():
+    run = toy_run("kd", "self")
+    copies = []
+
+    class Looking(Plain):
+        def loss(self, cast, batch):
+            if batch.step == 0:
+                copies.append((batch.epoch, equal(state(cast.teacher.network), state(cast.student.network))))
+            return super().loss(cast, batch)
+
+    run.method = Looking()
+    distill(run)
+    assert copies == [(0, True), (1, True)]
+
+
+def test_teacher_is_exactly_one():
+    run = toy_run("kd", "offline")
+    with pytest.raises(ValueError, match="exactly one teacher"):
+        _ = Cast(run.cast.student).teacher

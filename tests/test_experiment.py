@@ -1,0 +1,136 @@
+"""A run from its settings to its files."""
+
+import json
+
+import pandas
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kdrun import experiment, results
+from kdrun.config import Refused, run_folder
+from kdrun.networks import load_checkpoint
+from kdrun.store import save_weights
+from kdrun.terminal import Screen
+from tests.toy import TINY, prepared, rows_of, settings_of, toy_settings
+
+
+class Notes(Screen):
+    """A screen that remembers."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.lines = []
+
+    def note(self, text):
+        self.lines.append(text)
+
+
+def go(key, folder, *more):
+    notes = Notes()
+    settings = toy_settings(key, f"outputs={folder}", *more)
+    return settings, experiment.run(settings, notes), notes.lines
+
+
+def test_files_and_columns(tmp_path):
+    settings, rows, _ = go("kd", tmp_path)
+    folder = run_folder(settings)
+    table = pandas.read_csv(folder / "results.csv")
+    assert tuple(table.columns) == results.COLUMNS
+    assert table["role"].tolist() == ["teacher", "baseline", "student"]
+    student = table.iloc[2]
+    teacher = table.iloc[0]
+    assert student["distillation_factor"] == pytest.approx(teacher["parameters"] / student["parameters"])
+    assert student["relative_error"] == pytest.approx((1 - student["accuracy"]) / (1 - teacher["accuracy"]))
+    assert student["distillation_score"] == pytest.approx(
+        0.5 * student["parameters"] / teacher["parameters"] + 0.5 * (1 - student["accuracy"] / teacher["accuracy"]))
+    assert student["bits"] == 8 * student["bytes"] == 32 * student["parameters"]
+    assert teacher[["distillation_score", "improvement_pct", "kl"]].isna().all()
+    history = pandas.read_csv(folder / "history.csv")
+    assert set(history["role"]) == {"teacher", "baseline", "student"}
+    assert {"ce", "kd"} <= set(history[history["role"] == "student"]["metric"])
+    per_class = pandas.read_csv(folder / "per_class.csv")
+    assert len(per_class) == 3 * 10
+    assert (per_class[per_class["role"] == "student"]["recall"] * per_class[per_class["role"] == "student"]["samples"]).sum() \
+        == pytest.approx(student["accuracy"] * per_class[per_class["role"] == "student"]["samples"].sum())
+    told = json.loads((folder / "run.json").read_text())
+    assert told["rows"] == rows
+    assert (folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert not (folder / "checkpoints").exists()
+
+
+def test_the_second_run_takes_teacher_and_baseline_from_the_store(tmp_path):
+    _, first, notes = go("kd", tmp_path)
+    assert any(line.startswith("teacher cnn: trained") for line in notes)
+    _, second, notes = go("at", tmp_path)
+    assert any(line.startswith("teacher cnn: from store") for line in notes)
+    assert any(line.startswith("baseline cnn: from store") for line in notes)
+    for role in ("teacher", "baseline"):
+        assert rows_of(first)[role]["nll"] == rows_of(second)[role]["nll"]
+
+
+def test_a_finished_run_is_not_done_again_unless_asked(tmp_path, monkeypatch):
+    settings, rows, _ = go("kd", tmp_path)
+    monkeypatch.setattr(experiment.Experiment, "prepare", lambda *_: pytest.fail("prepared again"))
+    _, again, notes = go("kd", tmp_path)
+    assert again == rows
+    assert "finished before" in notes[0]
+    monkeypatch.undo()
+    _, forced, notes = go("kd", tmp_path, "rerun=true")
+    assert rows_of(forced)["student"]["nll"] == rows_of(rows)["student"]["nll"]
+    assert any(line.startswith("teacher cnn: from store") for line in notes)
+
+
+def test_the_folder_is_named_by_what_matters(tmp_path):
+    base = run_folder(toy_settings("kd", f"outputs={tmp_path}"))
+    assert base == run_folder(toy_settings("kd", f"outputs={tmp_path}", "rerun=true", "checkpoint_seconds=5"))
+    others = {run_folder(toy_settings("kd", f"outputs={tmp_path}", change))
+              for change in ("seed=2", "method.temperature=2", "recipe.lr=0.1", "measures.alpha=0.7", "scheme=self")}
+    assert len({base, *others}) == 6
+
+
+def test_the_baseline_is_the_student_alone_to_the_byte(tmp_path):
+    settings, rows, _ = go("vanilla", tmp_path)
+    student = load_file(run_folder(settings) / "student.safetensors")
+    (entry,) = (tmp_path / "store").glob("digits-student-*/weights.safetensors")
+    baseline = load_file(entry)
+    assert all(torch.equal(student[name], baseline[name]) for name in baseline)
+    assert rows_of(rows)["student"]["improvement_pct"] == 0
+
+
+def test_a_teacher_of_the_users_own(tmp_path):
+    toy = prepared(("kd", f"outputs={tmp_path / 'first'}"))
+    own = toy.alone(toy.teacher_specs[0], "teacher")
+    for name, save in (("own.pt", lambda path: torch.save({"state_dict": {
+            f"module.{key}": value for key, value in own.network.state_dict().items()}}, path)),
+                       ("own.safetensors", lambda path: save_weights(own.network, path))):
+        save(tmp_path / name)
+        settings, rows, notes = go("kd", tmp_path / "second", f"teacher.checkpoint={tmp_path / name}")
+        assert any(f"teacher cnn: from {tmp_path / name}" in line for line in notes)
+        assert not list((tmp_path / "second" / "store").glob("digits-teacher-*"))
+        assert rows_of(rows)["teacher"]["epochs"] is None
+        theirs = toy.teacher_specs[0].build(toy.data)
+        load_checkpoint(theirs, tmp_path / name, "cnn")
+        assert all(torch.equal(value, own.network.state_dict()[key]) for key, value in theirs.state_dict().items())
+    assert len(list((tmp_path / "second" / "runs").iterdir())) == 2  # two files, two runs: named by their bytes
+
+
+def test_a_teacher_of_another_family(tmp_path):
+    settings = settings_of(*[word for word in TINY if not word.startswith("teacher")], "teacher=mlp", "teacher.widths=[16,16,16]",
+                           "method=kd", f"outputs={tmp_path}")
+    rows = rows_of(experiment.run(settings, Screen(None)))
+    assert rows["teacher"]["model"] == "mlp"
+    assert rows["student"]["model"] == "cnn"
+
+
+def test_what_does_not_fit_is_found_before_anything_is_trained(tmp_path):
+    with pytest.raises(Refused, match="pairs stages"):
+        go("at", tmp_path, "teacher.widths=[4,4]")
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_several_teachers_come_from_the_store_too(tmp_path):
+    toy = prepared(("mt_avg", "teachers=[cnn,mlp]", f"outputs={tmp_path}"))
+    made = toy.teachers()
+    assert [(one.role, one.model) for one in made] == [("teacher", "cnn"), ("teacher 2", "mlp")]

@@ -1,0 +1,342 @@
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from kdrun import store as module
+from kdrun.store import Made, Store, entries, save_weights, software
+
+HISTORY = [("teacher", "distill", 0, "train", "ce", 1.25), ("teacher", "distill", 0, "validation", "accuracy", 1 / 3)]
+
+
+class Bench:
+    """A store, what it told, and a training that counts."""
+
+    def __init__(self, root: Path):
+        self.notes: list[str] = []
+        self.store = Store(root, self.notes.append)
+        self.trained: list[Path] = []
+
+    def network(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+
+    def fetch(self, key=None, label="teacher", states=()) -> Made:
+        network = self.network()
+
+        def train(folder: Path) -> Made:
+            self.trained.append(folder)
+            nn.init.constant_(network[0].weight, len(self.trained))
+            network[1].running_mean.fill_(7)
+            return Made("teacher", "tiny", network, torch.eye(4) * len(self.trained), 5, 1.5, list(HISTORY), list(states))
+
+        return self.store.fetch(label, {"seed": 1} if key is None else key, network, train)
+
+    @property
+    def entry(self) -> Path:
+        (found,) = entries(self.store.root)
+        return found
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path / "store")
+
+
+def same(first: Made, second: Made) -> bool:
+    states = first.network.state_dict(), second.network.state_dict()
+    return states[0].keys() == states[1].keys() and all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_what_was_trained_once_is_read_from_then_on(bench):
+    first, second = bench.fetch(), bench.fetch()
+    assert len(bench.trained) == 1
+    assert (first.origin, second.origin) == ("trained", "store")
+    assert first.network is not second.network
+    assert same(first, second)
+    assert float(second.network[1].running_mean[0]) == 7  # statistics too
+    assert torch.equal(first.logits, second.logits)
+    assert second.history == HISTORY
+    assert (second.role, second.model, second.epochs, second.seconds) == ("teacher", "tiny", 5, 1.5)
+    assert bench.notes == []
+
+
+def test_the_states_on_the_way_are_kept_in_their_order(bench):
+    states = [{"weight": torch.full((2,), float(number))} for number in range(11)]
+    bench.fetch(states=states)
+    found = bench.fetch(states=states).states
+    assert [float(state["weight"][0]) for state in found] == [float(number) for number in range(11)]
+    assert len(bench.trained) == 1
+
+
+def test_another_store_object_on_the_same_folder_finds_it(bench):
+    bench.fetch()
+    other = Bench(bench.store.root)
+    assert other.fetch().origin == "store"
+    assert other.trained == []
+
+
+@pytest.mark.parametrize("key", [{"seed": 2}, {"seed": 1, "epochs": 3}, {"seed": "1"}, {"seed": None}, {}])
+def test_another_key_is_another_training(bench, key):
+    bench.fetch()
+    assert bench.fetch(key).origin == "trained"
+    assert len(entries(bench.store.root)) == 2
+    assert bench.fetch().origin == "store"
+
+
+def test_the_order_of_a_keys_parts_does_not_matter(bench):
+    bench.fetch({"seed": 1, "recipe": {"lr": 0.1, "epochs": 2}})
+    assert bench.fetch({"recipe": {"epochs": 2, "lr": 0.1}, "seed": 1}).origin == "store"
+
+
+def test_an_entry_tells_what_it_was_made_from(bench):
+    bench.fetch({"seed": 3, "recipe": {"lr": 0.1}}, label="digits-teacher-tiny-s3")
+    assert bench.entry.name.startswith("digits-teacher-tiny-s3-")
+    told = json.loads((bench.entry / "entry.json").read_text())
+    assert told["key"] == {"seed": 3, "recipe": {"lr": 0.1}}
+    assert set(told["files"]) == {"weights.safetensors", "answers.safetensors"}
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def swap_the_weights(path: Path) -> None:
+    """Well-formed weights of the right shapes, but not those that were trained."""
+    save_file({key: value + 1 for key, value in load_file(path).items()}, path)
+
+
+DAMAGES = {"bit": flip_a_bit, "cut": lambda path: path.write_bytes(path.read_bytes()[:-10]),
+           "empty": lambda path: path.write_bytes(b""), "gone": Path.unlink, "swapped": swap_the_weights}
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "answers.safetensors"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_found_told_and_mended(bench, name, damage):
+    bench.fetch()
+    DAMAGES[damage](bench.entry / name)
+    again = bench.fetch()
+    assert again.origin == "trained"
+    assert len(bench.trained) == 2
+    assert bench.notes
+    assert all("damaged" in note and "training it again" in note and "\n" not in note for note in bench.notes)
+    assert name in bench.notes[0]
+    told = len(bench.notes)
+    third = bench.fetch()
+    assert (third.origin, len(bench.notes)) == ("store", told)  # mended
+    assert same(third, again)
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "[]", "3", '{"files": 3}', '{"files": {}}', '{"files": {"x": "y"}}',
+                                     "\xff\xfe"])
+def test_a_damaged_description_is_trained_again_too(bench, content):
+    bench.fetch()
+    (bench.entry / "entry.json").write_text(content, encoding="latin-1")
+    assert bench.fetch().origin == "trained"
+    assert "damaged" in bench.notes[0]
+    assert bench.fetch().origin == "store"
+
+
+def test_a_missing_description_is_trained_again_too(bench):
+    bench.fetch()
+    (bench.entry / "entry.json").unlink()
+    assert bench.fetch().origin == "trained"
+    assert bench.fetch().origin == "store"
+
+
+def test_nothing_of_a_damaged_entry_reaches_the_network(bench):
+    bench.fetch()
+    flip_a_bit(bench.entry / "weights.safetensors")
+    network = bench.network()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    assert bench.store.read(bench.entry, network) is None
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_weights_of_another_network_are_damage(bench):
+    bench.fetch()
+    assert bench.store.read(bench.entry, nn.Linear(9, 9)) is None
+    assert "damaged" in bench.notes[0]
+
+
+# --- several at once -------------------------------------------------------------------------------------------------
+
+def test_two_jobs_at_once_train_once(tmp_path):
+    """The second asks while the first trains: it says that it waits, and reads what the first made."""
+    first, second = Bench(tmp_path), Bench(tmp_path)
+    training, waiting = threading.Event(), threading.Event()
+    network, found = first.network(), {}
+
+    def train(folder: Path) -> Made:
+        training.set()
+        assert waiting.wait(20)
+        return Made("teacher", "tiny", network, torch.eye(4), 5, 1.5)
+
+    def told(note: str) -> None:
+        second.notes.append(note)
+        waiting.set()
+
+    def ask_first():
+        found["first"] = first.store.fetch("teacher", {"seed": 1}, network, train)
+
+    def ask_second():
+        found["second"] = second.fetch()
+
+    second.store.note = told
+    jobs = [threading.Thread(target=ask_first), threading.Thread(target=ask_second)]
+    jobs[0].start()
+    assert training.wait(20)
+    jobs[1].start()
+    for job in jobs:
+        job.join(30)
+        assert not job.is_alive()
+    assert (found["first"].origin, found["second"].origin) == ("trained", "store")
+    assert second.trained == []
+    assert second.notes == ["teacher: another job is training it, waiting"]
+    assert same(found["first"], found["second"])
+
+
+def test_different_keys_do_not_wait_for_each_other(tmp_path):
+    outer, inner = Bench(tmp_path), Bench(tmp_path)
+    network = outer.network()
+
+    def train(folder: Path) -> Made:
+        assert inner.fetch({"seed": 2}).origin == "trained"
+        return Made("teacher", "tiny", network, torch.eye(4), 5, 1.5)
+
+    assert outer.store.fetch("teacher", {"seed": 1}, network, train).origin == "trained"
+    assert inner.notes == []
+
+
+def test_an_interrupted_training_leaves_its_checkpoints_and_no_entry(bench):
+    def interrupted(folder: Path) -> Made:
+        (folder / "phase-00.pt").write_text("half way")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.store.fetch("teacher", {"seed": 1}, bench.network(), interrupted)
+    assert entries(bench.store.root) == []
+    seen = []
+
+    def resumed(folder: Path) -> Made:
+        seen.append((folder / "phase-00.pt").read_text())
+        return Made("teacher", "tiny", bench.network(), torch.eye(4), 5, 1.5)
+
+    assert bench.store.fetch("teacher", {"seed": 1}, bench.network(), resumed).origin == "trained"  # the lock is free
+    assert seen == ["half way"]
+    assert list(bench.store.root.glob("*.unfinished")) == []
+
+
+@pytest.mark.parametrize("step", ["save_weights", "save_file", "write_atomically", "digest_of", "os.replace"])
+def test_a_job_that_dies_while_writing_leaves_nothing_that_looks_finished(bench, monkeypatch, step):
+    replace = os.replace
+
+    def die(*arguments, **named):
+        if step == "os.replace" and not Path(arguments[0]).is_dir():
+            return replace(*arguments)  # a file's; the entry's own is the last step
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"kdrun.store.{step}", die)
+        with pytest.raises(OSError, match="no space left"):
+            bench.fetch()
+    assert entries(bench.store.root) == []
+    assert bench.fetch().origin == "trained"
+    assert bench.fetch().origin == "store"
+    assert len(entries(bench.store.root)) == 1
+    assert bench.notes == []
+
+
+def test_saved_weights_can_be_read_without_running_code(tmp_path):
+    network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    save_weights(network, tmp_path / "w.safetensors")
+    found = load_file(tmp_path / "w.safetensors")
+    assert found.keys() == network.state_dict().keys()
+    assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
+
+
+# --- the digest of the code ------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package that may be edited, and the digest of it."""
+    folder = tmp_path / "kdrun"
+    shutil.copytree(module.PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(module, "PACKAGE", folder)
+    return folder
+
+
+def digest(*arguments) -> str:
+    return software.__wrapped__(*arguments)
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+
+
+@pytest.mark.parametrize("name", ["engine.py", "recipe.py", "models/resnet.py", "data/stream.py",
+                                  "methods/baseline/vanilla.py"])
+def test_comments_docstrings_and_blank_lines_do_not_count(package, name):
+    before = digest()
+    text = (package / name).read_text()
+    _, head, rest = text.split('"""', 2)
+    (package / name).write_text(f'"""{head} And more."""\n\n# a remark\n{rest}\n\n# the end\n')
+    assert digest() == before
+
+
+def test_docstrings_of_classes_and_functions_do_not_count(package):
+    before = digest()
+    edit(package / "models/vgg.py", '"""Halve a map;', '"""Divide a map;')
+    edit(package / "models/vgg.py", '"""The maximum of', '"""The largest of')
+    assert digest() == before
+
+
+@pytest.mark.parametrize(("name", "code", "other"), [
+    ("models/vgg.py", "max_pool2d(maps, 2)", "max_pool2d(maps, 3)"), ("randomness.py", "digest[:8]", "digest[8:16]"),
+    ("recipe.py", "math.pi", "3.14"), ("data/stream.py", "1 + self.flip", "2")])
+def test_code_counts(package, name, code, other):
+    before = digest()
+    edit(package / name, code, other)
+    assert digest() != before
+
+
+def test_a_new_file_among_the_networks_counts(package):
+    before = digest()
+    (package / "models" / "own.py").write_text("x = 1\n")
+    assert digest() != before
+
+
+def test_code_that_shapes_no_network_does_not_count(package):
+    before = digest()
+    for name in ("metrics.py", "terminal.py", "results.py", "methods/response/kd.py"):
+        with (package / name).open("a") as file:
+            file.write("\nx = 1\n")
+    assert digest() == before
+
+
+def test_torchs_version_counts(package, monkeypatch):
+    before = digest()
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    assert digest() != before
+
+
+def test_the_file_of_a_users_own_network_counts(package, tmp_path):
+    own = tmp_path / "own" / "net.py"
+    own.parent.mkdir()
+    own.write_text("def net():\n    return 1\n")
+    before = digest(own)
+    assert before != digest()
+    own.write_text('def net():\n    """Say one."""\n    return 1  # one\n')
+    assert digest(own) == before
+    own.write_text("def net():\n    return 2\n")
+    assert digest(own) != before
+    assert digest(package / "models" / "vgg.py") == digest()  # not twice
