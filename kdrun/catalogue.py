@@ -5,6 +5,7 @@ Nothing here imports torch: names and descriptions are read from files, so that 
 
 import ast
 import importlib.util
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -102,13 +103,17 @@ def method_card(key: str) -> MethodCard:
     assert spec is not None
     assert spec.origin is not None
     tree = ast.parse(Path(spec.origin).read_text())
-    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == title)
+    body = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == title), None)
     said: dict[str, Any] = {"knowledge": "none", "schemes": ("offline", "online", "self"), "teachers": "one",
                             "source": ""}
-    for node in body.body:
+    for node in body.body if body else []:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
         if isinstance(target, ast.Name) and target.id in said and node.value is not None:  # type: ignore[attr-defined]
             said[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
-    summary = (ast.get_docstring(body) or "").split("\n\n")[0].replace("\n", " ")
+    docstring = ast.get_docstring(body) if body else ""
+    if body is None:  # defined elsewhere and only named here: the class itself knows
+        kind = getattr(importlib.import_module(module), title)
+        said, docstring = {name: getattr(kind, name) for name in said}, inspect.getdoc(kind)
+    summary = (docstring or "").split("\n\n")[0].replace("\n", " ")
     family = module.split(".")[-2] if "." in module else "own"  # a user's module may lie in no folder
     return MethodCard(key, title, said["knowledge"], tuple(said["schemes"]), said["teachers"], family, said["source"], summary)

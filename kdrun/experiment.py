@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from kdrun import __version__, catalogue, results
-from kdrun.cast import Cast
+from kdrun.cast import Cast, Output
 from kdrun.checking import problems
 from kdrun.config import Refused, Settings, identity, instantiate, locate, run_folder, said
 from kdrun.data.data import Data, DatasetSettings, read
@@ -104,7 +104,12 @@ class Experiment:
                 if spec.checkpoint:
                     load_checkpoint(network, spec.checkpoint, spec.name)
                 with torch.no_grad():
-                    network.eval()(torch.zeros(2, *data.shape))
+                    answer = network.eval()(torch.zeros(2, *data.shape))
+                if not isinstance(answer, Output):
+                    raise ValueError(f"it answers a {type(answer).__name__}; wanted a kdrun.cast.Output")
+                if answer.logits.shape != (2, len(data.classes)):
+                    raise ValueError(f"its logits have the shape {list(answer.logits.shape)} for 2 pictures of "
+                                     f"{len(data.classes)} classes")
                 if isinstance(network, Grown):
                     network.check(len(data.train))
                     if role == "student" and not self.method().grows:

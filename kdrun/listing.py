@@ -8,16 +8,18 @@ from rich.console import Console
 from rich.table import Table
 
 from kdrun import catalogue
+from kdrun.bounds import closest
 
 __all__ = ["help_text", "main"]
 
 
 def main(words: Sequence[str]) -> int:
     """Print the tables named by the words; all without words. Returns the exit status."""
-    wanted = [word for word in words if not word.startswith("-")] or list(TABLES)
+    wanted = list(words) or list(TABLES)
     for word in wanted:
         if word not in TABLES:
-            print(f"kdrun: cannot list '{word}'; there is {', '.join(TABLES)}", file=sys.stderr)
+            hint = closest(word, TABLES) or f"; there is {', '.join(TABLES)}"
+            print(f"kdrun: cannot list '{word}'{hint}", file=sys.stderr)
             return 2
     console = Console()
     if not console.is_terminal:

@@ -70,7 +70,7 @@ def test_the_second_run_takes_teacher_and_baseline_from_the_store(tmp_path):
 
 
 def test_a_finished_run_is_not_done_again_unless_asked(tmp_path, monkeypatch):
-    settings, rows, _ = go("kd", tmp_path)
+    _, rows, _ = go("kd", tmp_path)
     monkeypatch.setattr(experiment.Experiment, "prepare", lambda *_: pytest.fail("prepared again"))
     _, again, notes = go("kd", tmp_path)
     assert again == rows
@@ -105,7 +105,7 @@ def test_a_teacher_of_the_users_own(tmp_path):
             f"module.{key}": value for key, value in own.network.state_dict().items()}}, path)),
                        ("own.safetensors", lambda path: save_weights(own.network, path))):
         save(tmp_path / name)
-        settings, rows, notes = go("kd", tmp_path / "second", f"teacher.checkpoint={tmp_path / name}")
+        _, rows, notes = go("kd", tmp_path / "second", f"teacher.checkpoint={tmp_path / name}")
         assert any(f"teacher cnn: from {tmp_path / name}" in line for line in notes)
         assert not list((tmp_path / "second" / "store").glob("digits-teacher-*"))
         assert rows_of(rows)["teacher"]["epochs"] is None
@@ -116,8 +116,8 @@ def test_a_teacher_of_the_users_own(tmp_path):
 
 
 def test_a_teacher_of_another_family(tmp_path):
-    settings = settings_of(*[word for word in TINY if not word.startswith("teacher")], "teacher=mlp", "teacher.widths=[16,16,16]",
-                           "method=kd", f"outputs={tmp_path}")
+    others = [word for word in TINY if not word.startswith("teacher")]
+    settings = settings_of(*others, "teacher=mlp", "teacher.widths=[16,16,16]", "method=kd", f"outputs={tmp_path}")
     rows = rows_of(experiment.run(settings, Screen(None)))
     assert rows["teacher"]["model"] == "mlp"
     assert rows["student"]["model"] == "cnn"

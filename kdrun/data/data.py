@@ -93,6 +93,8 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
         ValueError: with a line for each thing that is wrong with it.
     """
     source = reader(**arguments)
+    if not isinstance(source, Source):
+        raise ValueError(f"the reader gave a {type(source).__name__}; wanted a kdrun.data.pictures.Source")
     if found := source.problems():
         raise ValueError("\n".join(found))
     classes, train = len(source.classes), source.train

@@ -100,7 +100,9 @@ class Source:
             elif images.is_floating_point() and not bool(torch.isfinite(images).all()):
                 bad = int((~torch.isfinite(images).flatten(1).all(dim=1)).sum())
                 found.append(f"{bad} of the {len(images)} {name} pictures hold NaN or infinity")
-            if len(images) != len(labels):
+            if labels.dtype != torch.int64 or labels.ndim != 1:
+                found.append(f"the {name} labels are {labels.dtype} of the shape {list(labels.shape)}; wanted int64 of [N]")
+            elif len(images) != len(labels):
                 found.append(f"{len(images)} {name} pictures, but {len(labels)} labels")
             elif not len(images):
                 found.append(f"there are no {name} pictures")

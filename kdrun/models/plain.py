@@ -25,7 +25,7 @@ class CNN(StagedNet):
         for number, (before, after) in enumerate(zip([channels, *widths], widths, strict=False)):
             layer = nn.Sequential(nn.Conv2d(before, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after))
             stages.append(nn.Sequential(Pool(), layer) if number else layer)
-        super().__init__(nn.Identity(), stages, widths[-1], classes)
+        super().__init__(nn.Identity(), stages, [channels, *widths][-1], classes)
         initialise(self)
 
 
@@ -50,5 +50,5 @@ class MLP(StagedNet):
         inputs = [math.prod(shape), *widths]
         stages: list[nn.Module] = [Chain([nn.Sequential(nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after))])
                                    for before, after in zip(inputs, widths, strict=False)]
-        super().__init__(Flatten(), stages, widths[-1], classes)
+        super().__init__(Flatten(), stages, inputs[-1], classes)
         initialise(self)

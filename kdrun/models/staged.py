@@ -26,6 +26,8 @@ class StagedNet(nn.Module):
 
     def __init__(self, stem: nn.Module, stages: list[nn.Module], width: int, classes: int) -> None:
         super().__init__()
+        if not stages:
+            raise ValueError("widths must name at least one stage")
         self.stem, self.stages, self.head = stem, nn.ModuleList(stages), nn.Linear(width, classes)
 
     def forward(self, pictures: Tensor) -> Output:

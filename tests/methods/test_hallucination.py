@@ -35,7 +35,7 @@ def terms_of(run):
 
 def test_the_first_step_sets_the_weight_and_later_steps_keep_it():
     run = toy_run("hallucination", "offline")
-    batch, terms = terms_of(run)
+    _, terms = terms_of(run)
     others = [float(term.detach()) for name, term in terms.items() if name != "hallucination"]
     assert float(terms["hallucination"].detach()) == pytest.approx(10 * max(others), rel=1e-5)
     kept = run.method.weight.clone()

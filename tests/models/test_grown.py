@@ -15,6 +15,11 @@ from tests.toy import TINY, rows_of, toy_experiment
 F64 = torch.float64
 
 
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
 def tree(max_depth=None, min_samples_leaf=1, classes=3):
     return Tree(max_depth=max_depth, min_samples_leaf=min_samples_leaf, classes=classes)
 

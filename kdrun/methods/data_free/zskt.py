@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdrun.bounds import AtLeastOne, NonNegative, Positive
@@ -29,7 +29,8 @@ def divergence(teacher: Tensor, student: Tensor, reduction: Literal["mean", "bat
         reduction: `batchmean` averages over samples; `mean` over classes too, as the release does.
     """
     wanted, given = F.log_softmax(teacher, dim=1), F.log_softmax(student, dim=1)
-    return F.kl_div(given, wanted, reduction=reduction, log_target=True)
+    apart = F.kl_div(given, wanted, reduction="batchmean", log_target=True)
+    return apart / teacher.shape[1] if reduction == "mean" else apart
 
 
 def looks(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:

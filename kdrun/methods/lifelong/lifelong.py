@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.cast import Cast, Role, frozen
+from kdrun.cast import Cast, Output, frozen
 from kdrun.data.batch import Batch
 from kdrun.data.tasks import TaskStream, accuracies, forgetting, split
 from kdrun.engine import Run, predict
@@ -36,6 +36,7 @@ class Lifelong(Method):
         self.split, self.finetune = split, finetune
         self.tasks: list[slice] = []
         self.number = 0  # of the task that is learned now, from 0
+        self.new = 0     # samples of that task in a batch; kept ones come after them
         self.answers: dict[str, list[Tensor]] = {}  # to the test set after each task, by learner
 
     @property
@@ -49,6 +50,7 @@ class Lifelong(Method):
         self.tasks, self.answers = split(len(run.data.classes), self.split), {"student": [], "finetune": []}
         streams = [TaskStream(run.stream, task) for task in self.tasks]
         for self.number, stream in enumerate(streams):
+            self.new = stream.size
             if self.number:
                 cast.teachers = [frozen(cast.student, f"after task {self.number}")]
                 if self.finetune and not cast.peers:
@@ -73,17 +75,15 @@ class Lifelong(Method):
 
     def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The student's update, and the reference's by the new labels alone."""
-        yield "student", self.loss(cast, batch) if self.number else {"ce": self.fresh(cast.student, batch)}
+        yield "student", self.loss(cast, batch) if self.number else {"ce": self.fresh(cast.student(batch), batch)}
         for peer in cast.peers:
-            yield peer.name, {"ce": self.fresh(peer, batch)}
+            yield peer.name, {"ce": self.fresh(peer(batch if len(batch) == self.new else batch.x[:self.new]), batch)}
 
-    def fresh(self, role: Role, batch: Batch) -> Tensor:
+    def fresh(self, output: Output, batch: Batch) -> Tensor:
         """The cross-entropy of the present task's samples: over its own head, or over all classes so far."""
-        new = batch.labels >= self.now.start
-        whole = bool(self.number == 0 or len(batch) <= self.fresh_size(batch))
-        logits = role(batch if whole else batch.x[new]).logits
         head = self.now if self.heads == "task" else slice(0, self.now.stop)
-        return F.cross_entropy(logits[:, head], batch.labels[new] - head.start, label_smoothing=self.label_smoothing)
+        logits, labels = output.logits[:self.new, head], batch.labels[:self.new] - head.start
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def examine(self, run: Run) -> None:
         """Keep what each learner answers to the test set."""

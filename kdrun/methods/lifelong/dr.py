@@ -1,0 +1,84 @@
+"""Lifelong learning by distillation and retrospection."""
+
+import copy
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch
+
+from kdrun.bounds import AtLeastOne, Count, NonNegative, Positive
+from kdrun.cast import Cast, frozen
+from kdrun.data.batch import Batch
+from kdrun.data.tasks import TaskStream, exemplars
+from kdrun.engine import Run
+from kdrun.losses import soft_cross_entropy
+from kdrun.method import Phase, Teachers, Terms
+from kdrun.methods.lifelong.lifelong import Lifelong
+
+
+class DR(Lifelong):
+    """Learn a new task from an expert of it and the old ones from the past, on a few kept pictures (Hou et al. 2018).
+
+    When a task comes, a copy of the student first becomes its expert, by the labels. Then the student learns the expert's
+    softened answers to new pictures in the new head, and its own past's answers to kept pictures in the old heads: a kept
+    picture touches no new head, a new picture no old one. A batch holds as many kept pictures as new ones. The ablations:
+    `distillation` keeps none and asks the past about new pictures, `retrospection` has no expert but labels. See
+    `Lifelong` for tasks, tests and references. All parts learn at the recipe's rate; the authors' new heads learn ten
+    times faster than the rest.
+
+    Args:
+        split: how many tasks, or how many classes each has.
+        mode: `full`, `distillation` or `retrospection`.
+        exemplars: how many pictures are kept of each class.
+        temperature: of the past's and the expert's answers.
+        weight: of each soft term.
+        expert_epochs: how long an expert is trained.
+        finetune: whether to train the reference.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("self",)
+    teachers: ClassVar[Teachers] = "none"
+    knowledge = "response"
+    source = "Hou, Pan, Loy, Wang, Lin: Lifelong learning via progressive distillation and retrospection. ECCV 2018"
+
+    def __init__(self, *, split: AtLeastOne | list[AtLeastOne], mode: Literal["full", "distillation", "retrospection"],
+                 exemplars: AtLeastOne, temperature: Positive, weight: NonNegative, expert_epochs: Count,
+                 finetune: bool) -> None:
+        super().__init__(split=split, finetune=finetune)
+        self.mode, self.exemplars, self.temperature, self.weight = mode, exemplars, temperature, weight
+        self.expert_epochs = expert_epochs
+
+    def before(self, run: Run, stream: TaskStream) -> Iterator[Phase]:
+        """The expert of the new task, by its labels."""
+        cast = run.cast
+        if self.mode == "retrospection":
+            return
+        student, cast.student = cast.student, copy.deepcopy(cast.student)
+        yield Phase(f"task {self.number + 1} expert", loss=self.specialise, train=[cast.student], data=stream,
+                    epochs=self.expert_epochs, evaluate=False)
+        cast.teachers.append(frozen(cast.student, "expert"))
+        cast.student = student
+
+    def specialise(self, cast: Cast, batch: Batch) -> Terms:
+        """The labels alone."""
+        return {"ce": self.fresh(cast.student(batch), batch)}
+
+    def batches(self, run: Run, stream: TaskStream) -> TaskStream:
+        """New pictures, and the kept ones of all earlier classes beside them."""
+        if not self.number or self.mode == "distillation":
+            return stream
+        kept = exemplars(run.stream.labels, self.now.start, self.exemplars, run.seed)
+        return TaskStream(run.stream, self.now, kept)
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """The past on the old heads, and the expert, or the labels, on the new head."""
+        student, past = cast.student(batch), cast.teachers[0](batch).logits
+        new = slice(0, self.new)
+        shown = new if self.mode == "distillation" else slice(self.new, len(batch))
+        old = torch.stack([soft_cross_entropy(past[shown, head], student.logits[shown, head], self.temperature)
+                           for head in self.tasks[:self.number]]).sum()
+        if self.mode == "retrospection":
+            return {"ce": self.fresh(student, batch), "old": self.weight * old}
+        expert = cast.teachers[1](batch).logits
+        return {"new": self.weight * soft_cross_entropy(expert[new, self.now], student.logits[new, self.now], self.temperature),
+                "old": self.weight * old}

@@ -1,0 +1,96 @@
+"""Learning without forgetting."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from kdrun.bounds import AtLeastOne, Count, NonNegative, Positive
+from kdrun.cast import Cast, Role
+from kdrun.data.batch import Batch
+from kdrun.data.tasks import TaskStream
+from kdrun.engine import Run
+from kdrun.losses import soft_cross_entropy
+from kdrun.method import Phase, Teachers, Terms
+from kdrun.methods.lifelong.lifelong import Lifelong
+from kdrun.recipe import Recipe
+
+
+def remembered(past: Tensor, student: Tensor, heads: Sequence[slice], temperature: float) -> Tensor:
+    """The soft cross-entropies of logits [B, K] in each head against the past, summed; no squared temperature."""
+    return torch.stack([soft_cross_entropy(past[:, head], student[:, head], temperature) for head in heads]).sum()
+
+
+class LwF(Lifelong):
+    """Learn new classes while answering for the old ones as before, without old data (Li and Hoiem 2016).
+
+    The student as it was before a task says what the old heads should answer to the new pictures (asked live, so the
+    augmentation is the same). See `Lifelong` for tasks, tests and references. Untold, heads that were trained one by one
+    are not comparable; `heads=class` trains all classes so far as one head.
+
+    Args:
+        split: how many tasks, or how many classes each has.
+        heads: what the labels of a new task compete with: `task`, its own classes (the paper), or `class`, all so far.
+        old_heads: `task`, a soft term for each old task (the paper), or `joined`, one over all old classes.
+        temperature: of the old answers.
+        weight: of the soft terms.
+        warmup_epochs: in which only the new head is trained when a task comes.
+        fix_bn: whether normalisation stays as it was after the first task.
+        finetune: whether to train the reference without the soft terms.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("self",)
+    teachers: ClassVar[Teachers] = "none"
+    knowledge = "response"
+    source = "Li, Hoiem: Learning without forgetting. ECCV 2016"
+
+    def __init__(self, *, split: AtLeastOne | list[AtLeastOne], heads: Literal["task", "class"],
+                 old_heads: Literal["task", "joined"], temperature: Positive, weight: NonNegative, warmup_epochs: Count,
+                 fix_bn: bool, finetune: bool) -> None:
+        super().__init__(split=split, finetune=finetune)
+        self.heads, self.old_heads, self.temperature, self.weight = heads, old_heads, temperature, weight
+        self.warmup_epochs, self.fix_bn, self.warming = warmup_epochs, fix_bn, False
+
+    def before(self, run: Run, stream: TaskStream) -> Iterator[Phase]:
+        """The new head alone."""
+        student = run.cast.student
+        for module in student.modules():
+            if self.fix_bn and isinstance(module, _BatchNorm):
+                module.requires_grad_(False)
+        if self.warmup_epochs:
+            self.warming = True
+            yield Phase(f"task {self.number + 1} head", loss=self.warm, train=above(student), data=stream,
+                        epochs=self.warmup_epochs, evaluate=False)
+            self.warming = False
+
+    def warm(self, cast: Cast, batch: Batch) -> Terms:
+        """The labels alone, in the new head alone."""
+        heads, self.heads = self.heads, "task"
+        loss = self.fresh(cast.student(batch), batch)
+        self.heads = heads
+        return {"ce": loss}
+
+    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+        """The recipe's; while the new head warms up without decay, so that the old heads beside it stay as they are."""
+        return (replace(recipe, weight_decay=0.0) if self.warming else recipe).build(weights)
+
+    def loss(self, cast: Cast, batch: Batch) -> Terms:
+        """The new labels, and what the past says of the old classes."""
+        student, past = cast.student(batch), cast.teacher(batch)
+        old = self.tasks[:self.number] if self.old_heads == "task" else [slice(0, self.now.start)]
+        return {"ce": self.fresh(student, batch),
+                "lwf": self.weight * remembered(past.logits, student.logits, old, self.temperature)}
+
+
+def above(role: Role) -> list[nn.Module]:
+    """The parts of a network that come after its last stage.
+
+    Raises:
+        ValueError: the network does not tell its parts.
+    """
+    below = {id(weight) for part in role.until(len(role.shapes.stages)) for weight in part.parameters()}
+    return [part for part in role.network.children()
+            if (weights := list(part.parameters())) and not any(id(weight) in below for weight in weights)]
