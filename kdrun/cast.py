@@ -144,7 +144,7 @@ class Role(nn.Module):
     def _parted(self, name: str) -> Callable[..., Any]:
         if not hasattr(self.network, name):
             raise ValueError(f"{type(self.network).__name__} does not tell its stages apart, so nothing can branch off them; "
-                             "take a student that does (kdrun list models)")
+                             "take a student that does (kdrun list networks)")
         return getattr(self.network, name)
 
     def moved(self) -> None:

@@ -82,6 +82,8 @@ class MethodCard:
         family: the folder it lies in.
         source: the paper.
         summary: the first sentence of its docstring.
+        survey_scheme: the scheme under which the surveys file it, as they print it; empty where none does.
+        rows: the tables and sections of the surveys that it serves.
     """
 
     key: str
@@ -92,6 +94,8 @@ class MethodCard:
     family: str
     source: str
     summary: str
+    survey_scheme: str
+    rows: tuple[str, ...]
 
 
 @cache
@@ -105,7 +109,7 @@ def method_card(key: str) -> MethodCard:
     tree = ast.parse(Path(spec.origin).read_text())
     body = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == title), None)
     said: dict[str, Any] = {"knowledge": "none", "schemes": ("offline", "online", "self"), "teachers": "one",
-                            "source": ""}
+                            "source": "", "survey_scheme": "", "rows": ()}
     for node in body.body if body else []:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
         if isinstance(target, ast.Name) and target.id in said and node.value is not None:  # type: ignore[attr-defined]
@@ -116,4 +120,5 @@ def method_card(key: str) -> MethodCard:
         said, docstring = {name: getattr(kind, name) for name in said}, inspect.getdoc(kind)
     summary = (docstring or "").split("\n\n")[0].replace("\n", " ")
     family = module.split(".")[-2] if "." in module else "own"  # a user's module may lie in no folder
-    return MethodCard(key, title, said["knowledge"], tuple(said["schemes"]), said["teachers"], family, said["source"], summary)
+    return MethodCard(key, title, said["knowledge"], tuple(said["schemes"]), said["teachers"], family, said["source"], summary,
+                      said["survey_scheme"], tuple(said["rows"]))

@@ -3,9 +3,12 @@
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from kdrun import catalogue
 from kdrun.bounds import closest
@@ -29,13 +32,39 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def methods() -> Table:
-    """Every method, by family."""
-    table = titled("method=", "key", "knowledge", "schemes", "family", "what it does", "source")
-    cards = [catalogue.method_card(key) for key in catalogue.options("method")]
-    for card in sorted(cards, key=lambda card: (card.family, card.key)):
-        table.add_row(card.key, card.knowledge, ", ".join(card.schemes), card.family, card.summary, card.source)
-    return table
+class Methods:
+    """Every method, by family: what it is in columns as wide as the screen allows, below that what it does and its paper."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        cards = [catalogue.method_card(key) for key in catalogue.options("method")]
+        narrow = options.max_width < 120
+        widths = [max(len(card.key) for card in cards), 9, 15 if narrow else 24, 16 if narrow else 21, 8]
+        widths.append(max(options.max_width - sum(widths) - 2 * len(widths), 17))
+        yield Text("method=", style="bold")
+        yield line(widths, "key", "knowledge", "survey's scheme", "runs under", "teachers", "survey rows", style="bold")
+        for family, members in groupby(sorted(cards, key=lambda card: (card.family, card.key)), lambda card: card.family):
+            yield Text(f"\n{family}", style="bold underline")
+            for card in members:
+                yield line(widths, card.key, card.knowledge, card.survey_scheme or "-", ", ".join(card.schemes),
+                           card.teachers, whole(card.rows, widths[-1]) or "-")
+                for told in (card.summary, card.source):
+                    yield Padding(Text(told, style="dim"), (0, 0, 0, 4))
+        yield Text()
+
+
+def whole(parts: Sequence[str], width: int) -> str:
+    """The parts with commas between, in lines that break between parts only."""
+    hard = "\u00a0"  # textwrap breaks at no such space
+    return textwrap.fill(", ".join(part.replace(" ", hard) for part in parts), width).replace(hard, " ")
+
+
+def line(widths: Sequence[int], *cells: str, style: str = "") -> Table:
+    """Cells side by side, each folded to its width."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for width in widths:
+        grid.add_column(width=width, overflow="fold")
+    grid.add_row(*(Text(cell, style=style) for cell in cells))
+    return grid
 
 
 def networks() -> Table:
@@ -70,8 +99,8 @@ def titled(title: str, *columns: str) -> Table:
     return table
 
 
-TABLES: dict[str, Callable[[], Table]] = {
-    "methods": methods, "networks": networks, "datasets": described("dataset"), "schemes": described("scheme"),
+TABLES: dict[str, Callable[[], RenderableType]] = {
+    "methods": Methods, "networks": networks, "datasets": described("dataset"), "schemes": described("scheme"),
     "recipes": described("recipe"),
 }
 

@@ -63,6 +63,8 @@ class Method(nn.Module):
         rivals: whether two players may train the same weights, each by an optimizer of its own.
         knowledge: what is carried over.
         source: the paper, as "Authors, title, venue year".
+        survey_scheme: the scheme under which the surveys file it, as they print it; empty where none does.
+        rows: what it serves in the surveys: tables ("Gou 3", "Alkhulaifi 1") and sections ("Zhu section III-A").
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online", "self")
@@ -71,6 +73,8 @@ class Method(nn.Module):
     rivals: ClassVar[bool] = False
     knowledge: ClassVar[Knowledge] = "none"
     source: ClassVar[str] = ""
+    survey_scheme: ClassVar[str] = ""
+    rows: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         super().__init__()

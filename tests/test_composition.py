@@ -87,7 +87,7 @@ def test_standardising_changes_what_is_learned(base):
 
 
 @pytest.mark.parametrize(("words", "method", "knowledge"), [
-    ((), "combine", "feature+response"),
+    ((), "combine", "relation+response"),
     (("method/first=crd", "method/second=kd"), "combine+crd+kd", "relation+response"),
     (("method/first=rkd", "method/second=at", "method/third=dkd"), "combine+rkd+at+dkd", "feature+relation+response"),
     (("method/first=fitnets", "method/second=kd"), "combine+fitnets+kd", "feature+response"),
@@ -107,7 +107,7 @@ def test_a_sum_can_be_a_base(key, tmp_path):
         return
     student = rows_of(toy_experiment(key, tmp_path, "method/base=combine", scheme="offline"))["student"]
     assert student["method"] == f"{key}+combine"
-    assert student["knowledge"] == "feature+response"
+    assert student["knowledge"] == "relation+response"
 
 
 def test_standardised_logits_can_be_a_part_and_a_base(tmp_path):
@@ -116,12 +116,12 @@ def test_standardised_logits_can_be_a_part_and_a_base(tmp_path):
 
 
 def test_parts_take_their_settings_and_name_the_folder(tmp_path):
-    settings = toy_settings("combine", "method/first=rkd", "method.first.angle_weight=7", f"outputs={tmp_path}")
+    words = ("combine", "method/first=rkd", "method/second=at", f"outputs={tmp_path}")
+    settings = toy_settings(*words, "method.first.angle_weight=7")
     assert settings.values["method"]["first"]["angle_weight"] == 7
     assert problems(settings) == []
     assert "-combine+rkd+at-" in run_folder(settings).name
-    other = toy_settings("combine", "method/first=rkd", f"outputs={tmp_path}")
-    assert run_folder(other) != run_folder(settings)
+    assert run_folder(toy_settings(*words)) != run_folder(settings)
 
 
 @pytest.mark.parametrize(("words", "reason"), [

@@ -14,7 +14,7 @@ class Batch:
             `views` has another for the teacher.
         y: labels [B], int64, or None where there are none.
         index: the row [B] of each sample in the training split, for methods that keep a memory of samples.
-        views: further modalities of the same samples, by who sees them.
+        views: further pictures beside the samples: augmentations by name, modalities by who sees them.
         epoch: the epoch of the phase, from 0.
         epochs: how many epochs the phase has.
         step: the step within the epoch, from 0.

@@ -93,7 +93,8 @@ class TestStream:
     def test_further_views_change_nothing_else(self):
         alone, paired = (list(stream.epoch(1, 5)) for stream in
                          (self.stream(), self.stream(views={"teacher": self.plain})))
-        assert all(torch.equal(one.x, other.x) and torch.equal(one.y, other.y) for one, other in zip(alone, paired, strict=True))
+        assert all(torch.equal(one.x, other.x) and torch.equal(one.y, other.y)
+                   for one, other in zip(alone, paired, strict=True))
 
     def test_unpaired_is_the_same_samples_in_another_order(self):
         for batch in self.stream(views={"teacher": self.plain}, paired=False).epoch(0, 1):

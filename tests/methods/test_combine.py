@@ -63,7 +63,7 @@ def test_the_recipes_smoothing_reaches_labels():
 @pytest.mark.parametrize(("words", "key"), [
     (("method/second=vanilla", "method.ce_weight=0.1"), "kd"),
     (("method.second_weight=0", "method.ce_weight=0.1"), "kd"),
-    (("method/first=vanilla",), "at"),
+    (("method/first=vanilla", "method/second=at"), "at"),
     (("method/first=crd", "method/second=vanilla"), "crd"),
 ])
 def test_with_nothing_else_it_is_the_method_itself(words, key):

@@ -37,6 +37,10 @@ def batch(data):
     return Batch(torch.randn(6, *data.shape, dtype=torch.float64), torch.arange(6) % 4)
 
 
+def values(terms):
+    return {name: float(term.detach()) for name, term in terms.items()}
+
+
 def pull(terms, cast):
     return torch.cat([slope.flatten() for slope in torch.autograd.grad(sum(terms.values()), list(cast.student.parameters()))])
 
@@ -61,7 +65,7 @@ def test_one_teacher_is_hintons_method(cast, batch):
     for strategy in ("switch", "augment"):
         ((player, terms),) = switched(strategy).step(cast, batch)
         assert player == "student"
-        assert {name: float(term.detach()) for name, term in terms.items()} == {name: float(term.detach()) for name, term in kd.items()}
+        assert values(terms) == values(kd)
 
 
 def test_augment_updates_once_for_each_teacher_by_what_the_student_says_then(cast, batch):

@@ -14,6 +14,7 @@ from kdrun.methods.relation.sp import SP
 from kdrun.methods.response.dkd import decoupled
 from kdrun.methods.response.kd import KD
 from kdrun.methods.response.logit_mse import LogitMSE
+from tests.toy import toy_run
 
 F64 = torch.float64
 
@@ -87,7 +88,7 @@ class TestDKD:
 
 
 class TestAT:
-    method = AT(power=2.0, weight=1.0, ce_weight=0.0, mode="code")
+    method = AT(power=2.0, weight=1.0, reference=None, ce_weight=0.0, mode="code")
 
     @pytest.mark.parametrize(("one", "other", "wanted"), [([1, 0], [0, 1], 1.0), ([3, 4], [1, 1], 0.0370360)])
     def test_examples(self, one, other, wanted):
@@ -101,8 +102,18 @@ class TestAT:
         close(self.method.distance(-3 * teacher[:, [2, 0, 3, 1]], student), wanted)
         assert wanted > 0
 
+    @pytest.mark.parametrize(("reference", "wanted"), [(64, 1.0), (1024, 1 / 16), (None, 1.0)])
+    def test_the_weight_holds_for_a_number_of_places(self, reference, wanted):
+        run = toy_run("at", "offline")  # digits: 8x8 places at the first stage
+        method = AT(power=2.0, weight=1.0, reference=reference, ce_weight=0.0, mode="code")
+        method.setup(run.cast, run.data)
+        batch = next(run.stream.epoch(0, 1))
+        student, teacher = run.cast.student(batch), run.cast.teacher(batch)
+        apart = sum(method.distance(*pair) for pair in zip(teacher.stages, student.stages, strict=True))
+        assert method.loss(run.cast, batch)["at"].item() == pytest.approx(wanted * apart.item(), rel=1e-5)
+
     def test_paper_form_is_half_the_distance(self):
-        paper = AT(power=2.0, weight=1.0, ce_weight=0.0, mode="paper")
+        paper = AT(power=2.0, weight=1.0, reference=None, ce_weight=0.0, mode="paper")
         maps = [tensor(values, dtype=F64).view(1, 1, 1, 2) for values in ([1, 0], [0, 1])]
         close(paper.distance(*maps), math.sqrt(2) / 2)
 

@@ -49,7 +49,7 @@ def test_terms_at_the_start():
     assert set(terms) == {"ce", "ensemble", "kd"}
     logits, shares = run.method.together(run.cast).spread(run.cast.student(batch))
     by_hand = sum(soften(gated(shares, logits), own, 3.0).item() for own in logits)
-    assert float(terms["kd"]) == pytest.approx(math.exp(-5) * by_hand, rel=1e-5)
+    assert terms["kd"].item() == pytest.approx(math.exp(-5) * by_hand, rel=1e-5)
 
 
 def test_only_the_labels_reach_the_gate():

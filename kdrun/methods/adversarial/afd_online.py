@@ -66,6 +66,8 @@ class AFDOnline(Mutual):
     rivals: ClassVar[bool] = True  # answers and maps move the same network, each by an optimizer of its own
     knowledge = "feature"
     source = "Chung, Park, Kim, Kwak: Feature-map-level online adversarial knowledge distillation. ICML 2020"
+    survey_scheme = "online"
+    rows = ("Gou section 6.1", "Alkhulaifi 2")
 
     def __init__(self, *, peers: AtLeastOne | list[NetworkName], temperature: Positive, kd_weight: NonNegative,
                  feature_weight: NonNegative, feature_lr: Positive, feature_decay: NonNegative) -> None:

@@ -88,6 +88,8 @@ class BSS(Method):
     knowledge = "response"
     source = "Heo, Lee, Yun, Choi: Knowledge distillation with adversarial samples supporting decision boundary. " \
              "AAAI 2019"
+    survey_scheme = "offline"
+    rows = ("Gou section 4.1", "Gou section 6.1")
 
     low: Tensor
     high: Tensor

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from kdrun.bounds import NonNegative, Positive
+from kdrun.bounds import AtLeastOne, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.losses import same_size, unit_rows
@@ -21,9 +22,14 @@ class AT(Method):
 
     Networks must have equally many stages; where their maps differ in size the larger is averaged down.
 
+    The authors' code averages squares over the places of a map, so one weight means the more the smaller the pictures
+    are: at 8x8 the usual 1000 drowns the labels. `weight` therefore holds for a first stage of `reference` places, and
+    goes up and down with that number; at 32x32 it is the authors'.
+
     Args:
         power: of the absolute activations.
         weight: of the sum over stages.
+        reference: for how many places of the first stage `weight` was chosen (1024 is 32x32); null takes it as it is.
         ce_weight: of the cross-entropy with the labels.
         mode: `code` is the mean square difference that the authors released, `paper` half the unsquared distance of
             their equation 2.
@@ -31,11 +37,15 @@ class AT(Method):
 
     knowledge = "feature"
     source = "Zagoruyko, Komodakis: Paying more attention to attention. ICLR 2017"
+    survey_scheme = "offline"
+    rows = ("Gou 1", "Gou section 6.5")
 
-    def __init__(self, *, power: Positive, weight: NonNegative, ce_weight: NonNegative,
+    def __init__(self, *, power: Positive, weight: NonNegative, reference: AtLeastOne | None, ce_weight: NonNegative,
                  mode: Literal["code", "paper"]) -> None:
         super().__init__()
         self.power, self.weight, self.ce_weight, self.mode = power, weight, ce_weight, mode
+        self.reference = reference
+        self.scale = 1.0
 
     def setup(self, cast: Cast, data: object) -> None:
         """Check that the stages pair up.
@@ -47,6 +57,9 @@ class AT(Method):
         if len(student) != len(teacher):
             raise ValueError(f"attention transfer pairs stages, but the student has {len(student)} and the teacher "
                              f"{len(teacher)}")
+        if self.reference is not None and self.mode == "code":
+            places = min(student[0][1], teacher[0][1]) * min(student[0][2], teacher[0][2])
+            self.scale = places / self.reference
 
     def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
         """How far apart two stages look, a scalar; maps [B, C, H, W] with any channels."""
@@ -60,4 +73,4 @@ class AT(Method):
         """Labels and the attention of every stage."""
         student, teacher = cast.student(batch), cast.teacher(batch)
         apart = [self.distance(*pair) for pair in zip(teacher.stages, student.stages, strict=True)]
-        return {"ce": self.ce_weight * self.hard(student, batch), "at": self.weight * sum(apart)}  # type: ignore[dict-item]
+        return {"ce": self.ce_weight * self.hard(student, batch), "at": self.scale * self.weight * torch.stack(apart).sum()}

@@ -22,6 +22,8 @@ class Vanilla(Method):
     knowledge = "none"
     grows = True
     source = "no distillation"
+    survey_scheme = ""
+    rows = ()
 
     def phases(self, run: "Run") -> Iterator[Phase]:
         """One, by the labels; none for a model that is made in one go."""

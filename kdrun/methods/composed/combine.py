@@ -33,6 +33,8 @@ class Combine(Method):
 
     knowledge = "none"
     source = "a sum of the losses of several papers, as each of them invites"
+    survey_scheme = ""
+    rows = ()
 
     def __init__(self, *, first: Method, second: Method, third: Method | None, first_weight: NonNegative,
                  second_weight: NonNegative, third_weight: NonNegative, ce_weight: NonNegative) -> None:

@@ -60,6 +60,8 @@ class Hallucination(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     knowledge = "feature"
     source = "Hoffman, Gupta, Darrell: Learning with side information through modality hallucination. CVPR 2016"
+    survey_scheme = "offline"
+    rows = ("Gou 4",)
 
     weight: Tensor
 

@@ -37,6 +37,8 @@ class SupervisionTransfer(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     knowledge = "feature"
     source = "Gupta, Hoffman, Malik: Cross modal distillation for supervision transfer. CVPR 2016"
+    survey_scheme = "offline"
+    rows = ("Gou 4",)
 
     regressor: nn.Module | None
 

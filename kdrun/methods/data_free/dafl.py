@@ -62,6 +62,8 @@ class DAFL(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     knowledge = "response"
     source = "Chen, Wang, Xu, Yang, Liu, Shi, Xu, Xu, Tian: Data-free learning of student networks. ICCV 2019"
+    survey_scheme = "offline"
+    rows = ("Gou section 6.1", "Gou section 6.6")
 
     generator: Generator
 

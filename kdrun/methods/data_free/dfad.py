@@ -50,6 +50,8 @@ class DFAD(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     knowledge = "response"
     source = "Fang, Song, Shen, Wang, Chen, Song: Data-free adversarial distillation. arXiv 1912.11006, 2019"
+    survey_scheme = "offline"
+    rows = ("Gou section 6.6",)
 
     generator: Generator
 

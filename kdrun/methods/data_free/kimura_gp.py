@@ -74,6 +74,8 @@ class KimuraGP(Method):
     knowledge = "response"
     source = "Kimura, Ghahramani, Takeuchi, Iwata, Ueda: Few-shot learning of neural networks from scratch by pseudo " \
              "example optimization. BMVC 2018"
+    survey_scheme = "offline"
+    rows = ("Gou section 6.6", "Alkhulaifi 1")
 
     generator: torch.Generator
 

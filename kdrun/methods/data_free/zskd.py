@@ -101,6 +101,8 @@ class ZSKD(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     knowledge = "response"
     source = "Nayak, Mopuri, Shaj, Babu, Chakraborty: Zero-shot knowledge distillation in deep networks. ICML 2019"
+    survey_scheme = "offline"
+    rows = ("Gou section 6.6", "Alkhulaifi 1")
 
     canvas: Canvas
     targets: Tensor
@@ -130,8 +132,7 @@ class ZSKD(Method):
         similar = similarity(classifier(cast.teacher, classes).weight.detach().float().cpu())
         with seeded("impressions", run.seed):
             targets = draw_targets(similar, self.concentrations, count)
-        order = torch.arange(count).view(noise.batch_size, batches).T.flatten()  # every batch has of every class
-        self.register_buffer("targets", targets[order].to(device))
+        self.register_buffer("targets", targets.to(device))
         self.register_buffer("images", torch.zeros(count, height, width, channels, device=device))
         self.register_buffer("soft", torch.zeros(count, classes, device=device))
         self.canvas = Canvas([noise.batch_size, height, width, channels]).to(device)

@@ -65,6 +65,8 @@ class ZSKT(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     knowledge = "response"
     source = "Micaelli, Storkey: Zero-shot knowledge transfer via adversarial belief matching. NeurIPS 2019"
+    survey_scheme = "offline"
+    rows = ("Gou section 6.1", "Gou section 6.6")
 
     generator: Generator
 

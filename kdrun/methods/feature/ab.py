@@ -54,6 +54,8 @@ class AB(Method):
     knowledge = "feature"
     source = "Heo, Lee, Yun, Choi: Knowledge transfer via distillation of activation boundaries formed by hidden " \
              "neurons. AAAI 2019"
+    survey_scheme = "offline"
+    rows = ("Gou 1", "Alkhulaifi 2")
 
     connectors: nn.ModuleList
 

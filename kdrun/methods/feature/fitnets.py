@@ -55,6 +55,8 @@ class FitNets(Method):
 
     knowledge = "feature"
     source = "Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: hints for thin deep nets. ICLR 2015"
+    survey_scheme = "offline"
+    rows = ("Gou 1",)
 
     regressor: nn.Sequential | None
 

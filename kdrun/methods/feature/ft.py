@@ -47,6 +47,8 @@ class FT(Method):
 
     knowledge = "feature"
     source = "Kim, Park, Kwak: Paraphrasing complex network: network compression via factor transfer. NeurIPS 2018"
+    survey_scheme = "offline"
+    rows = ("Gou 1", "Gou 5", "Gou 6")
 
     paraphraser: nn.Sequential
     rebuilder: nn.Sequential

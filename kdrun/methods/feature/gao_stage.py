@@ -43,6 +43,8 @@ class StageByStage(Method):
     knowledge = "feature"
     source = "Gao, Shen, Dou, Xiong, Li, Song: An embarrassingly simple approach for knowledge distillation. " \
              "arXiv 1812.01819, 2018"
+    survey_scheme = "offline"
+    rows = ("Alkhulaifi 2",)
 
     adapters: nn.ModuleList
 

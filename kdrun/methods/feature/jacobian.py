@@ -38,6 +38,8 @@ class Jacobian(Method):
 
     knowledge = "feature"
     source = "Srinivas, Fleuret: Knowledge transfer with Jacobian matching. ICML 2018"
+    survey_scheme = "offline"
+    rows = ("Gou section 6.5",)
 
     def __init__(self, *, weight: NonNegative, ce_weight: NonNegative) -> None:
         super().__init__()

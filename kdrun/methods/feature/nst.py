@@ -64,6 +64,8 @@ class NST(Method):
     knowledge = "feature"
     source = "Huang, Wang: Like what you like: knowledge distill via neuron selectivity transfer. " \
              "arXiv 1707.01219, 2017"
+    survey_scheme = "offline"
+    rows = ("Gou 1", "Gou section 6.5")
 
     def __init__(self, *, kernel: Kernel, stages: Literal["last", "all"], activated: bool, weight: NonNegative,
                  ce_weight: NonNegative) -> None:

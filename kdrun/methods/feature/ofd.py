@@ -83,6 +83,8 @@ class OFD(Method):
 
     knowledge = "feature"
     source = "Heo, Kim, Yun, Park, Kwak, Choi: A comprehensive overhaul of feature distillation. ICCV 2019"
+    survey_scheme = "offline"
+    rows = ("Gou 1",)
 
     def __init__(self, *, weight: NonNegative, ce_weight: NonNegative) -> None:
         super().__init__()

@@ -29,7 +29,8 @@ class LwF(Lifelong):
 
     The student as it was before a task says what the old heads should answer to the new pictures (asked live, so the
     augmentation is the same). See `Lifelong` for tasks, tests and references. Untold, heads that were trained one by one
-    are not comparable; `heads=class` trains all classes so far as one head.
+    are not comparable; `heads=class` trains all classes so far as one head, to which the labels of a new task alone say that
+    no picture is of an old class.
 
     Args:
         split: how many tasks, or how many classes each has.
@@ -46,6 +47,8 @@ class LwF(Lifelong):
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
     source = "Li, Hoiem: Learning without forgetting. ECCV 2016"
+    survey_scheme = ""
+    rows = ("Gou section 6.8", "Zhu section III-E")
 
     def __init__(self, *, split: AtLeastOne | list[AtLeastOne], heads: Literal["task", "class"],
                  old_heads: Literal["task", "joined"], temperature: Positive, weight: NonNegative, warmup_epochs: Count,

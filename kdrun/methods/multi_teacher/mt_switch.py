@@ -33,6 +33,8 @@ class SwitchedTeachers(Method):
     knowledge = "response"
     source = "Fukuda, Suzuki, Kurata, Thomas, Cui, Ramabhadran: Efficient knowledge distillation from an ensemble of " \
              "teachers. Interspeech 2017"
+    survey_scheme = "offline"
+    rows = ("Gou 3", "Alkhulaifi 1")
 
     draws: torch.Generator
 

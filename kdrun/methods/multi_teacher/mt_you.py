@@ -80,6 +80,8 @@ class VotingTeachers(Method):
     teachers: ClassVar[Teachers] = "many"
     knowledge = "relation"
     source = "You, Xu, Xu, Tao: Learning from multiple teacher networks. KDD 2017"
+    survey_scheme = "offline"
+    rows = ("Gou 2", "Gou 3", "Zhu section III-A")
 
     draws: torch.Generator
 

@@ -42,6 +42,8 @@ class Codistill(Mutual):
     knowledge = "response"
     source = "Anil, Pereyra, Passos, Ormandi, Dahl, Hinton: Large scale distributed neural network training through " \
              "online distillation. ICLR 2018"
+    survey_scheme = "online"
+    rows = ("Gou section 4.2",)
 
     stale: nn.ModuleList
     stream: PictureStream

@@ -39,6 +39,8 @@ class DML(Mutual):
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
     source = "Zhang, Xiang, Hospedales, Lu: Deep mutual learning. CVPR 2018"
+    survey_scheme = "online"
+    rows = ("Gou 3", "Gou 5", "Gou 6", "Zhu section III-D")
 
     def __init__(self, *, peers: AtLeastOne | list[NetworkName], weight: NonNegative, temperature: Positive,
                  target: Literal["each", "ensemble"]) -> None:

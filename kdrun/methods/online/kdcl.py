@@ -104,6 +104,8 @@ class KDCL(Mutual):
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
     source = "Guo, Wang, Wu, Yu, Liang, Hu, Luo: Online knowledge distillation via collaborative learning. CVPR 2020"
+    survey_scheme = "online"
+    rows = ("Alkhulaifi 1",)
 
     shares: Tensor
     stream: PictureStream

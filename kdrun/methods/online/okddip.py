@@ -54,6 +54,8 @@ class OKDDip(Method):
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
     source = "Chen, Mei, Wang, Feng, Chen: Online knowledge distillation with diverse peers. AAAI 2020"
+    survey_scheme = "online"
+    rows = ("Gou section 4.2", "Alkhulaifi 1", "Zhu section III-D")
 
     branches: Sequence[Role]
 

@@ -86,6 +86,8 @@ class ONE(Method):
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
     source = "Lan, Zhu, Gong: Knowledge distillation by on-the-fly native ensemble. NeurIPS 2018"
+    survey_scheme = "online; self (Gou, section 4.3)"
+    rows = ("Gou 5", "Gou 6", "Gou section 4.3", "Alkhulaifi 1")
 
     branches: Sequence[Role]
     gate: Gate

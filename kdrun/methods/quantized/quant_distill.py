@@ -32,6 +32,8 @@ class QuantDistill(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     knowledge = "response"
     source = "Polino, Pascanu, Alistarh: Model compression via distillation and quantization. ICLR 2018"
+    survey_scheme = "offline"
+    rows = ("Gou section 6.7", "Alkhulaifi 1")
 
     def __init__(self, *, bits: Bits, bucket: AtLeastOne | None, quantize_first_last: bool, temperature: Positive,
                  ce_weight: NonNegative, kd_weight: NonNegative) -> None:

@@ -87,6 +87,8 @@ class CRD(Method):
 
     knowledge = "relation"
     source = "Tian, Krishnan, Isola: Contrastive representation distillation. ICLR 2020"
+    survey_scheme = "offline"
+    rows = ("Gou 4",)
 
     student_memory: Tensor
     teacher_memory: Tensor

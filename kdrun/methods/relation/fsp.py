@@ -48,6 +48,8 @@ class FSP(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     knowledge = "relation"
     source = "Yim, Joo, Bae, Kim: A gift from knowledge distillation. CVPR 2017"
+    survey_scheme = "offline"
+    rows = ("Gou 2", "Gou 5", "Gou 6", "Alkhulaifi 2")
 
     def __init__(self, *, reduction: Literal["mean", "sum"], pool: Literal["max", "average"],
                  flow_epochs: Count) -> None:

@@ -52,6 +52,8 @@ class DKD(Method):
 
     knowledge = "response"
     source = "Zhao, Cui, Song, Qiu, Liang: Decoupled knowledge distillation. CVPR 2022"
+    survey_scheme = ""
+    rows = ()
 
     def __init__(self, *, temperature: Positive, ce_weight: NonNegative, alpha: NonNegative, beta: NonNegative,
                  warmup_epochs: Count) -> None:

@@ -23,6 +23,8 @@ class LogitMSE(Method):
 
     knowledge = "response"
     source = "Ba, Caruana: Do deep nets really need to be deep? NeurIPS 2014"
+    survey_scheme = "offline"
+    rows = ("Gou section 3.1",)
 
     def __init__(self, *, weight: NonNegative, ce_weight: NonNegative, reduction: Literal["sum_class", "mean"],
                  center: bool) -> None:

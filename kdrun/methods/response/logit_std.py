@@ -53,6 +53,8 @@ class LogitStd(Method):
 
     knowledge = "response"
     source = "Sun, Ren, Li, Wang, Cao: Logit standardization in knowledge distillation. CVPR 2024"
+    survey_scheme = ""
+    rows = ()
 
     def __init__(self, *, base: Method) -> None:
         super().__init__()

@@ -52,6 +52,8 @@ class BYOT(Method):
     knowledge = "response"
     source = "Zhang, Song, Gao, Chen, Bao, Ma: Be your own teacher: improve the performance of convolutional neural " \
              "networks via self distillation. ICCV 2019"
+    survey_scheme = "self (Gou, section 4.3); online (Alkhulaifi)"
+    rows = ("Gou section 4.3", "Alkhulaifi 2")
 
     exits: Sequence[Role]
 

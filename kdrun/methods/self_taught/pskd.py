@@ -28,6 +28,8 @@ class PSKD(Method):
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
     source = "Kim, Ji, Yoon, Hwang: Self-knowledge distillation with progressive refinement of targets. ICCV 2021"
+    survey_scheme = ""
+    rows = ()
 
     answers: Tensor
 

@@ -36,6 +36,8 @@ class SnapshotKD(Method):
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
     source = "Yang, Xie, Su, Yuille: Snapshot distillation: teacher-student optimization in one generation. CVPR 2019"
+    survey_scheme = "self"
+    rows = ("Gou 6",)
 
     def __init__(self, *, cycles: AtLeastOne, temperature: Positive, ce_weight: NonNegative,
                  kd_weight: NonNegative) -> None:

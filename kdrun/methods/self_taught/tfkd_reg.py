@@ -39,6 +39,8 @@ class TfKDReg(Method):
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
     source = "Yuan, Tay, Li, Wang, Feng: Revisiting knowledge distillation via label smoothing regularization. CVPR 2020"
+    survey_scheme = "self"
+    rows = ("Gou section 4.3",)
 
     def __init__(self, *, confidence: Proportion, temperature: Positive, target: Literal["code", "tempered"],
                  ce_weight: NonNegative, kd_weight: NonNegative) -> None:

@@ -28,6 +28,8 @@ class TfKDSelf(Method):
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
     source = "Yuan, Tay, Li, Wang, Feng: Revisiting knowledge distillation via label smoothing regularization. CVPR 2020"
+    survey_scheme = "self"
+    rows = ("Gou 6",)
 
     def __init__(self, *, temperature: Positive, ce_weight: NonNegative, kd_weight: NonNegative) -> None:
         super().__init__()

@@ -43,6 +43,8 @@ class RCO(Curriculum):
     teachers: ClassVar[Teachers] = "one"
     knowledge = "response"
     source = "Jin, Peng, Wu, Liu, Liu, Liang, Yan, Hu: Knowledge distillation via route constrained optimization. ICCV 2019"
+    survey_scheme = "online"
+    rows = ("Gou section 3.2", "Alkhulaifi 1")
 
     def __init__(self, *, base: Method, anchors: AtLeastOne, strategy: Literal["equal", "greedy"],
                  max_hardness: Positive) -> None:
