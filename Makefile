@@ -19,10 +19,10 @@ run: .venv/ready ## set up if needed, then distill a small network on real digit
 	$(BIN)/kdrun method=fitnets student=resnet8
 
 test: .venv/ready ## set up if needed, then run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 quick: .venv/ready ## the tests that take seconds
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -n auto -m "not slow"
 
 check: .venv/ready ## style and types
 	$(BIN)/ruff check .

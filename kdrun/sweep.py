@@ -97,7 +97,8 @@ def report(sweep: Path, asked: list[Settings]) -> int:
         if job["status"] == 0:
             told = json.loads((Path(job["folder"]) / "run.json").read_text())
             varied = [word for word in job["overrides"] if word not in shared and not word.startswith("seed=")]
-            done[" ".join(varied) or told["rows"][0]["method"]].append({row["role"]: row for row in told["rows"]})
+            own = " ".join(word.removeprefix("method=") for word in varied)
+            done[own or told["rows"][0]["method"]].append({row["role"]: row for row in told["rows"]})
     if done:
         Console().print(comparison([summary(settings, runs) for settings, runs in done.items()]))
         Console(soft_wrap=True).print(f"{shown(Path(jobs[0]['folder']).parent)}: a folder for each run", highlight=False)
@@ -112,13 +113,13 @@ def report(sweep: Path, asked: list[Settings]) -> int:
 
 def summary(settings: str, runs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     """A line of the comparison: the runs that differ in their seed alone."""
-    def over(role: str, column: str, digits: int, factor: float = 1) -> str:
+    def over(role: str, column: str, digits: int, factor: float = 1, spread: bool = False) -> str:
         values = [factor * run[role][column] for run in runs if role in run and run[role][column] is not None]
         if not values:
             return "–"
-        spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-        return f"{statistics.fmean(values):.{digits}f}{spread}"
+        about = f" ± {statistics.stdev(values):.{digits}f}" if spread and len(values) > 1 else ""
+        return f"{statistics.fmean(values):.{digits}f}{about}"
 
     return {"settings": settings, "seeds": len(runs),
-            **{role: over(role, "accuracy", 2, 100) for role in ("teacher", "baseline", "student")},
+            **{role: over(role, "accuracy", 2, 100, role != "teacher") for role in ("teacher", "baseline", "student")},
             **{column: over("student", column, 3) for column in ("relative_error", "distillation_score")}}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -160,10 +161,11 @@ def run_table(rows: list[dict[str, Any]], title: str) -> Table:
 
 def comparison(lines: list[dict[str, Any]]) -> Table:
     """The settings that a sweep tried, a line each, over its seeds."""
-    table = Table(title="Means over seeds ± standard deviation; accuracies in %", title_justify="left", title_style="bold")
-    table.add_column("settings", overflow="fold")
-    for name in ("seeds", "teacher", "baseline", "student", "relative error", "score"):
-        table.add_column(name, justify="right", no_wrap=name != "relative error")
+    table = Table(title="Means over seeds ± standard deviation; accuracies in %", title_justify="left", title_style="bold",
+                  box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # no column lines: the settings need the room
+    table.add_column("settings", overflow="fold", min_width=12)
+    for name in ("seeds", "teacher", "baseline", "student", "relative\nerror", "score"):
+        table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
         table.add_row(line["settings"], str(line["seeds"]), *(line[key] for key in (
             "teacher", "baseline", "student", "relative_error", "distillation_score")))

@@ -95,4 +95,4 @@ def test_the_gradient_goes_through_the_students_mean_and_deviation(cast, batch):
 
 def test_a_base_without_answers_is_refused():
     with pytest.raises(ValueError, match="does not learn from answers"):
-        LogitStd(base=AT(power=2.0, weight=1.0, ce_weight=1.0, mode="code"))
+        LogitStd(base=AT(power=2.0, weight=1.0, reference=None, ce_weight=1.0, mode="code"))

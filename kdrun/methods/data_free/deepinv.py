@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdrun.bounds import AtLeastOne, Count, NonNegative, Positive, Proportion
@@ -36,7 +36,10 @@ def statistics(maps: Tensor, layer: nn.Module) -> Tensor:
     """
     axes = [axis for axis in range(maps.ndim) if axis != 1]
     variance, mean = torch.var_mean(maps, dim=axes, correction=0)
-    return torch.linalg.vector_norm(mean - layer.running_mean) + torch.linalg.vector_norm(variance - layer.running_var)
+    known_mean, known_variance = layer.running_mean, layer.running_var
+    assert isinstance(known_mean, Tensor)
+    assert isinstance(known_variance, Tensor)
+    return torch.linalg.vector_norm(mean - known_mean) + torch.linalg.vector_norm(variance - known_variance)
 
 
 def variation(pictures: Tensor) -> Tensor:
@@ -87,7 +90,7 @@ def watched(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 
 class DeepInversion(Method):
-    """Turn noise into pictures whose statistics the teacher's normalisation layers remember (Yin et al. 2020, equations 2 to 7).
+    """Turn noise into pictures whose statistics the teacher's normalisation layers remember (Yin et al. 2020, eq. 2 to 7).
 
     In rounds: pictures descend until the teacher sees the wanted class in them, the batch statistics in front of every
     normalisation are those it was trained with, and they are smooth; then the student learns the teacher's softened
@@ -131,7 +134,8 @@ class DeepInversion(Method):
     def __init__(self, *, rounds: AtLeastOne, batches: AtLeastOne, batch_size: AtLeastOne, iterations: AtLeastOne,
                  picture_lr: Positive, momentum: Proportion, label_weight: NonNegative, statistics_weight: NonNegative,
                  variation_weight: NonNegative, norm_weight: NonNegative, competition_weight: NonNegative,
-                 competition_temperature: Positive, divergence: Literal["release", "textbook"], jitter: Count, flip: bool, temperature: Positive) -> None:
+                 competition_temperature: Positive, divergence: Literal["release", "textbook"], jitter: Count, flip: bool,
+                 temperature: Positive) -> None:
         super().__init__()
         if competition_weight and rounds == 1:
             raise ValueError("method.competition_weight asks for a student who knows something already; give "

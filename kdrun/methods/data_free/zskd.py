@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdrun.bounds import AtLeastOne, Positive
 from kdrun.cast import Cast, Role
 from kdrun.data.batch import Batch
-from kdrun.data.data import Data
 from kdrun.data.noise import Noise
 from kdrun.data.pictures import Pictures
 from kdrun.data.stream import PictureStream
