@@ -18,12 +18,17 @@ TINY = ("dataset.train_limit=48", "recipe=smoke", "recipe.batch_size=16", "recip
 NEEDS = {  # what a method asks for beyond that, at all or where something else is asked for
     "cnn2tree": ("student=tree",),
     "apprentice scheme=online": ("method.variant=A",),
+    "dafl": ("method.steps=3",),
+    "deepinv": ("method.rounds=2", "method.batch_size=20", "method.iterations=3"),
+    "dfad": ("method.steps=3",),
     "fsp": ("student.widths=[6,8,12]",),
     "mt_avg": ("teachers=[cnn,mlp]",),
     "mt_switch": ("teachers=[cnn,mlp]",),
     "mt_you": ("teachers=[cnn,mlp]",),
     "rocket": ("student=resnet8", "student.widths=[16,32,64]", "method.booster=resnet14"),
     "takd": ("method.assistants=[cnn]",),
+    "zskd": ("method.impressions=60", "method.batch_size=20", "method.iterations=3"),
+    "zskt": ("method.steps=3", "method.student_steps=2"),
 }
 
 

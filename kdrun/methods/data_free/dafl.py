@@ -42,8 +42,9 @@ class DAFL(Method):
     """Train a generator of pictures that the teacher takes for real, and the student on them (Chen et al. 2019, equation 7).
 
     No training picture is read. In every step the same pictures improve the generator (a certain answer, a strong
-    embedding, all classes alike) and teach the student (Hinton's loss at temperature 1). On the digits with the default
-    recipe (seed 1) the student reaches @ACC@.
+    embedding, all classes alike) and teach the student (Hinton's loss at temperature 1). Measured on the digits
+    (default recipe, seed 1): 89.6 % of the test set right, where the baseline, which has the labels, has 98.6 % and
+    the teacher 99.2 %.
 
     The generator's rate follows the recipe's schedule; the release keeps it constant on MNIST.
 

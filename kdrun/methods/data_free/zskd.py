@@ -84,7 +84,8 @@ class ZSKD(Method):
     classes are in the teacher's last layer, and pictures that start as noise descend until the teacher gives these
     answers. Then the student learns the teacher's softened answers on them, augmented as the run's pictures are. No
     training picture is read; only what belongs to the teacher: its weights and the mean and spread it normalises by.
-    On the digits with the default recipe (seed 1) the student reaches @ACC@.
+    Measured on the digits (default recipe, seed 1): 77.8 % of the test set right, where the baseline, which has the
+    labels, has 98.6 % and the teacher 99.2 %.
 
     All impressions are part of every checkpoint.
 
