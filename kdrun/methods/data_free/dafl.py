@@ -39,7 +39,7 @@ def balance(logits: Tensor, logarithm: Literal["log10", "ln"]) -> Tensor:
 
 
 class DAFL(Method):
-    """Train a generator of pictures that the teacher takes for real, and the student on them (Chen et al. 2019, equation 7).
+    """Train a generator of pictures that the teacher takes for real, and the student on them (Chen et al. 2019).
 
     No training picture is read. In every step the same pictures improve the generator (a certain answer, a strong
     embedding, all classes alike) and teach the student (Hinton's loss at temperature 1). Measured on the digits

@@ -25,7 +25,7 @@ NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def statistics(maps: Tensor, layer: nn.Module) -> Tensor:
-    """How far a batch's mean and (biased) variance are from those that a normalisation remembers (equation 4).
+    """How far a batch's mean and (biased) variance are from those that a normalisation remembers.
 
     Args:
         maps: what comes into the layer, [B, C] or [B, C, H, W].
@@ -72,7 +72,7 @@ def jensen_shannon(teacher: Tensor, student: Tensor, temperature: float, form: L
 
 
 def competition(teacher: Tensor, student: Tensor, temperature: float, form: Literal["release", "textbook"]) -> Tensor:
-    """What draws pictures to where student and teacher disagree (equation 7): 1 where they agree, least where not."""
+    """What draws pictures to where student and teacher disagree: 1 where they agree, least where not."""
     return 1 - jensen_shannon(teacher, student, temperature, form).clamp(0, 1)
 
 
@@ -90,7 +90,7 @@ def watched(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 
 class DeepInversion(Method):
-    """Turn noise into pictures whose statistics the teacher's normalisation layers remember (Yin et al. 2020, eq. 2 to 7).
+    """Turn noise into pictures whose statistics the teacher's normalisation layers remember (Yin et al. 2020).
 
     In rounds: pictures descend until the teacher sees the wanted class in them, the batch statistics in front of every
     normalisation are those it was trained with, and they are smooth; then the student learns the teacher's softened

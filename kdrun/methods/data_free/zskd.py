@@ -47,10 +47,11 @@ def draw_targets(similar: Tensor, scales: Sequence[float], count: int) -> Tensor
     classes = len(similar)
     rows = torch.arange(count)
     share = (rows * len(scales)) // count
-    strengths = torch.stack([concentration(similar, scale) for scale in scales])  # [scales, K, K]
+    # in float64: the smaller a concentration, the more of its draws are too small to be told from zero
+    strengths = torch.stack([concentration(similar.double(), scale) for scale in scales])  # [scales, K, K]
     drawn = torch.distributions.Dirichlet(strengths[share, rows % classes]).sample()
     drawn = drawn.clamp_min(1e-6)  # a tiny concentration draws exact zeros
-    return drawn / drawn.sum(dim=1, keepdim=True)
+    return (drawn / drawn.sum(dim=1, keepdim=True)).to(similar.dtype)
 
 
 def cross_entropy(wanted: Tensor, logits: Tensor, temperature: float) -> Tensor:
@@ -78,13 +79,13 @@ def classifier(teacher: Role, classes: int) -> nn.Linear:
 
 
 class ZSKD(Method):
-    """Recover pictures from the teacher alone, and teach the student by them (Nayak et al. 2019, equations 1 to 4).
+    """Recover pictures from the teacher alone, and teach the student by them (Nayak et al. 2019).
 
     First, data impressions: answers are drawn from a Dirichlet distribution for each class, shaped by how alike the
     classes are in the teacher's last layer, and pictures that start as noise descend until the teacher gives these
     answers. Then the student learns the teacher's softened answers on them, augmented as the run's pictures are. No
     training picture is read; only what belongs to the teacher: its weights and the mean and spread it normalises by.
-    Measured on the digits (default recipe, seed 1): 77.8 % of the test set right, where the baseline, which has the
+    Measured on the digits (default recipe, seed 1): 79.8 % of the test set right, where the baseline, which has the
     labels, has 98.6 % and the teacher 99.2 %.
 
     All impressions are part of every checkpoint.

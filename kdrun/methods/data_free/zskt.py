@@ -34,14 +34,14 @@ def divergence(teacher: Tensor, student: Tensor, reduction: Literal["mean", "bat
 
 
 def looks(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """How far apart the attention of the stages [B, C, H, W] is, a scalar (Micaelli and Storkey 2019, equation 1)."""
+    """How far apart the attention of the stages [B, C, H, W] is, a scalar (Micaelli and Storkey 2019)."""
     pairs = [same_size(*pair) for pair in zip(student, teacher, strict=True)]
     return torch.stack([(attention(given, 2) - attention(wanted.detach(), 2)).square().mean()
                         for given, wanted in pairs]).sum()
 
 
 class ZSKT(Method):
-    """Let a generator look for pictures on which student and teacher disagree (Micaelli and Storkey 2019, algorithm 1).
+    """Let a generator look for pictures on which student and teacher disagree (Micaelli and Storkey 2019).
 
     No training picture is read. Each batch of noise serves one update of the generator, which ascends the divergence
     through teacher and student, and then several of the student, which descends it on the new pictures and matches the
