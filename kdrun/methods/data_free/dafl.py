@@ -1,23 +1,18 @@
 """Data-free learning of student networks."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdrun.bounds import AtLeastOne, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
-from kdrun.data.data import Data
-from kdrun.data.noise import Noise
-from kdrun.engine import Run
 from kdrun.losses import kl
-from kdrun.method import Method, Phase, Terms
-from kdrun.models.generator import Generator
-from kdrun.recipe import Recipe
+from kdrun.method import Terms
+from kdrun.methods.data_free.generated import Generated
 
 
 def one_hot(logits: Tensor) -> Tensor:
@@ -38,7 +33,7 @@ def balance(logits: Tensor, logarithm: Literal["log10", "ln"]) -> Tensor:
     return negative / math.log(10) if logarithm == "log10" else negative
 
 
-class DAFL(Method):
+class DAFL(Generated):
     """Train a generator of pictures that the teacher takes for real, and the student on them (Chen et al. 2019).
 
     No training picture is read. In every step the same pictures improve the generator (a certain answer, a strong
@@ -66,33 +61,13 @@ class DAFL(Method):
     survey_scheme = "offline"
     rows = ("Gou section 6.1", "Gou section 6.6")
 
-    generator: Generator
-
     def __init__(self, *, noise: AtLeastOne, width: AtLeastOne, batch_size: AtLeastOne, steps: AtLeastOne,
                  generator_lr: Positive, one_hot_weight: NonNegative, activation_weight: NonNegative,
                  balance_weight: NonNegative, logarithm: Literal["log10", "ln"]) -> None:
-        super().__init__()
-        self.noise, self.width, self.batch_size, self.steps = noise, width, batch_size, steps
-        self.generator_lr, self.one_hot_weight = generator_lr, one_hot_weight
-        self.activation_weight, self.balance_weight, self.logarithm = activation_weight, balance_weight, logarithm
-
-    def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
-        """Build the generator."""
-        self.generator = Generator(noise=self.noise, shape=data.shape, width=self.width, ending="tanh").to(
-            next(cast.student.parameters()).device)
-
-    def phases(self, run: Run) -> Iterator[Phase]:
-        """One phase, of noise."""
-        self.setup(run.cast, run.data)
-        yield Phase(data=Noise.of(run, [self.noise], batch_size=self.batch_size, steps=self.steps))
-
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
-        """The generator and the student."""
-        return {"generator": [self.generator], "student": [cast.student]}
-
-    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-        """Adam for the generator."""
-        return torch.optim.Adam(weights, lr=self.generator_lr) if player == "generator" else recipe.build(weights)
+        super().__init__(noise=noise, width=width, batch_size=batch_size, steps=steps, generator_lr=generator_lr,
+                         ending="tanh")
+        self.one_hot_weight, self.activation_weight = one_hot_weight, activation_weight
+        self.balance_weight, self.logarithm = balance_weight, logarithm
 
     def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The generator by the teacher's answer, then the student by the same pictures and the same answer."""

@@ -1,21 +1,17 @@
 """Data-free adversarial distillation."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdrun.bounds import AtLeastOne, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
-from kdrun.data.data import Data
-from kdrun.data.noise import Noise
-from kdrun.engine import Run
-from kdrun.method import Method, Phase, Terms
-from kdrun.models.generator import Generator
-from kdrun.recipe import Recipe
+from kdrun.method import Terms
+from kdrun.methods.data_free.generated import Generated
 
 
 def discrepancy(teacher: Tensor, student: Tensor) -> Tensor:
@@ -29,7 +25,7 @@ def reward(teacher: Tensor, student: Tensor, form: Literal["neg_mae", "neg_log_m
     return -apart if form == "neg_mae" else -torch.log(apart + 1)
 
 
-class DFAD(Method):
+class DFAD(Generated):
     """Train the student where its logits and the teacher's are furthest apart (Fang et al. 2019).
 
     No training picture is read. In turn the student learns the teacher's logits on several batches of generated
@@ -53,33 +49,12 @@ class DFAD(Method):
     survey_scheme = "offline"
     rows = ("Gou section 6.6",)
 
-    generator: Generator
-
     def __init__(self, *, noise: AtLeastOne, width: AtLeastOne, batch_size: AtLeastOne, steps: AtLeastOne,
                  generator_lr: Positive, student_steps: AtLeastOne,
                  reward: Literal["neg_mae", "neg_log_mae"]) -> None:
-        super().__init__()
-        self.noise, self.width, self.batch_size, self.steps = noise, width, batch_size, steps
-        self.generator_lr, self.student_steps, self.reward = generator_lr, student_steps, reward
-
-    def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
-        """Build the generator."""
-        self.generator = Generator(noise=self.noise, shape=data.shape, width=self.width, ending="tanh").to(
-            next(cast.student.parameters()).device)
-
-    def phases(self, run: Run) -> Iterator[Phase]:
-        """One phase, of noise: a batch holds the draws of a whole turn."""
-        self.setup(run.cast, run.data)
-        yield Phase(data=Noise.of(run, [self.student_steps + 1, self.noise], batch_size=self.batch_size,
-                                  steps=self.steps))
-
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
-        """The generator and the student."""
-        return {"generator": [self.generator], "student": [cast.student]}
-
-    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-        """Adam for the generator."""
-        return torch.optim.Adam(weights, lr=self.generator_lr) if player == "generator" else recipe.build(weights)
+        super().__init__(noise=noise, width=width, batch_size=batch_size, steps=steps, generator_lr=generator_lr,
+                         ending="tanh", draws=student_steps + 1)
+        self.student_steps, self.reward = student_steps, reward
 
     def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The student several times, then the generator."""

@@ -1,23 +1,20 @@
 """Zero-shot knowledge transfer."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdrun.bounds import AtLeastOne, NonNegative, Positive
 from kdrun.cast import Cast, Output
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.data.noise import Noise
-from kdrun.engine import Run
 from kdrun.losses import same_size
-from kdrun.method import Method, Phase, Terms
+from kdrun.method import Terms
 from kdrun.methods.attention.at import attention
-from kdrun.models.generator import Generator
-from kdrun.recipe import Recipe
+from kdrun.methods.data_free.generated import Generated
 
 
 def divergence(teacher: Tensor, student: Tensor, reduction: Literal["mean", "batchmean"]) -> Tensor:
@@ -40,7 +37,7 @@ def looks(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
                         for given, wanted in pairs]).sum()
 
 
-class ZSKT(Method):
+class ZSKT(Generated):
     """Let a generator look for pictures on which student and teacher disagree (Micaelli and Storkey 2019).
 
     No training picture is read. Each batch of noise serves one update of the generator, which ascends the divergence
@@ -69,15 +66,12 @@ class ZSKT(Method):
     survey_scheme = "offline"
     rows = ("Gou section 6.1", "Gou section 6.6")
 
-    generator: Generator
-
     def __init__(self, *, noise: AtLeastOne, width: AtLeastOne, batch_size: AtLeastOne, steps: AtLeastOne,
                  generator_lr: Positive, student_steps: AtLeastOne, attention_weight: NonNegative,
                  reduction: Literal["mean", "batchmean"]) -> None:
-        super().__init__()
-        self.noise, self.width, self.batch_size, self.steps = noise, width, batch_size, steps
-        self.generator_lr, self.student_steps = generator_lr, student_steps
-        self.attention_weight, self.reduction = attention_weight, reduction
+        super().__init__(noise=noise, width=width, batch_size=batch_size, steps=steps, generator_lr=generator_lr,
+                         ending="affine")
+        self.student_steps, self.attention_weight, self.reduction = student_steps, attention_weight, reduction
 
     def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
         """Build the generator.
@@ -89,21 +83,7 @@ class ZSKT(Method):
         if self.attention_weight and student != teacher:
             raise ValueError(f"method.attention_weight pairs stages, but the student has {student} and the teacher "
                              f"{teacher}; set it to 0")
-        self.generator = Generator(noise=self.noise, shape=data.shape, width=self.width, ending="affine").to(
-            next(cast.student.parameters()).device)
-
-    def phases(self, run: Run) -> Iterator[Phase]:
-        """One phase, of noise."""
-        self.setup(run.cast, run.data)
-        yield Phase(data=Noise.of(run, [self.noise], batch_size=self.batch_size, steps=self.steps))
-
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
-        """The generator and the student."""
-        return {"generator": [self.generator], "student": [cast.student]}
-
-    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-        """Adam for the generator."""
-        return torch.optim.Adam(weights, lr=self.generator_lr) if player == "generator" else recipe.build(weights)
+        super().setup(cast, data)
 
     def imitate(self, teacher: Output, student: Output) -> Terms:
         """What the student descends."""

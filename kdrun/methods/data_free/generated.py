@@ -1,0 +1,56 @@
+"""What the methods share whose pictures a generator makes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from kdrun.cast import Cast
+from kdrun.data.data import Data
+from kdrun.data.noise import Noise
+from kdrun.engine import Run
+from kdrun.method import Method, Phase
+from kdrun.models.generator import Generator
+from kdrun.recipe import Recipe
+
+
+class Generated(Method):
+    """A generator that learns beside the student, from noise: the training pictures are never read.
+
+    Args:
+        noise: numbers that a picture is made of.
+        width: of the generator.
+        batch_size: of noise.
+        steps: batches an epoch.
+        generator_lr: of the generator's Adam; follows the recipe's schedule.
+        ending: of the generator.
+        draws: of noise for each place in a batch; the batch's noise is [B, noise] for one, [B, draws, noise] for more.
+    """
+
+    generator: Generator
+
+    def __init__(self, *, noise: int, width: int, batch_size: int, steps: int, generator_lr: float,
+                 ending: Literal["tanh", "affine"], draws: int = 1) -> None:
+        super().__init__()
+        self.noise, self.width, self.batch_size, self.steps = noise, width, batch_size, steps
+        self.generator_lr, self.ending, self.draws = generator_lr, ending, draws
+
+    def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
+        """Build the generator."""
+        self.generator = Generator(noise=self.noise, shape=data.shape, width=self.width, ending=self.ending).to(
+            next(cast.student.parameters()).device)
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """One phase, of noise."""
+        self.setup(run.cast, run.data)
+        shape = [self.noise] if self.draws == 1 else [self.draws, self.noise]
+        yield Phase(data=Noise.of(run, shape, batch_size=self.batch_size, steps=self.steps))
+
+    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+        """The generator and the student."""
+        return {"generator": [self.generator], "student": [cast.student]}
+
+    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+        """Adam for the generator."""
+        return torch.optim.Adam(weights, lr=self.generator_lr) if player == "generator" else recipe.build(weights)
