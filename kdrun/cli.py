@@ -25,15 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["--version"]:
         print(f"kdrun {__version__}")
         return 0
-    if {"-h", "--help"} & set(words):
+    word = bool(words) and is_word(words[0])
+    if not word and {"-h", "--help"} & set(words):
         from kdrun import listing
 
         print(listing.help_text(words))
         return 0
-    if words and is_word(words[0]):
-        return sub_command(words)
     try:
-        return hydra_command(words)
+        return sub_command(words) if word else hydra_command(words)
     except KeyboardInterrupt:
         complain(["interrupted; the same command goes on where it stopped"])
         return INTERRUPTED
@@ -72,19 +71,22 @@ def config_dirs(words: Sequence[str]) -> list[Path]:
 
 
 def sub_command(words: Sequence[str]) -> int:
-    """Run a sub-command."""
-    from kdrun import listing
+    """Run a sub-command.
 
-    commands = {"list": listing.main}
+    Raises:
+        Refused: there is none of this name, or its arguments are wrong.
+    """
+    from kdrun import commands
+    from kdrun.config import Refused
+
     name, *rest = words
     folders = [place for place, word in enumerate(rest) if word in ("--config-dir", "-cd")]  # heeded by `main`
     rest = [word for place, word in enumerate(rest) if place not in folders and place - 1 not in folders]
-    if name not in commands:
+    if name not in commands.names():
         from kdrun.asking import near_command
 
-        complain([f"unknown sub-command '{name}'" + near_command(name, commands)])
-        return REFUSED
-    return commands[name](rest)
+        raise Refused([f"unknown sub-command '{name}'" + near_command(name, commands.names())])
+    return commands.run(name, rest)
 
 
 def hydra_command(words: list[str]) -> int:

@@ -1,6 +1,5 @@
-"""`kdrun list` and `kdrun --help`: what there is to choose from, read from files so that it is instant."""
+"""What `kdrun list` and `kdrun --help` tell: what there is to choose from, read from files so that it is instant."""
 
-import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -10,26 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from kdrun import catalogue
-from kdrun.bounds import closest
+from kdrun import catalogue, commands
 
-__all__ = ["help_text", "main"]
-
-
-def main(words: Sequence[str]) -> int:
-    """Print the tables named by the words; all without words. Returns the exit status."""
-    wanted = list(words) or list(TABLES)
-    for word in wanted:
-        if word not in TABLES:
-            hint = closest(word, TABLES) or f"; there is {', '.join(TABLES)}"
-            print(f"kdrun: cannot list '{word}'{hint}", file=sys.stderr)
-            return 2
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    for word in wanted:
-        console.print(TABLES[word]())
-    return 0
+__all__ = ["TABLES", "help_text"]
 
 
 class Methods:
@@ -113,8 +95,8 @@ kdrun: run, compare and tabulate knowledge-distillation experiments
   kdrun method=takd 'method.assistants=[resnet14]'  any setting by its name
   kdrun teacher=resnet56 teacher.checkpoint=PATH    your own teacher
 
-Sub-commands
-  kdrun list [{tables}]
+Sub-commands (kdrun NAME --help)
+{commands}
 
 Groups (GROUP=CHOICE)
 {groups}
@@ -147,5 +129,6 @@ def help_text(words: Sequence[str]) -> str:
         if choice in groups.get(group, {}):
             text = groups[group][choice].read_text().strip()
             chosen += f"\n  {word}\n{textwrap.indent(text, '    ')}\n"
-    return HELP.format(tables="|".join(TABLES), groups="\n".join(folded), settings=textwrap.indent(root.strip(), "  "),
+    told = "\n".join(f"  kdrun {name:<10} {commands.summary(name)}" for name in commands.names())
+    return HELP.format(commands=told, groups="\n".join(folded), settings=textwrap.indent(root.strip(), "  "),
                        folder=catalogue.shipped(), chosen=chosen)

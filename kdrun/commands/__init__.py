@@ -1,0 +1,57 @@
+"""Sub-commands: `kdrun NAME ...` calls `main` of the file NAME.py here, whose docstring's first line is its help."""
+
+import argparse
+import ast
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from kdrun.bounds import closest
+from kdrun.config import Refused
+
+__all__ = ["Arguments", "names", "run", "summary"]
+
+
+def names() -> list[str]:
+    """What there is."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+
+
+def summary(name: str) -> str:
+    """The first line of what a sub-command says of itself, read without importing it."""
+    docstring = ast.get_docstring(ast.parse((Path(__file__).parent / f"{name}.py").read_text())) or ""
+    return docstring.partition("\n")[0]
+
+
+def run(name: str, words: Sequence[str]) -> int:
+    """Run a sub-command; returns the exit status.
+
+    Raises:
+        Refused: its arguments are wrong, or what they name is not there.
+    """
+    return importlib.import_module(f"kdrun.commands.{name}").main(words)
+
+
+class Arguments(argparse.ArgumentParser):
+    """The arguments of a sub-command: what is wrong with them is one line, as everywhere in kdrun.
+
+    Args:
+        name: of the sub-command.
+        description: what `kdrun NAME --help` says above the options.
+    """
+
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(prog=f"kdrun {name}", description=description, allow_abbrev=False,
+                         formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse, with the option that may have been meant.
+
+        Raises:
+            Refused: always.
+        """
+        _, _, unknown = message.partition("unrecognized arguments: ")
+        known = [option for action in self._actions for option in action.option_strings]
+        raise Refused([f"{self.prog}: unknown argument '{word}'" + (closest(word, known) or f"; there is {', '.join(known)}")
+                       for word in unknown.split()] or [f"{self.prog}: {message}"])
