@@ -46,8 +46,13 @@ class Known:
 
 def closest(word: str, words: Iterable[str]) -> str:
     """A hint at the nearest of the words, ready to be appended: "; did you mean 'x'?", or nothing."""
-    near = difflib.get_close_matches(str(word), [str(known) for known in words], n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    def alike(known: str) -> tuple[float, int]:
+        matcher = difflib.SequenceMatcher(None, known, str(word))
+        start = matcher.get_matching_blocks()[0]
+        return matcher.ratio(), start.size if start.a == start.b == 0 else 0  # of equals the one that starts the same
+
+    near = max(map(str, words), key=alike, default="")
+    return f"; did you mean '{near}'?" if near and alike(near)[0] >= 0.6 else ""
 
 
 Positive = Annotated[float, Bounds(above=0)]

@@ -6,7 +6,7 @@ Nothing here imports torch: names and descriptions are read from files, so that 
 import ast
 import importlib.util
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 
-__all__ = ["MethodCard", "load", "method_card", "options", "shipped", "use"]
+__all__ = ["MethodCard", "load", "method_card", "network", "network_name", "options", "shipped", "use"]
 
 PACKAGE = Path(__file__).parent
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one, where there is one, takes a tenth of the time
 
 
 def shipped() -> Path:
@@ -41,11 +42,11 @@ def folders() -> list[Path]:
 
 
 def options(group: str) -> dict[str, Path]:
-    """The choices of a group, with their files, in natural order."""
+    """The choices of a group, with their files, in natural order; experiments may lie in sub-folders."""
     found: dict[str, Path] = {}
     for folder in _folders:
-        for path in (folder / group).glob("*.yaml"):
-            found.setdefault(path.stem, path)
+        for path in (folder / group).glob("**/*.yaml" if group == "experiment" else "*.yaml"):
+            found.setdefault(path.relative_to(folder / group).with_suffix("").as_posix(), path)
     return dict(sorted(found.items(), key=lambda item: natural(item[0])))
 
 
@@ -66,7 +67,19 @@ def natural(name: str) -> list[tuple[int, int | str]]:
 
 def load(group: str, name: str) -> dict[str, Any]:
     """The settings in one file of a group, as they stand there."""
-    return yaml.safe_load(options(group)[name].read_text()) or {}
+    return yaml.load(options(group)[name].read_text(), Loader=LOADER) or {}
+
+
+def network(name: str) -> dict[str, Any]:
+    """The settings of a network, those that are made of others among them (`wrn_${.depth}_${.width}`) filled in."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(OmegaConf.create(load("model", name)), resolve=True)  # type: ignore[return-value]
+
+
+def network_name(node: Mapping[str, Any]) -> str:
+    """What results call a network: its name, after the library's where it is one of a library: torchvision.resnet18."""
+    return f"{node['library']}.{node['name']}" if node.get("library") else str(node["name"])
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 import textwrap
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from kdrun import catalogue, commands
+from kdrun import catalogue, commands, presets
 
 __all__ = ["TABLES", "help_text"]
 
@@ -51,12 +52,19 @@ def line(widths: Sequence[int], *cells: str, style: str = "") -> Table:
 
 def networks() -> Table:
     """Every network, for teacher and student alike."""
-    table = titled("teacher=, student=", "name", "class", "settings")
-    for name in catalogue.options("model"):
+    table = titled("teacher=, student=", "name", "what it is", "settings")
+    for name, path in catalogue.options("model").items():
         settings = catalogue.load("model", name)
-        told = ", ".join(f"{key}={value}" for key, value in settings.items() if key not in ("_target_", "name"))
-        table.add_row(name, settings.get("_target_", "").rpartition(".")[2], told)
+        hidden = ("_target_",) if "library" in settings else ("_target_", "name")  # there the name is a choice
+        told = ", ".join(f"{key}={'null' if value is None else value}" for key, value in settings.items() if key not in hidden)
+        table.add_row(name, Text(introduction(path) or settings.get("_target_", "").rpartition(".")[2]), Text(told))
     return table
+
+
+def introduction(path: Path) -> str:
+    """The comment that a file starts with; empty where it starts with none."""
+    first = path.read_text().partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def described(group: str) -> Callable[[], Table]:
@@ -64,13 +72,20 @@ def described(group: str) -> Callable[[], Table]:
     def make() -> Table:
         table = titled(f"{group}=", "name", "", "settings")
         for name, path in catalogue.options(group).items():
-            first = path.read_text().splitlines()[0]
             settings = catalogue.load(group, name)
             told = ", ".join(f"{key}={value}" for key, value in settings.items()
                              if key not in ("_target_", "name", "defaults") and value is not None)
-            table.add_row(name, first.removeprefix("#").strip() if first.startswith("#") else "", told)
+            table.add_row(name, Text(introduction(path)), Text(told))
         return table
     return make
+
+
+def experiments() -> Table:
+    """Every experiment, with the names of its rows."""
+    table = titled("experiment=, and experiment=NAME/ROW", "name", "", "rows")
+    for name, path in catalogue.options("experiment").items():
+        table.add_row(name, Text(introduction(path)), Text(", ".join(presets.rows(name))))
+    return table
 
 
 def titled(title: str, *columns: str) -> Table:
@@ -83,7 +98,7 @@ def titled(title: str, *columns: str) -> Table:
 
 TABLES: dict[str, Callable[[], RenderableType]] = {
     "methods": Methods, "networks": networks, "datasets": described("dataset"), "schemes": described("scheme"),
-    "recipes": described("recipe"),
+    "recipes": described("recipe"), "experiments": experiments,
 }
 
 
@@ -94,6 +109,7 @@ kdrun: run, compare and tabulate knowledge-distillation experiments
   kdrun -m method=kd,at,rkd seed=1,2,3              a sweep: one teacher and one baseline per seed
   kdrun method=takd 'method.assistants=[resnet14]'  any setting by its name
   kdrun teacher=resnet56 teacher.checkpoint=PATH    your own teacher
+  kdrun -m experiment=survey/gou_table_6_mini       every row of a survey's table; then kdrun tables
 
 Sub-commands (kdrun NAME --help)
 {commands}
@@ -125,7 +141,7 @@ def help_text(words: Sequence[str]) -> str:
     root = (catalogue.shipped() / "config.yaml").read_text().partition("  - experiment: null\n")[2].partition("\nhydra:")[0]
     chosen = ""
     for word in words:
-        group, _, choice = word.partition("=")
+        group, _, choice = word.removeprefix("+").partition("=")
         if choice in groups.get(group, {}):
             text = groups[group][choice].read_text().strip()
             chosen += f"\n  {word}\n{textwrap.indent(text, '    ')}\n"

@@ -102,3 +102,7 @@ def test_annotations_keep_the_bounds_and_leave_out_what_is_returned():
     assert annotations(ResNet)["widths"] == list[AtLeastOne]
     assert annotations(Recipe)["clip"] == Positive | None
     assert "return" not in annotations(Recipe)
+
+
+def test_of_words_that_are_equally_close_the_one_that_starts_the_same_and_comes_first():
+    assert closest("resnet15", ["resnet14", "resnet18", "resnet56", "resnet110"]) == "; did you mean 'resnet14'?"

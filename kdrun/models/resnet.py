@@ -1,12 +1,14 @@
 """Residual networks in their CIFAR form."""
 
+from collections.abc import Callable, Sequence
+
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from kdrun.bounds import AtLeastOne
 from kdrun.models.staged import Chain, StagedNet, initialise
 
-__all__ = ["ResNet"]
+__all__ = ["BasicResNet", "BottleneckResNet", "ResNet"]
 
 
 class BasicBlock(nn.Module):
@@ -23,6 +25,53 @@ class BasicBlock(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """From a post-activation map to a pre-activation map."""
         return self.second(relu(self.first(maps), inplace=True)) + self.shortcut(maps)
+
+
+class BottleneckBlock(nn.Module):
+    """Narrow by 1x1, convolve by 3x3 in groups, widen by 1x1, and a shortcut; returns the sum before its activation."""
+
+    def __init__(self, before: int, inner: int, after: int, stride: int, groups: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(before, inner, 1, bias=False), nn.BatchNorm2d(inner))
+        self.second = nn.Sequential(nn.Conv2d(inner, inner, 3, stride, 1, groups=groups, bias=False), nn.BatchNorm2d(inner))
+        self.third = nn.Sequential(nn.Conv2d(inner, after, 1, bias=False), nn.BatchNorm2d(after))
+        changes = stride != 1 or before != after
+        self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)) \
+            if changes else nn.Identity()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """From a post-activation map to a pre-activation map."""
+        inner = relu(self.second(relu(self.first(maps), inplace=True)), inplace=True)
+        return self.third(inner) + self.shortcut(maps)
+
+
+def opening(channels: int, stem: int) -> nn.Sequential:
+    """The stem for small pictures: a 3x3 convolution that does not halve them."""
+    return nn.Sequential(nn.Conv2d(channels, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU(inplace=True))
+
+
+def residual_stages(stem: int, blocks: Sequence[int], widths: Sequence[int],
+                    block: Callable[[int, int, int, int], nn.Module]) -> list[nn.Module]:
+    """Stages of residual blocks, each but the first halved at its start.
+
+    Args:
+        stem: channels that come in.
+        blocks: of each stage.
+        widths: channels of each.
+        block: makes one from its stage, counted from 0, channels before and after, and its stride.
+
+    Raises:
+        ValueError: there are not as many blocks as widths.
+    """
+    if len(blocks) != len(widths):
+        raise ValueError(f"blocks has {len(blocks)} stages, widths {len(widths)}")
+    stages: list[nn.Module] = []
+    before = stem
+    for number, (count, after) in enumerate(zip(blocks, widths, strict=True)):
+        first = block(number, before, after, 2 if number else 1)
+        stages.append(Chain([first, *(block(number, after, after, 1) for _ in range(count - 1))]))
+        before = after
+    return stages
 
 
 class ResNet(StagedNet):
@@ -47,13 +96,52 @@ class ResNet(StagedNet):
         blocks, rest = divmod(depth - 2, 6)
         if rest or blocks < 1:
             raise ValueError(f"depth must be 6n+2 (8, 14, 20, ...), got {depth}")
-        stages: list[nn.Module] = []
-        before = stem
-        for number, after in enumerate(widths):
-            stride = 1 if number == 0 else 2
-            stages.append(Chain([BasicBlock(before, after, stride)]
-                                + [BasicBlock(after, after, 1) for _ in range(blocks - 1)]))
-            before = after
-        first = nn.Sequential(nn.Conv2d(channels, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU(inplace=True))
-        super().__init__(first, stages, before, classes)
+        stages = residual_stages(stem, [blocks] * len(widths), widths,
+                                 lambda _, before, after, stride: BasicBlock(before, after, stride))
+        super().__init__(opening(channels, stem), stages, [stem, *widths][-1], classes)
+        initialise(self)
+
+
+class BasicResNet(StagedNet):
+    """ResNet-18 or 34 with the stem for small pictures (He et al., Deep residual learning for image recognition, CVPR
+    2016, table 1, less the first halvings): basic blocks, as many as are asked for.
+
+    Args:
+        stem: channels of the first convolution.
+        blocks: of each stage.
+        widths: channels of each stage.
+        classes: how many classes.
+        channels: of the pictures.
+    """
+
+    def __init__(self, *, stem: AtLeastOne, blocks: list[AtLeastOne], widths: list[AtLeastOne], classes: int,
+                 channels: int) -> None:
+        stages = residual_stages(stem, blocks, widths, lambda _, before, after, stride: BasicBlock(before, after, stride))
+        super().__init__(opening(channels, stem), stages, [stem, *widths][-1], classes)
+        initialise(self)
+
+
+class BottleneckResNet(StagedNet):
+    """ResNet-50 with the stem for small pictures (He et al. 2016, table 1, less the first halvings), or the ResNeXt of
+    CIFAR (Xie et al., Aggregated residual transformations for deep neural networks, CVPR 2017, section 5.3).
+
+    Args:
+        stem: channels of the first convolution.
+        blocks: of each stage.
+        widths: channels of each stage.
+        inner: channels within the blocks of each stage; in a ResNeXt groups times the width of one.
+        groups: of the 3x3 convolutions: the cardinality of a ResNeXt.
+        classes: how many classes.
+        channels: of the pictures.
+    """
+
+    def __init__(self, *, stem: AtLeastOne, blocks: list[AtLeastOne], widths: list[AtLeastOne], inner: list[AtLeastOne],
+                 groups: AtLeastOne, classes: int, channels: int) -> None:
+        if len(inner) != len(widths):
+            raise ValueError(f"inner has {len(inner)} stages, widths {len(widths)}")
+        if odd := [width for width in inner if width % groups]:
+            raise ValueError(f"inner must be multiples of groups ({groups}), got {odd[0]}")
+        stages = residual_stages(stem, blocks, widths, lambda number, before, after, stride: BottleneckBlock(
+            before, inner[number], after, stride, groups))
+        super().__init__(opening(channels, stem), stages, [stem, *widths][-1], classes)
         initialise(self)

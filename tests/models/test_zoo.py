@@ -6,19 +6,26 @@ from torch import nn
 
 from kdrun import catalogue
 from kdrun.config import locate
+from kdrun.models.densenet import DenseNet
 from kdrun.models.grown import Grown
 from kdrun.models.plain import CNN, MLP
-from kdrun.models.resnet import ResNet
+from kdrun.models.resnet import BottleneckResNet, ResNet
+from kdrun.models.shufflenet import ShuffleNetV1, ShuffleNetV2
+from kdrun.models.staged import StagedNet
 from kdrun.models.vgg import VGG
 from kdrun.models.wrn import WideResNet
 from kdrun.networks import NetworkSpec
 from tests.conftest import TINY_STUDENT, TINY_TEACHER, tiny_data
+from tests.toy import settings_of
 
 MODELS = [name for name in catalogue.options("model")
           if not issubclass(locate(catalogue.load("model", name)["_target_"]), Grown)]  # those are no networks
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
-STAGED = [name for name in MODELS if catalogue.load("model", name)["_target_"].startswith("kdrun.models.")]
-LARGE = {"wrn_28_10", "vgg13", "vgg16", "vgg19", "resnet110", "resnet56", "resnet44", "resnet32x4"}
+STAGED = [name for name in MODELS if issubclass(locate(catalogue.load("model", name)["_target_"]), StagedNet)]
+LARGE = {"wrn_28_10", "wrn_16_8", "vgg13", "vgg16", "vgg19", "resnet110", "resnet56", "resnet44", "resnet32x4", "resnet18",
+         "resnet34", "resnet50", "resnext29_8x64d"}
+EACH_FAMILY = ["resnet8", "wrn_16_1", "vgg8", "cnn", "mlp", "densenet_40_12", "mobilenet", "mobilenet_v2", "shufflenet_v1",
+               "shufflenet_v2"]
 
 
 class Like:
@@ -28,102 +35,16 @@ class Like:
         self.shape, self.classes = shape, tuple(map(str, range(classes)))
 
 
-def build(name: str, shape=(3, 32, 32), classes=10, **changes) -> nn.Module:
+def build(choice: str, shape=(3, 32, 32), classes=10, **changes) -> nn.Module:
     """A network of the catalogue for such data."""
-    settings = catalogue.load("model", name) | changes
+    settings = catalogue.network(choice) | changes
     return NetworkSpec.read(settings).build(Like(shape, classes))
 
 
-def parameters(network: nn.Module) -> int:
-    return sum(weight.numel() for weight in network.parameters())
-
-
-def weightless(name: str, shape=(3, 32, 32), classes=10) -> nn.Module:
+def weightless(choice: str, shape=(3, 32, 32), classes=10, **changes) -> nn.Module:
     """A network whose weights have shapes and no memory."""
     with torch.device("meta"):
-        return build(name, shape, classes)
-
-
-# --- how many parameters ---------------------------------------------------------------------------------------------
-
-def of_resnet(depth, stem, widths, channels, classes):
-    """A convolution of b channels from a: 9ab, or ab for 1x1, and 2b for its normalisation."""
-    total, before = 9 * channels * stem + 2 * stem, stem
-    for number, after in enumerate(widths):
-        for block in range((depth - 2) // 6):
-            total += 9 * before * after + 9 * after * after + 4 * after
-            if before != after or (number and not block):
-                total += before * after + 2 * after
-            before = after
-    return total + before * classes + classes
-
-
-def of_wrn(depth, width, channels, classes):
-    """Normalisation comes before a convolution, and once more at the end; shortcuts are not normalised."""
-    total, before = 9 * channels * 16, 16
-    for after in (16 * width, 32 * width, 64 * width):
-        for _ in range((depth - 4) // 6):
-            total += 2 * before + 9 * before * after + 2 * after + 9 * after * after
-            total += before * after if before != after else 0
-            before = after
-    return total + 2 * before + before * classes + classes
-
-
-def of_vgg(blocks, widths, channels, classes):
-    """Convolutions have biases beside their normalisation."""
-    total, before = 0, channels
-    for count, after in zip(blocks, widths, strict=True):
-        for _ in range(count):
-            total, before = total + 9 * before * after + 3 * after, after
-    return total + before * classes + classes
-
-
-def of_plain(widths, inputs, kernel, classes):
-    total, before = 0, inputs
-    for after in widths:
-        total, before = total + kernel * before * after + 2 * after, after
-    return total + before * classes + classes
-
-
-def closed_form(name, shape, classes):
-    settings = catalogue.load("model", name)
-    channels = shape[0]
-    match settings["_target_"].rpartition(".")[2]:
-        case "ResNet":
-            return of_resnet(settings["depth"], settings["stem"], settings["widths"], channels, classes)
-        case "WideResNet":
-            return of_wrn(settings["depth"], settings["width"], channels, classes)
-        case "VGG":
-            return of_vgg(settings["blocks"], settings["widths"], channels, classes)
-        case "CNN":
-            return of_plain(settings["widths"], channels, 9, classes)
-        case "MLP":
-            return of_plain(settings["widths"], math.prod(shape), 1, classes)
-    raise AssertionError(f"no closed form for {name}; add one")
-
-
-@pytest.mark.parametrize("name", STAGED)
-@pytest.mark.parametrize(("shape", "classes"), [((3, 32, 32), 10), ((3, 32, 32), 100), ((1, 8, 8), 10)])
-def test_parameters_are_those_of_the_closed_form(name, shape, classes):
-    assert parameters(weightless(name, shape, classes)) == closed_form(name, shape, classes)
-
-
-@pytest.mark.parametrize(("name", "millions"), [
-    ("resnet20", 0.27), ("resnet32", 0.46), ("resnet44", 0.66), ("resnet56", 0.85), ("resnet110", 1.7),  # He 2016
-    ("wrn_16_1", 0.2), ("wrn_16_2", 0.7), ("wrn_40_1", 0.6), ("wrn_40_2", 2.2), ("wrn_28_10", 36.5),     # Zagoruyko
-])
-def test_parameters_on_10_classes_as_the_papers_print_them(name, millions):
-    digits = len(str(millions).partition(".")[2])
-    tolerance = 10.0**-digits  # shortcuts by 1x1 convolutions add about 1 % to He's figures
-    assert parameters(weightless(name)) / 1e6 == pytest.approx(millions, abs=tolerance)
-
-
-@pytest.mark.parametrize(("name", "count"), [  # RepDistiller's networks
-    ("resnet8x4", 1_233_540), ("resnet32x4", 7_433_860), ("wrn_40_2", 2_255_156), ("wrn_16_2", 703_284),
-    ("wrn_40_1", 569_780), ("vgg8", 3_965_028), ("vgg13", 9_462_180), ("resnet20", 278_324), ("resnet32", 472_756),
-    ("resnet56", 861_620), ("resnet110", 1_736_564)])
-def test_parameters_on_100_classes_are_those_that_distillation_papers_compare(name, count):
-    assert parameters(weightless(name, classes=100)) == count
+        return build(choice, shape, classes, **changes)
 
 
 # --- what they answer ------------------------------------------------------------------------------------------------
@@ -141,7 +62,7 @@ def test_every_network_answers_every_kind_of_picture(name, shape):
     assert sides == sorted(sides, reverse=True)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in LARGE])
+@pytest.mark.parametrize("name", [name for name in STAGED if name not in LARGE])
 def test_a_stage_is_the_activation_of_its_preactivation(name):
     torch.manual_seed(0)
     network = build(name, (1, 8, 8))
@@ -168,7 +89,12 @@ def test_the_head_sees_the_mean_of_the_last_stage(name):
     ("resnet20", [(16, 32), (32, 16), (64, 8)]), ("resnet8x4", [(64, 32), (128, 16), (256, 8)]),
     ("wrn_16_2", [(32, 32), (64, 16), (128, 8)]), ("wrn_40_1", [(16, 32), (32, 16), (64, 8)]),
     ("vgg8", [(64, 32), (128, 16), (256, 8), (512, 4), (512, 4)]), ("cnn", [(16, 32), (32, 16), (64, 8)]),
-    ("mlp", [(128, 1), (128, 1)])])
+    ("mlp", [(128, 1), (128, 1)]), ("resnet18", [(64, 32), (128, 16), (256, 8), (512, 4)]),
+    ("resnet50", [(256, 32), (512, 16), (1024, 8), (2048, 4)]), ("resnext29_8x64d", [(256, 32), (512, 16), (1024, 8)]),
+    ("densenet_40_12", [(160, 32), (304, 16), (448, 8)]), ("resnet20x0.5", [(8, 32), (16, 16), (32, 8)]),
+    ("mobilenet", [(64, 32), (128, 16), (256, 8), (512, 4), (1024, 2)]),
+    ("mobilenet_v2", [(72, 16), (96, 8), (288, 4), (1280, 2)]),  # six times the next stage's 12, 16 and 48; then the last
+    ("shufflenet_v1", [(240, 16), (480, 8), (960, 4)]), ("shufflenet_v2", [(116, 16), (232, 8), (1024, 4)])])
 def test_the_stages_of_32x32_pictures(name, stages):
     output = weightless(name)(torch.zeros(2, 3, 32, 32, device="meta"))
     assert [maps.shape for maps in output.stages] == [(2, width, side, side) for width, side in stages]
@@ -179,7 +105,7 @@ def test_pictures_need_not_be_square():
     assert [tuple(maps.shape[-2:]) for maps in output.stages] == [(24, 32), (12, 16), (6, 8)]
 
 
-@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8", "cnn", "mlp"])
+@pytest.mark.parametrize("name", EACH_FAMILY)
 def test_a_picture_is_answered_alone_as_in_a_batch(name):
     torch.manual_seed(0)
     network, pictures = build(name, (1, 8, 8)).eval(), torch.randn(5, 1, 8, 8)
@@ -187,7 +113,7 @@ def test_a_picture_is_answered_alone_as_in_a_batch(name):
     torch.testing.assert_close(alone, network(pictures).logits, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8", "cnn", "mlp"])
+@pytest.mark.parametrize("name", EACH_FAMILY)
 def test_the_memory_format_does_not_matter(name):
     torch.manual_seed(0)
     network, pictures = build(name, (3, 8, 8)).eval(), torch.randn(4, 3, 8, 8)
@@ -214,7 +140,7 @@ def test_until_a_stage_are_exactly_the_parameters_it_depends_on(name):
     assert reached == {key for key in weights if not key.startswith("head.")}
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet8x4", "wrn_16_2", "vgg8", "cnn", "mlp"])
+@pytest.mark.parametrize("name", EACH_FAMILY)
 def test_the_stem_is_where_the_first_stage_starts(name):
     network = build(name, (1, 8, 8)).eval()
     output = network(torch.randn(2, 1, 8, 8))
@@ -264,7 +190,7 @@ def test_building_draws_nothing_from_the_global_generator(networks):
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8", "cnn", "mlp"])
+@pytest.mark.parametrize("name", EACH_FAMILY)
 def test_every_family_is_built_from_the_seed_alone(networks, name):
     assert weights_of(networks().named(name, "x")) == weights_of(networks().named(name, "x"))
 
@@ -315,6 +241,42 @@ def test_a_wide_resnets_depth_counts_one_shortcut_a_stage_too(depth):
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     # 6n + 4 layers: 6n in the blocks, the stem and the shortcuts that widen; the head is not counted by the paper
     assert len(layers) - 1 == depth
+
+
+@pytest.mark.parametrize("depth", [1, 4, 6, 20, 38])
+def test_a_densenet_has_a_depth_of_3n_plus_4(depth):
+    with pytest.raises(ValueError, match=f"depth must be 3n\\+4 .*, got {depth}"):
+        DenseNet(depth=depth, growth=12, dropout=0.0, classes=2, channels=1)
+
+
+@pytest.mark.parametrize(("make", "wrong"), [
+    (lambda: BottleneckResNet(stem=4, blocks=[1, 1], widths=[8, 8], inner=[4], groups=1, classes=2, channels=1),
+     "inner has 1 stages, widths 2"),
+    (lambda: BottleneckResNet(stem=4, blocks=[1], widths=[8], inner=[6], groups=4, classes=2, channels=1),
+     r"inner must be multiples of groups \(4\), got 6"),
+    (lambda: BottleneckResNet(stem=4, blocks=[1, 1], widths=[8], inner=[4], groups=1, classes=2, channels=1),
+     "blocks has 2 stages, widths 1"),
+    (lambda: ShuffleNetV1(stem=24, blocks=[1], widths=[250], groups=3, classes=2, channels=1), r"4 times groups \(12\)"),
+    (lambda: ShuffleNetV2(stem=24, blocks=[1], widths=[115], last=8, classes=2, channels=1), "widths must be even, got 115"),
+])
+def test_settings_that_do_not_fit_together(make, wrong):
+    with pytest.raises(ValueError, match=wrong):
+        make()
+
+
+@pytest.mark.parametrize(("name", "changes", "called"), [
+    ("wrn", {"depth": 22, "width": 4}, "wrn_22_4"), ("wrn", {}, "wrn_16_2"), ("resnet", {"depth": 38}, "resnet38"),
+    ("densenet_40_12", {"growth": 24}, "densenet_40_24"), ("mobilenet_v2", {"width": 1.0}, "mobilenet_v2_x1.0"),
+    ("resnet20x0.5", {}, "resnet20x0.5")])
+def test_results_call_a_network_by_what_it_is(name, changes, called):
+    words = [f"student={name}", *(f"student.{key}={value}" for key, value in changes.items())]
+    assert NetworkSpec.read(settings_of(*words).values["student"]).name == called
+
+
+def test_a_general_choice_is_the_network_of_that_depth_and_width():
+    general, own = (weightless(name, **changes).state_dict() for name, changes in
+                    (("wrn", {"depth": 40, "width": 1}), ("wrn_40_1", {})))
+    assert {key: value.shape for key, value in general.items()} == {key: value.shape for key, value in own.items()}
 
 
 def test_networks_of_the_plain_family_take_any_number_of_stages():

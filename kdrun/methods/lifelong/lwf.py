@@ -95,5 +95,10 @@ def above(role: Role) -> list[nn.Module]:
         ValueError: the network does not tell its parts.
     """
     below = {id(weight) for part in role.until(len(role.shapes.stages)) for weight in part.parameters()}
-    return [part for part in role.network.children()
-            if (weights := list(part.parameters())) and not any(id(weight) in below for weight in weights)]
+
+    def free(module: nn.Module) -> list[nn.Module]:
+        weights = [id(weight) for weight in module.parameters()]
+        if below.isdisjoint(weights):
+            return [module] if weights else []
+        return [part for child in module.children() for part in free(child)]
+    return free(role.network)
