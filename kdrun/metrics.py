@@ -13,7 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["Size", "accuracy", "accuracy_reduction_pct", "agreement", "calibration_error", "correlation",
+from kdrun.scores import (
+    accuracy_reduction_pct,
+    distillation_factor,
+    distillation_score,
+    improvement_pct,
+    relative_error,
+    size_reduction_pct,
+)
+
+__all__ = ["CalibrationBin", "Size", "accuracy", "accuracy_reduction_pct", "agreement", "brier", "calibration_bins",
+           "calibration_error", "correlation",
            "distillation_factor", "distillation_score", "f1", "flops", "improvement_pct", "kl_divergence", "nll",
            "recall", "relative_error", "size", "size_reduction_pct"]
 
@@ -49,14 +59,42 @@ def nll(logits: Tensor, labels: Tensor) -> float:
     return float(F.cross_entropy(logits.double(), labels))
 
 
-def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """The expected calibration error: how far confidence is from accuracy, over equal bins of confidence (Guo 2017)."""
+class CalibrationBin(NamedTuple):
+    """The samples to which a network gives about the same confidence; confidence and accuracy are None without samples."""
+
+    samples: int
+    confidence: float | None
+    accuracy: float | None
+
+
+def calibration_bins(logits: Tensor, labels: Tensor, bins: int = 15) -> list[CalibrationBin]:
+    """Mean confidence and accuracy over equal bins of confidence, lowest first: a reliability diagram (Guo 2017).
+
+    Args:
+        logits: [N, K].
+        labels: [N].
+        bins: how many; bin k of them (from 1) holds confidences above (k - 1) / bins, up to and with k / bins.
+    """
     confidence, given = logits.double().softmax(dim=1).max(dim=1)
     right = (given == labels).double()
     # bins are open below and closed above, as in the paper
     places = torch.ceil(confidence * bins).long().clamp(1, bins) - 1
-    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, places, confidence - right)
-    return float(gap.abs().sum() / len(labels))
+    counts = torch.bincount(places, minlength=bins).tolist()
+    sums = [torch.zeros(bins, dtype=torch.float64).index_add_(0, places, values).tolist() for values in (confidence, right)]
+    return [CalibrationBin(count, *((sure / count, hits / count) if count else (None, None)))
+            for count, sure, hits in zip(counts, *sums, strict=True)]
+
+
+def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """The expected calibration error: how far confidence is from accuracy, over equal bins of confidence (Guo 2017)."""
+    return sum(one.samples * abs(one.confidence - one.accuracy) for one in calibration_bins(logits, labels, bins)
+               if one.confidence is not None and one.accuracy is not None) / len(labels)
+
+
+def brier(logits: Tensor, labels: Tensor) -> float:
+    """The mean squared distance of the probabilities from the one-hot label, from 0 to 2 (Brier 1950)."""
+    wanted = F.one_hot(labels, logits.shape[1])
+    return float((logits.double().softmax(dim=1) - wanted).square().sum(dim=1).mean())
 
 
 def kl_divergence(teacher: Tensor, student: Tensor) -> float:
@@ -116,60 +154,6 @@ def flops(network: nn.Module, shape: tuple[int, ...]) -> int | None:
 def place_of(network: nn.Module) -> torch.device:
     """Where a network is; the processor for what holds nothing."""
     return next((held.device for held in chain(network.parameters(), network.buffers())), torch.device("cpu"))
-
-
-def distillation_score(student_size: float, teacher_size: float, student_accuracy: float,
-                       teacher_accuracy: float | None, alpha: float) -> float | None:
-    """Size and loss of accuracy in one number, the lower the better (Alkhulaifi et al. 2021, equation 1).
-
-    `alpha * size_s / size_t + (1 - alpha) * (1 - accuracy_s / accuracy_t)`. A student better than its teacher makes
-    the second term negative, and the score may fall below 0: it is never turned positive. Not comparable across data
-    sets or teachers.
-
-    Args:
-        student_size: in any unit, the teacher's too.
-        teacher_size: above 0.
-        student_accuracy: in any unit, the teacher's too.
-        teacher_accuracy: None, or 0, gives None.
-        alpha: from 0 (accuracy alone) to 1 (size alone).
-    """
-    if not teacher_accuracy:
-        return None
-    assert teacher_size > 0
-    assert 0 <= alpha <= 1
-    return alpha * student_size / teacher_size + (1 - alpha) * (1 - student_accuracy / teacher_accuracy)
-
-
-def relative_error(student_accuracy: float, teacher_accuracy: float) -> float | None:
-    """The student's error over the teacher's (Zhu et al. 2024, equation 6): below 1 the student is the better one.
-
-    The sentence above that equation says the inverse; the survey's own reading of its curves fits the equation. Where
-    the teacher makes no mistake it is 1 if the student makes none either, and not defined otherwise.
-    """
-    student, teacher = 1 - student_accuracy, 1 - teacher_accuracy
-    if teacher <= 0:
-        return 1.0 if student <= 0 else None
-    return student / teacher
-
-
-def distillation_factor(student_parameters: int, teacher_parameters: int) -> float | None:
-    """The teacher's parameters over the student's (Zhu et al. 2024, equation 7)."""
-    return teacher_parameters / student_parameters if student_parameters else None
-
-
-def accuracy_reduction_pct(student: float, teacher: float) -> float | None:
-    """The accuracy lost against the teacher, in per cent of the teacher's; negative for a gain (Alkhulaifi, Table 1)."""
-    return 100 * (teacher - student) / teacher if teacher else None
-
-
-def improvement_pct(student: float, baseline: float) -> float | None:
-    """The accuracy gained over the student trained alone, in per cent of the latter's (Alkhulaifi, Table 1)."""
-    return 100 * (student - baseline) / baseline if baseline else None
-
-
-def size_reduction_pct(student: float, teacher: float) -> float | None:
-    """How much smaller the student is, in per cent of the teacher."""
-    return 100 * (1 - student / teacher) if teacher else None
 
 
 def finite(value: float | None) -> float | None:

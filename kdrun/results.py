@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kdrun.catalogue import MethodCard
     from kdrun.store import Made
 
-__all__ = ["COLUMNS", "history", "latency_ms", "per_class", "rows", "write_csv"]
+__all__ = ["COLUMNS", "calibration", "history", "latency_ms", "per_class", "rows", "write_csv"]
 
 COLUMNS = (
     "run", "seed", "dataset", "method", "scheme", "knowledge", "family", "recipe", "role", "model",
@@ -29,6 +29,7 @@ COLUMNS = (
 
 HISTORY_COLUMNS = ("run", "role", "phase", "epoch", "split", "metric", "value")
 PER_CLASS_COLUMNS = ("run", "role", "model", "class", "samples", "recall", "f1")
+CALIBRATION_COLUMNS = ("run", "role", "model", "bin", "samples", "confidence", "accuracy")
 
 
 def latency_ms(network: torch.nn.Module, shape: tuple[int, ...], repeats: int = 20) -> float:
@@ -117,6 +118,12 @@ def per_class(run: str, data: Data, made: list["Made"]) -> list[dict[str, Any]]:
     return [dict(zip(PER_CLASS_COLUMNS, (run, one.role, one.model, *entry), strict=True)) for one in made
             for entry in zip(data.classes, counts, metrics.recall(one.logits, labels), metrics.f1(one.logits, labels),
                              strict=True)]
+
+
+def calibration(run: str, data: Data, made: list["Made"]) -> list[dict[str, Any]]:
+    """Mean confidence and accuracy in every bin of confidence, from 1, for every network: what its ECE is summed from."""
+    return [dict(zip(CALIBRATION_COLUMNS, (run, one.role, one.model, place, *held), strict=True)) for one in made
+            for place, held in enumerate(metrics.calibration_bins(one.logits, data.test.labels), start=1)]
 
 
 def write_csv(path: Path, table: list[dict[str, Any]], columns: tuple[str, ...] | None = None) -> None:

@@ -217,6 +217,14 @@ def test_calibration_error_counted_by_hand():
     assert metrics.calibration_error(logits, torch.tensor([1, 0]), bins=2) == pytest.approx(0.3)
 
 
+def test_calibration_bins_counted_by_hand():
+    logits = torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.3, 0.7]]).double().log()
+    low, high = metrics.calibration_bins(logits, torch.tensor([1, 0, 0]), bins=2)
+    assert low == (1, pytest.approx(0.5), 0)  # 0.5 itself is in the lower one
+    assert high == (2, pytest.approx(0.8), 0.5)
+    assert metrics.calibration_bins(logits, torch.tensor([1, 0, 0]), bins=4)[0] == (0, None, None)
+
+
 def test_the_certain_are_calibrated_if_they_are_right_and_off_by_one_if_wrong():
     logits = 1000 * nn.functional.one_hot(torch.arange(4)).float()
     assert metrics.calibration_error(logits, torch.arange(4)) == pytest.approx(0)

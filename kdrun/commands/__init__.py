@@ -5,12 +5,15 @@ import ast
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from kdrun.bounds import closest
 from kdrun.config import Refused
 
-__all__ = ["Arguments", "names", "run", "summary"]
+if TYPE_CHECKING:
+    from kdrun.survey.collection import Collection
+
+__all__ = ["Arguments", "finished", "fraction", "names", "outputs_folder", "run", "summary"]
 
 
 def names() -> list[str]:
@@ -55,3 +58,45 @@ class Arguments(argparse.ArgumentParser):
         known = [option for action in self._actions for option in action.option_strings]
         raise Refused([f"{self.prog}: unknown argument '{word}'" + (closest(word, known) or f"; there is {', '.join(known)}")
                        for word in unknown.split()] or [f"{self.prog}: {message}"])
+
+
+def fraction(word: str) -> float:
+    """A number from 0 to 1, as the type of an argument.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"got '{word}', wanted a number from 0 to 1")
+    return value
+
+
+def outputs_folder(folder: Path) -> Path:
+    """A folder of outputs.
+
+    Raises:
+        Refused: there is none, so nothing can be collected from it.
+    """
+    if not folder.is_dir():
+        raise Refused([f"there is no folder {folder}; run something first, or name the folder by --outputs"])
+    return folder
+
+
+def finished(outputs: Path, where: str | None) -> "Collection":
+    """What was measured by the finished runs in a folder of outputs.
+
+    Raises:
+        Refused: there is none, or none for which the condition holds.
+    """
+    from kdrun.survey.collection import collect
+
+    found = collect(outputs_folder(outputs), where)
+    if found.students.empty:
+        found.tell_skipped()
+        raise Refused([f"--where: none of the finished runs in {outputs} has a student's row for which {where}" if where else
+                       f"there is no finished run in {outputs}; run one, as kdrun method=kd, or name its folder by --outputs"])
+    return found

@@ -1,4 +1,4 @@
-"""What there is to choose from: methods, networks, datasets, schemes, recipes."""
+"""What there is to choose from: methods, networks, datasets, schemes, recipes, experiments."""
 
 from collections.abc import Sequence
 

@@ -5,4 +5,5 @@
   reduction is the table's "(increase)", a negative improvement its "(decrease)".
 - `gou_*.csv`: Gou, Yu, Maybank and Tao, Knowledge distillation: a survey, IJCV 2021: Tables 1 to 6. In Tables 5 and 6
   `teacher_accuracy_after` is the first figure of a pair of networks that learn together (DML, DCM).
+- `networks.csv`: which network here each name of a network in those tables stands for (`networks.printed_networks`).
 """

@@ -1,0 +1,79 @@
+"""Collected rows on a screen, and in a file of their own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kdrun.config import Refused
+from kdrun.files import write_atomically
+from kdrun.survey.grid import NONE
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["WRITERS", "export", "show"]
+
+
+def parquet(table: "DataFrame", path: Path) -> None:
+    """Write Parquet.
+
+    Raises:
+        Refused: pyarrow is not installed.
+    """
+    try:
+        import pyarrow  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
+    except ImportError as error:
+        raise Refused(["--parquet: needs pyarrow; pip install 'kdrun[parquet]', or use --csv or --json"]) from error
+    table.to_parquet(path, engine="pyarrow", index=False)
+
+
+WRITERS: Final[dict[str, Callable[["DataFrame", Path], Any]]] = {
+    "csv": lambda table, path: table.to_csv(path, index=False),
+    "json": lambda table, path: table.to_json(path, orient="records", indent=1, force_ascii=False, double_precision=15),
+    "parquet": parquet,
+}
+
+
+def export(table: "DataFrame", kind: str, path: Path) -> None:
+    """Write rows to a file, whole or not at all.
+
+    Raises:
+        Refused: the place is a folder, or Parquet lacks its library.
+    """
+    if path.is_dir():
+        raise Refused([f"--{kind}: {path} is a folder, wanted a file"])
+    write_atomically(path, lambda part: WRITERS[kind](table, part))
+
+
+def show(table: "DataFrame") -> None:
+    """Print rows; what is equal in all of them is said once, above."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    if table.empty:
+        console.print("no rows")
+        return
+    shared = [column for column in table if len(table) > 1 and table[column].nunique(dropna=False) == 1]
+    for column in shared:
+        console.print(Text(f"{column}: {cell(table[column].iloc[0])}"), soft_wrap=True)
+    shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
+    rest = [column for column in table if column not in shared]
+    for column in rest:
+        shown.add_column(Text(str(column)), justify="right" if table[column].dtype.kind in "ifu" else "left", overflow="fold")
+    for row in table[rest].itertuples(index=False):
+        shown.add_row(*(Text(cell(value)) for value in row))
+    console.print(shown)
+    console.print(f"{len(table)} rows", style="dim")
+
+
+def cell(value: Any) -> str:
+    """A value in few characters; a dash for none."""
+    import pandas
+
+    if pandas.isna(value):
+        return NONE
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,97 @@
+"""A table in parts that are never ranked together, and how its cells are worded."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdrun.survey.statistics import Over
+
+__all__ = ["NONE", "Column", "Grid", "Part", "number", "signed", "spread", "text"]
+
+NONE = "–"
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column as it is shown.
+
+    Attributes:
+        title: its head.
+        show: a row's cell in words.
+        right: whether to align to the right, unbroken.
+        optional: whether to leave it out of a part that has nothing in it.
+    """
+
+    title: str
+    show: Callable[[Row], str]
+    right: bool = False
+    optional: bool = False
+
+    def has(self, part: "Part") -> bool:
+        """Whether it says anything about any row of a part."""
+        return any(self.show(row) not in ("", NONE) for row in part.rows)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows that may be compared with each other, below a heading that says what they share.
+
+    Attributes:
+        heading: what they share; empty where the table has one part.
+        rows: the figures, unrounded.
+    """
+
+    heading: str
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table.
+
+    Attributes:
+        key: the name of its files.
+        title: what it is.
+        columns: as documents show it.
+        parts: with a border between them.
+        notes: lines below it.
+        narrow: columns for a terminal, where those of documents do not fit.
+        empty: what to say where there are no rows.
+    """
+
+    key: str
+    title: str
+    columns: Sequence[Column]
+    parts: Sequence[Part]
+    notes: Sequence[str] = ()
+    narrow: Sequence[Column] = ()
+    empty: str = ""
+
+    def shown(self, part: "Part", narrow: bool = False) -> list[Column]:
+        """The columns of a part."""
+        return [column for column in (narrow and self.narrow) or self.columns if not column.optional or column.has(part)]
+
+
+def text(value: Any) -> str:
+    """A text; a dash for None."""
+    return NONE if value is None or value != value else str(value)
+
+
+def number(value: float | None, digits: int, factor: float = 1) -> str:
+    """A number with so many decimals; a dash for None."""
+    return NONE if value is None or math.isnan(value) else f"{factor * value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int, factor: float = 1) -> str:
+    """A number with its sign; a dash for None."""
+    return NONE if value is None or math.isnan(value) else f"{factor * value:+.{digits}f}"
+
+
+def spread(value: Over | None, digits: int, factor: float = 1, sign: bool = False) -> str:
+    """A mean, with its standard deviation if there is one."""
+    if value is None:
+        return NONE
+    mean = (signed if sign else number)(value.mean, digits, factor)
+    return mean if value.deviation is None else f"{mean} ± {number(value.deviation, digits, factor)}"

@@ -1,0 +1,113 @@
+"""The distillation score against alpha, its weight of size against accuracy, and where another network becomes the best."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from kdrun.survey.plots.labels import Label, column, spread, text_width
+from kdrun.survey.plots.panel import Entry, Panel, best_by_alpha, seeds_said
+from kdrun.survey.plots.plot import Plot
+from kdrun.survey.plots.scatter import growing
+from kdrun.survey.plots.style import GRID, freeze, looks, sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["alpha"]
+
+BEFORE: Final = 40.0  # points from a name to the start of its line
+GOOD: Final = (
+    "Lower is better: the score is α times the share of the teacher's size, plus 1 − α times the share of its accuracy that is "
+    "lost.")
+COLOURS: Final = "Colours tell the students' networks apart. "
+THICK: Final = "Broken lines are students trained alone, thick ones the best at some α:"
+ONE_SIZE: Final = "All students here are of one size: then accuracy alone decides, whatever α is. "
+
+
+def alpha(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
+    """The distillation score (Alkhulaifi et al. 2021, equation 1) of every student as a line over alpha.
+
+    Args:
+        panel: what is drawn; a picture for each unit that its runs count sizes in.
+        left_out: where a line is added for what cannot be.
+    """
+    for unit, rows in panel.students[panel.students["size_unit"].notna()].groupby("size_unit", sort=True):
+        every = [entry for entry in Panel(panel.label, rows, panel.collection).entries(str(unit)) if entry.role != "teacher"]
+        entries = [entry for entry in every if entry.loss is not None and entry.size is not None]
+        left_out += [f"alpha: {entry.label} has no teacher or no size, so no distillation score" for entry in every
+                     if entry not in entries]
+        if entries:
+            yield alpha_of(panel, str(unit), entries)
+
+
+def alpha_of(panel: Panel, unit: str, entries: Sequence[Entry]) -> Plot:
+    """The picture for sizes in one unit."""
+    stretches = best_by_alpha({entry.label: (entry.score(0), entry.score(1)) for entry in entries})
+    best = {name for _, _, name in stretches}
+    one_network = len(panel.networks) == 1
+    networks = looks(panel.networks)
+    colours = {entry.label: (entry.look if one_network else networks[entry.network])["color"] for entry in entries}
+
+    def drawn(height: float) -> "Figure | None":
+        figure = sheet(height)
+        axes = figure.add_subplot()
+        axes.set(xlabel=f"α: from accuracy alone (0) to size alone (1), in {unit}", ylabel="distillation score")
+        axes.set_title(" " if len(stretches) > 1 else "")  # room above, where the switches are named
+        axes.yaxis.set_label_position("right")
+        axes.yaxis.tick_right()
+        axes.spines["left"].set_visible(False)
+        axes.spines["right"].set_visible(True)
+        axes.grid(axis="x", **GRID)
+        for entry in entries:
+            line(axes, entry, colours[entry.label], strong=entry.label in best)
+        axes.margins(y=0.06)
+        freeze(figure)
+        inside = axes.get_window_extent().width * 72 / figure.dpi
+        room = text_width([entry.label for entry in entries]) + BEFORE + 4  # for the names, left of where the lines start
+        axes.set_xlim(-room / (inside - room), 1)
+        axes.spines["bottom"].set_bounds(0, 1)
+        axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+        ticks = [tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
+        axes.set_yticks(ticks)
+        axes.hlines(ticks, 0, 1, zorder=0.5, **GRID)
+        labels = [Label(0, entry.score(0), entry.label, colours[entry.label]) for entry in entries]
+        if not column(axes, labels, room - BEFORE, align="right"):
+            return None
+        switches(axes, stretches, {entry.label: entry for entry in entries})
+        return figure
+
+    winners = "; ".join(f"{name} for α from {low:.2f} to {high:.2f}" for low, high, name in stretches)
+    one_size = len({round(entry.score(1), 9) for entry in entries}) == 1
+    return Plot("alpha", panel.label, panel.label, f"alpha-{unit}-{panel.slug}", "Distillation score against alpha",
+                f"{GOOD} {'' if one_network else COLOURS}{THICK} {winners}. {ONE_SIZE if one_size else ''}"
+                f"{seeds_said((entry.accuracy.count for entry in entries), spread='')}",
+                growing(drawn, 4.0, len(entries)))
+
+
+def line(axes: "Axes", entry: Entry, colour: str, *, strong: bool) -> None:
+    """The line of an entry, with a dot at its start: thick if it is the best somewhere, broken if it is a baseline."""
+    axes.plot([0, 1], [entry.score(0), entry.score(1)], color=colour, linewidth=2.4 if strong else 0.9,
+              linestyle=(0, (4, 2)) if entry.role == "baseline" else "-", zorder=3 if strong else 2)
+    axes.plot([0], [entry.score(0)], "o", color=colour, markersize=4, zorder=4, clip_on=False,
+              markerfacecolor="white" if entry.few else colour)
+
+
+def switches(axes: "Axes", stretches: Sequence[tuple[float, float, str]], named: dict[str, Entry]) -> None:
+    """Mark every alpha at which another is the best, with its value and names above."""
+    size = 8
+    places = [low for low, _, _ in stretches[1:]]
+    inside = axes.get_window_extent().width * 72 / axes.figure.dpi
+    low, high = axes.get_xlim()
+    texts = [f"α = {place:.2f}" for place in places]
+    wide = text_width(texts, size) + 6
+    wanted = [(place - low) / (high - low) * inside for place in places]
+    height = axes.get_window_extent().height * 72 / axes.figure.dpi
+    for place, text, right, up in zip(places, texts, spread(wanted, wide, wide / 2, inside - wide / 2), wanted, strict=True):
+        axes.axvline(place, color="#7A7A7A", linewidth=0.8, linestyle=(0, (1.5, 1.5)), zorder=1)
+        axes.annotate(text, (up, height), (right, height + 10), xycoords="axes points", textcoords="axes points", fontsize=size,
+                      ha="center", va="bottom", annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "color": "#7A7A7A", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0})
+    for (start, _, name), place in zip(stretches[1:], places, strict=True):
+        axes.plot([start], [named[name].score(place)], "o", color="black", markersize=5, markerfacecolor="white", zorder=6)
+
+
