@@ -1,0 +1,259 @@
+"""Searches over a landscape instead of trainings: what is asked, told, resumed, reported."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pandas
+import pytest
+
+from kdrun import catalogue
+from kdrun.config import Refused, Settings
+from kdrun.interruption import Interrupted
+from kdrun.results import HISTORY_COLUMNS
+from kdrun.search.pruning import PRUNED, Pruned, Watch, screen_of
+from kdrun.search.study import TOLD, OptunaSearch
+from kdrun.terminal import Screen
+from tests.toy import settings_of
+
+
+@cache
+def kd() -> Settings:
+    """The settings of the default run."""
+    return settings_of("method=kd")
+
+
+def landscape(words: list[str]) -> dict[str, float]:
+    """A peak of accuracy at temperature 4, and parameters that grow with the temperature."""
+    given = dict(word.split("=", 1) for word in words)
+    heat = float(given["method.temperature"])
+    return {"accuracy": 1 - (heat - 4) ** 2 / 100, "parameters": round(100 * heat)}
+
+
+@dataclass
+class FakeDesk:
+    """Launches nothing: a job's measures are those of the landscape, unless it shall fail."""
+
+    outputs: Path
+    fails: Any = lambda words: False
+    stop_at: int | None = None
+    launched: int = 0
+    at_once: int = 1
+    context: Any = field(default_factory=lambda: SimpleNamespace(config_loader=None))
+    task: Any = field(default_factory=lambda: SimpleNamespace(status=0, reported=False))
+    jobs: list[list[str]] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        return self.outputs / "sweeps" / "now"
+
+    @property
+    def settings(self):
+        return Settings(kd().values | {"outputs": str(self.outputs)}, kd().choices)
+
+    def launch(self, jobs):
+        return [self.one(words) for words in jobs]
+
+    def one(self, words: list[str]) -> dict[str, Any]:
+        if self.launched == self.stop_at:
+            raise Interrupted(2, "here")
+        folder = self.outputs / "runs" / f"r{len(self.jobs)}"
+        folder.mkdir(parents=True)
+        self.launched += 1
+        self.jobs.append(words)
+        if self.fails(words):
+            return {"status": 1, "error": "RuntimeError: no", "folder": str(folder)}
+        found = landscape(words)
+        history = [("r", role, "distill", 0, "validation", "accuracy", value)
+                   for role, value in (("student", found["accuracy"]), ("teacher", 1.0))]
+        pandas.DataFrame(history, columns=list(HISTORY_COLUMNS)).to_csv(folder / "history.csv", index=False)
+        size = {"parameters": found["parameters"], "flops": 1}
+        told = {"rows": [{"role": "student", **size}, {"role": "teacher", **size, "parameters": 1000}],
+                "settings": {"measures": {"alpha": 0.5, "size_unit": "parameters"}}}
+        (folder / "run.json").write_text(json.dumps(told))
+        return {"status": 0, "error": "", "folder": str(folder)}
+
+
+WORDS = ["method=kd", "method.temperature=interval(1,10)"]
+
+
+def search(**changes) -> OptunaSearch:
+    settings = {key: value for key, value in catalogue.load("sweep", "optuna").items() if key != "_target_"}
+    return OptunaSearch(**(settings | {"trials": 12, "startup": 4} | changes))
+
+
+def temperatures(desk: FakeDesk) -> list[float]:
+    return [float(word.partition("=")[2]) for words in desk.jobs for word in words if word.startswith("method.temperature")]
+
+
+def test_tpe_finds_the_peak_and_says_how_to_go_there_again(tmp_path, capsys):
+    desk = FakeDesk(tmp_path)
+    study = search(trials=30).run(desk, WORDS)
+    assert study.best_value > 0.99
+    assert abs(study.best_params["method.temperature"] - 4) < 1
+    assert (desk.task.status, desk.task.reported) == (0, True)
+    out = capsys.readouterr().out
+    assert f"again: kdrun method=kd method.temperature={study.best_params['method.temperature']!r}" in out
+    (path,) = (tmp_path / "sweeps").glob("kd-resnet8-*.csv")
+    table = pandas.read_csv(path)
+    assert len(table) == 30
+    assert table["state"].unique().tolist() == ["finished"]
+    assert table.loc[table["best"], "validation_accuracy"].max() == pytest.approx(study.best_value)
+
+
+def test_the_same_search_goes_on_as_if_it_had_not_stopped(tmp_path):
+    whole, parted = FakeDesk(tmp_path / "whole"), FakeDesk(tmp_path / "parted")
+    search(trials=8).run(whole, WORDS)
+    search(trials=5).run(parted, WORDS)
+    search(trials=8).run(parted, WORDS)
+    assert len(parted.jobs) == 8
+    assert temperatures(parted) == temperatures(whole)
+    search(trials=8).run(parted, WORDS)
+    assert len(parted.jobs) == 8  # nothing was left to do
+
+
+def test_an_interrupted_job_is_asked_for_again(tmp_path):
+    desk = FakeDesk(tmp_path, stop_at=3)
+    with pytest.raises(Interrupted):
+        search(trials=5).run(desk, WORDS)
+    assert desk.task.status == 130
+    lost = optuna.load_study(study_name=None, storage=f"sqlite:///{next((tmp_path / 'sweeps').glob('*.db'))}").trials[3]
+    desk.stop_at = None
+    study = search(trials=5).run(desk, WORDS)
+    assert len(desk.jobs) == 5
+    assert temperatures(desk)[3] == lost.params["method.temperature"]
+    assert len([trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]) == 5
+
+
+def test_a_failed_job_is_a_failed_trial_and_the_search_goes_on(tmp_path, capsys):
+    desk = FakeDesk(tmp_path, fails=lambda words: float(words[-1].partition("=")[2]) > 5)
+    study = search(trials=10).run(desk, WORDS)
+    failed = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.FAIL]
+    assert failed
+    assert len(study.trials) == 10
+    assert failed[0].user_attrs[TOLD]["note"] == "RuntimeError: no"
+    assert desk.task.status == 0
+    assert f"{len(failed)} failed" in capsys.readouterr().out
+
+
+def test_where_everything_fails_the_status_is_one(tmp_path):
+    desk = FakeDesk(tmp_path, fails=lambda words: True)
+    search(trials=2).run(desk, WORDS)
+    assert desk.task.status == 1
+
+
+def test_several_objectives_give_a_front(tmp_path, capsys):
+    desk = FakeDesk(tmp_path)
+    wanted = search(trials=24, sampler="nsga2", objectives=["validation_accuracy", "parameters"], population=6)
+    wanted.run(desk, WORDS)
+    (path,) = (tmp_path / "sweeps").glob("*.csv")
+    front = pandas.read_csv(path).query("best").sort_values("parameters")
+    assert len(front) > 1
+    assert front["validation_accuracy"].is_monotonic_increasing  # nobody is both larger and worse
+    assert (front["method.temperature"] <= 4.5).all()  # beyond the peak both get worse
+    assert "The Pareto front" in capsys.readouterr().out
+
+
+def test_the_distillation_score_is_looked_for_downwards(tmp_path):
+    study = search(objectives=["distillation_score"], trials=30).run(FakeDesk(tmp_path), WORDS)
+    # alpha 0.5: 0.05 * heat + 0.5 * (heat - 4)^2 / 100 has its least at -1 + 4 ... heat = 4 - 5 < 1, so at the lower end
+    assert study.best_params["method.temperature"] < 1.5
+
+
+def test_batches_are_as_large_as_the_launcher(tmp_path):
+    desk = FakeDesk(tmp_path, at_once=3)
+    sizes = []
+    launch = desk.launch
+    desk.launch = lambda jobs: sizes.append(len(jobs)) or launch(jobs)
+    search(trials=7).run(desk, WORDS)
+    assert sizes == [3, 3, 1]
+
+
+def test_another_space_is_another_study(tmp_path):
+    desk = FakeDesk(tmp_path)
+    search(trials=1).run(desk, WORDS)
+    search(trials=1).run(desk, ["method=kd", "method.temperature=interval(1,9)"])
+    search(trials=1, objectives=["parameters"]).run(desk, WORDS)
+    search(trials=1, prune=False).run(desk, WORDS)  # no other search
+    assert len(list((tmp_path / "sweeps").glob("*.db"))) == 3
+    assert len(desk.jobs) == 3
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("not a database, but long enough to be taken for one\n" * 40)
+    with pytest.raises(Refused, match=r"sweep.storage: cannot use .*notes.txt"):
+        search(storage=str(tmp_path / "notes.txt")).run(FakeDesk(tmp_path), WORDS)
+
+
+def test_one_command_at_a_time(tmp_path):
+    path = tmp_path / "one.db"
+    with search(storage=str(path)).opened(path, "x"), \
+            pytest.raises(Refused, match="another command is at this search"), search().opened(path, "x"):
+        pass
+
+
+def test_nothing_to_choose_from(tmp_path):
+    with pytest.raises(Refused, match="sweep=optuna has nothing to choose from"):
+        search().run(FakeDesk(tmp_path), ["method=kd"])
+
+
+def trained(study: optuna.Study, storage: str, sweep: Path, accuracies: list[float]) -> int:
+    """Train a trial with these validation accuracies; how many epochs it came to."""
+    trial = study.ask({})
+    Watch(storage, study.study_name, trial._trial_id, startup=2, warmup=1).leave(sweep, trial.number)
+    screen = screen_of(sweep, trial.number, None)
+    with screen.phase("teacher big", "distill", 3, 1) as progress:
+        for done in range(1, 4):
+            progress.epoch(done, {}, 0.01)  # nobody asks how good the teacher is
+    for epoch, accuracy in enumerate(accuracies, start=1):
+        try:
+            with screen.phase("student small", f"phase {epoch}", 1, 1) as progress:  # a phase an epoch
+                progress.step()
+                progress.epoch(1, {}, accuracy)
+        except Pruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            return epoch
+    study.tell(trial, accuracies[-1])
+    return len(accuracies)
+
+
+def test_a_trial_below_the_median_is_stopped(tmp_path):
+    storage = f"sqlite:///{tmp_path / 's.db'}"
+    study = optuna.create_study(storage=storage, direction="maximize", study_name="s")
+    assert trained(study, storage, tmp_path, [0.1, 0.2, 0.3]) == 3  # the first ones are all finished
+    assert trained(study, storage, tmp_path, [0.5, 0.6, 0.7]) == 3
+    assert trained(study, storage, tmp_path, [0.0, 0.1, 0.9]) == 2  # the first epoch is warm-up
+    assert trained(study, storage, tmp_path, [0.0, 0.65, 0.9]) == 3
+    assert study.trials[2].value == 0.1
+
+
+def test_a_pruned_job_is_a_pruned_trial(tmp_path):
+    desk = FakeDesk(tmp_path)
+    ordinary = desk.one
+    desk.one = lambda words: {**ordinary(words), "status": PRUNED, "error": "stopped after epoch 2"} \
+        if len(desk.jobs) == 1 else ordinary(words)
+    study = search(trials=3).run(desk, WORDS)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "COMPLETE"]
+
+
+def test_nobody_watches_an_ordinary_job(tmp_path):
+    assert type(screen_of(tmp_path, 0, None)) is Screen
+
+
+@pytest.mark.parametrize(("changes", "told"), [
+    ({"objectives": []}, "sweep.objectives: got []"),
+    ({"objectives": ["parameters", "parameters"]}, "sweep.objectives: got [parameters, parameters], wanted one or several"),
+    ({"sampler": "nsga2", "population": 1}, "sweep.population: got 1, wanted a whole number at least 2"),
+])
+def test_what_cannot_be(changes, told):
+    assert search(**changes).problems(kd().values)[0].startswith(told)
+
+
+def test_without_a_validation_split_there_is_nothing_to_choose_by():
+    values = kd().values | {"dataset": kd().values["dataset"] | {"validation": 0}}
+    assert search().problems(values) == [
+        "dataset.validation: got 0, but a search chooses by the validation split; give dataset.validation=0.1"]
