@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kdrun import catalogue, checking, config
+from kdrun import catalogue, checking, config, presets
 from kdrun.bounds import closest
 from kdrun.config import Refused, Settings
 
@@ -63,7 +63,12 @@ def check(overrides: Sequence[str], folders: Sequence[Path], several: bool) -> l
     if sweeping and not several:
         raise Refused([f"{override.input_line} names several values; add -m to run them all, or quote the value if it is "
                        f"one: \"{override.key_or_group}='...'\"" for override in sweeping])
-    own_sweeper = any(override.key_or_group in ("hydra/sweeper", "sweep") for override in parsed)
+    if places := [override.input_line for override in sweeping if override.key_or_group.partition(".")[0] in checking.CONDUCT]:
+        raise Refused([f"{line}: a sweep has one choice of this for all its jobs" for line in places])
+    own_sweeper = any(override.key_or_group == "hydra/sweeper" for override in parsed)
+    searches = [override for override in parsed if override.key_or_group == "sweep" and override.value() != "grid"]
+    if searches and not several:
+        raise Refused([f"{searches[-1].input_line} chooses what runs of a sweep to do; add -m"])
     search = [f"hydra.searchpath=[{','.join('file://' + str(folder) for folder in folders)}]"] if folders else []
     found: dict[str, list[int]] = {}
     checked = []
@@ -71,7 +76,13 @@ def check(overrides: Sequence[str], folders: Sequence[Path], several: bool) -> l
         for override in parsed:
             override.config_loader = GlobalHydra.instance().config_loader()  # glob(*) asks it for the choices
         jobs = [list(overrides)]
-        if several and not own_sweeper:
+        if searches:
+            from kdrun.search import space
+
+            wanted = space.read(parsed)
+            jobs = [[*wanted.aside, *words] for words in wanted.probes()]
+        elif several and not own_sweeper:
+            parsed = [*of_sweeper(parsed, search), *parsed]  # a key of the command line stands, as in Hydra's own sweeper
             jobs = [list(job) for job in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
         for number, words in enumerate(jobs):
             settings, lines = examine(words, search)
@@ -79,11 +90,29 @@ def check(overrides: Sequence[str], folders: Sequence[Path], several: bool) -> l
                 found.setdefault(line, []).append(number)
             if settings is not None:
                 checked.append(settings)
+                if not several and not lines and config.instantiate(settings.values["launch"]).together:
+                    found["launch: it places the jobs of a sweep, and this is one run; add -m or leave it out"] = [number]
+        if searches and not found:
+            config.instantiate(checked[0].values["sweep"]).space(checked[0], parsed)
     if found:
         raise Refused([line + where(own, jobs) for line, own in found.items()])
     if lines := unwritable(checked[0].outputs):
         raise Refused(lines)
     return checked
+
+
+def of_sweeper(parsed: Sequence[Override], search: Sequence[str]) -> list[Override]:
+    """What the configuration itself sweeps over: `hydra.sweeper.params` of an experiment, or of the user's own config."""
+    words = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    try:
+        cfg = compose("config", [*words, *search], return_hydra_config=True)
+    except Exception:  # each job is composed again and told of
+        return []
+    params = cfg.hydra.sweeper.get("params") or {}
+    found = parse([f"{key}={value}" for key, value in params.items()])
+    for override in found:
+        override.config_loader = GlobalHydra.instance().config_loader()
+    return found
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
@@ -153,14 +182,15 @@ def choices(words: Sequence[str]) -> tuple[list[str], list[str]]:
             continue
         value, known = override.value(), groups[group]
         several = group == "experiment" and isinstance(value, list)
-        if several or isinstance(value, dict) or value in known:
+        hints = presets.names() if group == "experiment" else known  # with the rows, too many to list
+        if several or isinstance(value, dict) or value in hints:
             good.append(override.input_line)
         elif isinstance(value, list):
             lines.append(f"{group}: got {config.told(value)}, wanted one {group}"
                          + (", or several by teachers=[...]" if group == "teacher" else ""))
         else:
             name = value if isinstance(value, str) else config.told(value)
-            lines.append(f"unknown {group} '{name}'" + (closest(name, known) or f"; there is {', '.join(known) or 'none'}"))
+            lines.append(f"unknown {group} '{name}'" + (closest(name, hints) or f"; there is {', '.join(known) or 'none'}"))
     return good, lines
 
 
@@ -211,7 +241,7 @@ def known_settings(words: Sequence[str], search: Sequence[str]) -> tuple[list[st
 
 def group_choices() -> dict[str, list[str]]:
     """The groups of the command line and their choices."""
-    names = {group: list(catalogue.options(group)) for group in ("dataset", "method", "scheme", "recipe", "launch",
+    names = {group: list(catalogue.options(group)) for group in ("dataset", "method", "scheme", "recipe", "launch", "sweep",
                                                                  "experiment")}
     slots = {f"{group}/{slot}": list(dict.fromkeys([*catalogue.options(f"{group}/{slot}"), *names[group]]))
              for group, own in config.SLOTS.items() for slot in own}

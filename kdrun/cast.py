@@ -3,12 +3,14 @@
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from kdrun import distributed
 from kdrun.data.batch import Batch
 
 __all__ = ["Cast", "Output", "Role", "frozen"]
@@ -21,7 +23,8 @@ class Output(NamedTuple):
         logits: [B, K].
         embedding: [B, D], pooled, what the classifier sees.
         stages: the map [B, C, H, W] at the end of each stage, after its activation.
-        preacts: the same maps before that activation; `stages[i]` is always `relu(preacts[i])`.
+        preacts: the same maps before that activation; `stages[i]` is always `relu(preacts[i])` in kdrun's own networks,
+            and others have the activation that they have (see `kdrun.models.tapped`).
         stem: the map before the first stage.
     """
 
@@ -73,14 +76,20 @@ class Role(nn.Module):
         self.network, self.name, self.input_shape, self.model = network, name, tuple(input_shape), model
         self.view = view
         self.precision: torch.dtype | None = None  # autocast to this; None: run in float32
+        self.memory_format = torch.channels_last
+        self.compiled = False  # whether to train through torch.compile
         self._asked: object = None
         self._answer: Output | None = None
 
     def forward(self, asked: Batch | Tensor, fresh: bool = False) -> Output:
         """Answer a batch, or a tensor of pictures [B, C, H, W]; always in float32 at least, losses need it."""
         if fresh or asked is not self._asked or self._answer is None:
-            self._answer, self._asked = self._run(self.pictures(asked), self.network), asked
+            self._answer, self._asked = self.answer(asked), asked
         return self._answer
+
+    def answer(self, asked: Batch | Tensor) -> Output:
+        """One pass through the network."""
+        return self._run(self.pictures(asked), self.network)
 
     def pictures(self, asked: Batch | Tensor) -> Tensor:
         """What this network sees of what it is asked about.
@@ -96,12 +105,29 @@ class Role(nn.Module):
         return asked.views[self.view]
 
     def _run(self, given: Tensor, network: Callable[[Tensor], Output]) -> Output:
+        return distributed.shared(given, lambda own: self._passed(own, network))
+
+    def _passed(self, given: Tensor, network: Callable[[Tensor], Output]) -> Output:
+        if self.memory_format is torch.contiguous_format:  # batches come with channels last, and maps follow them
+            given = given.clone(memory_format=torch.contiguous_format)  # `contiguous()` leaves one channel as it is
+        if self.compiled and network is self.network and not torch.is_inference_mode_enabled():
+            network = self._fast
         if self.precision is None:
             return network(given)
         with torch.autocast(given.device.type, self.precision):
             output = network(given)
         return Output(output.logits.float(), output.embedding.float(), tuple(maps.float() for maps in output.stages),
                       tuple(maps.float() for maps in output.preacts), output.stem.float())
+
+    @cached_property
+    def _fast(self) -> Callable[[Tensor], Output]:
+        """The network compiled, for each size of batch anew: one size is what a training has."""
+        return torch.compile(lambda given: self.network(given), dynamic=False)
+
+    def runs_like(self, other: "Role") -> Self:
+        """Take over how another role's network is run, whatever it is; returns itself."""
+        self.precision, self.memory_format, self.compiled = other.precision, other.memory_format, other.compiled
+        return self
 
     def until(self, stage: int) -> list[nn.Module]:
         """The parts of the network that lead to the end of a stage, counted from 1.
@@ -137,9 +163,8 @@ class Role(nn.Module):
         if stage >= stages:
             raise ValueError(f"{type(self.network).__name__} has {stages} stages, so at most {stages - 1} can be shared; got "
                              f"{stage}")
-        twin = Role(fork(stage, rest), name, self.input_shape, self.model, self.view)
-        twin.precision = self.precision
-        return twin.to(next(self.parameters()).device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        twin = Role(fork(stage, rest), name, self.input_shape, self.model, self.view).runs_like(self)
+        return twin.to(next(self.parameters()).device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def _parted(self, name: str) -> Callable[..., Any]:
         if not hasattr(self.network, name):
@@ -172,26 +197,34 @@ class Role(nn.Module):
 
     def __deepcopy__(self, memo: dict) -> "Role":
         twin = type(self)(copy.deepcopy(self.network, memo), self.name, self.input_shape, self.model, self.view)
-        twin.precision = self.precision
-        return twin
+        return twin.runs_like(self)
 
 
 class Frozen(Role):
     """A role that never learns: no gradient to its weights, batch statistics as they were, `train()` refused.
 
     Gradients still pass through it to its input, which data-free and Jacobian methods need.
+
+    Attributes:
+        memory: knows the answers to some batches (`kdrun/answers.py`), given the batch and what runs the network on any.
     """
+
+    memory: Callable[[Batch, Callable[[Batch], Output]], Output | None] | None = None
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever a parent module asks."""
         return super().train(False)
 
+    def answer(self, asked: Batch | Tensor) -> Output:
+        """What is known already, or else one pass through the network."""
+        known = self.memory(asked, super().answer) if self.memory and isinstance(asked, Batch) else None
+        return super().answer(asked) if known is None else known
+
 
 def frozen(role: Role, name: str | None = None) -> Frozen:
     """A frozen deep copy of a role, which later updates of the original do not reach."""
     copied = Frozen(copy.deepcopy(role.network), name or role.name, role.input_shape, role.model, role.view)
-    copied.precision = role.precision
-    copied.requires_grad_(False)
+    copied.runs_like(role).requires_grad_(False)
     return copied.train(False)
 
 

@@ -1,15 +1,17 @@
 """Every way in which a configuration does not fit, found without reading data or training anything."""
 
 import dataclasses
+import importlib.util
 import inspect
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from kdrun.bounds import annotations, closest, misfit
+from kdrun.bounds import Positive, annotations, closest, misfit
 from kdrun.config import (
     GROUPS,
     SLOTS,
+    TEACHER_OWN,
     UNSET,
     MeasureSettings,
     RunSettings,
@@ -19,6 +21,7 @@ from kdrun.config import (
     said,
     told,
 )
+from kdrun.speed import SpeedSettings
 
 __all__ = ["problems", "unknown_key"]
 
@@ -121,19 +124,21 @@ def problems(settings: Settings) -> list[str]:
 
     values = settings.values
     found = [line for key in values if (line := unknown_key(key, values, ROOT))]
-    own = {key: values[key] for key in ROOT if key in values and key not in GROUPS}
+    own = {key: values[key] for key in ROOT if key in values and key not in (*GROUPS, *CONDUCT)}
     found += [line.removeprefix("settings.") for line in misfits("settings", own, RunSettings)]
     if values.get("outputs") == "":
         found.append("outputs: got '', wanted a folder")
     if isinstance(values.get("measures"), Mapping):
         found += misfits("measures", values["measures"], MeasureSettings)
+    if isinstance(values.get("speed"), Mapping):
+        found += misfits("speed", values["speed"], SpeedSettings)
     found += misfits("recipe", values.get("recipe"), Recipe)
     common = known_keys(DatasetSettings)
     dataset = values.get("dataset")
     found += target_misfits("dataset", dataset, ignored=common)
     if isinstance(dataset, Mapping):
         found += misfits("dataset", {key: value for key, value in dataset.items() if key in common}, DatasetSettings)
-    for role, extra in (("teacher", ("name", "checkpoint")), ("student", ("name",))):
+    for role, extra in (("teacher", ("name", *TEACHER_OWN)), ("student", ("name",))):
         node = values.get(role)
         found += target_misfits(role, node, ignored=(*extra, *NETWORK_GIVEN))
         if isinstance(node, Mapping) and node.get("name") is not UNSET and not isinstance(node.get("name"), str):
@@ -144,9 +149,12 @@ def problems(settings: Settings) -> list[str]:
         path = Path(str(checkpoint)).absolute()
         found.append(f"teacher.checkpoint: {path} is a folder, wanted a file of weights" if path.is_dir() else
                      f"teacher.checkpoint: there is no file {path}")
+    found += memory_problems(teacher)
     found += target_misfits("scheme", values.get("scheme"))
     found += method_problems(settings, bool(checkpoint))
-    return found + device_problems(values.get("device"))
+    found += [line for group in CONDUCT for line in target_misfits(group, values.get(group))]
+    found += device_problems(values.get("device"))
+    return found or [line for group in CONDUCT for line in conduct_problems(group, values)]
 
 
 def method_problems(settings: Settings, checkpoint: bool) -> list[str]:
@@ -196,6 +204,24 @@ def teacher_problems(name: str, wanted: str, values: Mapping[str, Any], checkpoi
     return []
 
 
+def memory_problems(teacher: Any) -> list[str]:
+    """What is wrong with how a teacher's answers are to be remembered."""
+    from kdrun import distributed
+
+    if not isinstance(teacher, Mapping):
+        return []
+    kept, most = (teacher.get(key, TEACHER_OWN[key]) for key in ("remember", "remember_gb"))
+    found = []
+    if kept is not UNSET and not isinstance(kept, bool) and kept != "half":
+        found.append(f"teacher.remember: got {told(kept)}, wanted true, false or half (of the precision, on disk)")
+    elif kept is not UNSET and kept and distributed.asked():
+        found.append(f"teacher.remember: got {told(kept)}, but processes that share a run (torchrun) do not remember; leave "
+                     "it out")
+    if most is not UNSET and (reason := misfit(most, Positive)):
+        found.append(f"teacher.remember_gb: got {told(most)}, wanted {reason}")
+    return found
+
+
 def device_problems(device: Any) -> list[str]:
     """What is wrong with the device asked for."""
     import torch
@@ -214,9 +240,22 @@ def device_problems(device: Any) -> list[str]:
     return []
 
 
+def conduct_problems(group: str, values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with which jobs are to run or where, given that every setting is fit in itself."""
+    node: Any = values[group]
+    if UNSET in (node, *(node if isinstance(node, Mapping) else {}).values()):
+        return []
+    kind: Any = locate(node["_target_"])
+    if kind.extra is not None and importlib.util.find_spec(kind.extra[1]) is None:
+        extra, package = kind.extra
+        return [f"{group}: {kind.__name__} needs {package}: pip install 'kdrun[{extra}]'"]
+    return instantiate(node).problems(values)
+
+
 def known_keys(schema: Any) -> list[str]:
     """The settings of a dataclass."""
     return [field.name for field in dataclasses.fields(schema)]
 
 
-ROOT = (*GROUPS, *known_keys(RunSettings))
+CONDUCT = ("launch", "sweep")  # where the jobs of a sweep run, and which they are
+ROOT = (*GROUPS, *CONDUCT, *known_keys(RunSettings))

@@ -6,9 +6,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from kdrun import __version__, catalogue
+from kdrun import __version__, catalogue, interruption, speed
 
 __all__ = ["main"]
 
@@ -18,8 +17,11 @@ REFUSED, FAILED, INTERRUPTED = 2, 1, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run kdrun; returns the exit status: 0 done, 1 failed on the way, 2 refused before anything was trained."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if os.environ.get("RANK", "0") != "0":
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     # Hydra's own way of reporting hides the reason behind advice on its flags: take the exception, tell the reason
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    speed.environment()
     sys.path += [folder for folder in (os.getcwd(), *map(str, config_dirs(words))) if folder not in sys.path]
     catalogue.use(config_dirs(words))
     if words[:1] == ["--version"]:
@@ -32,7 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(listing.help_text(words))
         return 0
     try:
-        return sub_command(words) if word else hydra_command(words)
+        with interruption.heeded():
+            return sub_command(words) if word else hydra_command(words)
+    except interruption.Interrupted as asked:
+        complain([asked.told("the same command goes on where it stopped")])
+        return asked.status
     except KeyboardInterrupt:
         complain(["interrupted; the same command goes on where it stopped"])
         return INTERRUPTED
@@ -53,8 +59,9 @@ def is_word(argument: str) -> bool:
 
 def complain(lines: Sequence[str]) -> None:
     """Each on a line of its own, on standard error."""
-    for line in lines:
-        print(f"kdrun: {line}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # of several processes of a run the first speaks for all
+        for line in lines:
+            print(f"kdrun: {line}", file=sys.stderr)
 
 
 def config_dirs(words: Sequence[str]) -> list[Path]:
@@ -89,49 +96,56 @@ def sub_command(words: Sequence[str]) -> int:
     return commands.run(name, rest)
 
 
-def hydra_command(words: list[str]) -> int:
+def hydra_command(words: list[str], sweep: Path | None = None) -> int:
     """Check what is asked for as a whole, then let Hydra run it.
+
+    Args:
+        words: of the command line.
+        sweep: the folder of the sweep that they go on with; None for a new one.
 
     Raises:
         Refused: with everything that is wrong.
     """
     import hydra
 
-    from kdrun import asking, config
+    from kdrun import asking, config, presets
+    from kdrun.launchers.sweep import Task
 
+    words = presets.without_plus(words)
     options = asking.options_of(words)
     folders = config_dirs(words)
+    if options.multirun and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise config.Refused(["torchrun shares one run out to several processes; for the jobs of a sweep leave it out and "
+                              "add launch=parallel"])
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise config.Refused([f"there is no config folder {folder}" for folder in missing])
-    words = [*options.overrides, *(word for word in words if word not in options.overrides)]  # Hydra wants no mixture
+    given = words
+    wanted = presets.expanded(options.overrides, options.multirun)
+    words = [*wanted, *(word for word in words if word not in options.overrides)]  # Hydra wants no mixture
     config.register(folders)
-    job.status = 0  # type: ignore[attr-defined]
-    sweep, checked = None, []
+    checked, stopped = [], None
     if not (options.cfg or options.info or options.shell_completion or options.hydra_help):
-        checked = asking.check(options.overrides, folders, options.multirun)
+        checked = asking.check(wanted, folders, options.multirun)
     if options.multirun and checked:
+        from kdrun.resuming import begin_sweep
+
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S") + f"-{time.time_ns() // 1000 % 1_000_000:06d}"
-        sweep = checked[0].outputs / "sweeps" / stamp
+        sweep = sweep or checked[0].outputs / "sweeps" / stamp
+        begin_sweep(sweep, given)
         words = [f"hydra.sweep.dir={quoted(sweep)}", *words]
-    with argv(words):
-        hydra.main(version_base="1.3", config_path=str(catalogue.shipped()), config_name="config")(job)()
-    if sweep is not None:
+    task = Task(folders)
+    try:
+        with argv(words), task.end:
+            hydra.main(version_base="1.3", config_path=str(catalogue.shipped()), config_name="config")(task)()
+    except interruption.Interrupted as asked:
+        if sweep is None:
+            raise
+        stopped = asked
+    if sweep is not None and not task.reported:
         from kdrun import sweep as sweeps
 
-        return sweeps.report(sweep, checked)
-    return job.status  # type: ignore[attr-defined]
-
-
-def job(cfg: Any) -> float | None:
-    """One run, as Hydra calls it; a sweep's objective is the validation score."""
-    from kdrun import sweep
-
-    status, score = sweep.work(cfg)
-    job.status = status  # type: ignore[attr-defined]
-    return score
-
-
-job.status = 0  # type: ignore[attr-defined]
+        return sweeps.report(sweep, checked, stopped)
+    return task.status
 
 
 @contextlib.contextmanager

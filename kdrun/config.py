@@ -12,13 +12,14 @@ from typing import Any, Final, Literal
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from kdrun import __version__, catalogue
+from kdrun import __version__, catalogue, speed
 from kdrun.bounds import AtLeastOne, Count, Fraction, NetworkName, Positive
 
 __all__ = ["MeasureSettings", "Refused", "RunSettings", "Settings", "identity", "instantiate", "locate", "register",
            "run_folder", "said", "told"]
 
 GROUPS = ("dataset", "teacher", "student", "method", "scheme", "recipe")
+TEACHER_OWN: dict[str, Any] = {"checkpoint": None, "remember": False, "remember_gb": 20}  # beside what networks have
 SLOTS = {"method": ("base", "first", "second", "third"), "dataset": ("base",)}  # what a choice of a group may be made of
 
 
@@ -55,6 +56,7 @@ class RunSettings:
     threads: AtLeastOne | None
     checkpoint_seconds: Positive
     measures: dict
+    speed: dict
 
 
 UNSET: Final = object()  # stands for a setting without a value, so that everything else can be checked all the same
@@ -143,9 +145,13 @@ def usual_parts(name: str, group: str = "method") -> dict[str, str | None]:
 
 def identity(settings: Settings) -> str:
     """A digest of everything that the results depend on: equal digests, equal runs."""
-    ignored = {"outputs", "rerun", "threads", "checkpoint_seconds"}
+    ignored = {"outputs", "rerun", "threads", "checkpoint_seconds", "launch", "sweep"}
     values = {key: value for key, value in settings.values.items() if key not in ignored}
-    checkpoint = values.get("teacher", {}).get("checkpoint")
+    values["speed"] = speed.shaping(values["speed"])
+    teacher = values.get("teacher", {})
+    exact = {"remember_gb", *({"remember"} if teacher.get("remember") != "half" else ())}  # change no bit of any result
+    values["teacher"] = {key: value for key, value in teacher.items() if key not in exact}
+    checkpoint = teacher.get("checkpoint")
     if checkpoint and Path(checkpoint).is_file():
         from kdrun.files import digest_of
 
@@ -168,7 +174,7 @@ def register(folders: Collection[Path]) -> None:
 
     catalogue.use(folders)
     store = ConfigStore.instance()
-    for role, own in (("teacher", {"checkpoint": None}), ("student", {})):
+    for role, own in (("teacher", TEACHER_OWN), ("student", {})):
         for name in catalogue.options("model"):
             store.store(group=role, name=name, node={"defaults": [{"/model@_here_": name}, "_self_"], **own})
     for group, slots in SLOTS.items():
@@ -176,10 +182,15 @@ def register(folders: Collection[Path]) -> None:
             for slot in slots:
                 store.store(group=f"{group}/{slot}", name=name, node={"defaults": [{f"/{group}@_here_": name}]})
 
+    from kdrun import presets
+
+    presets.register(store)
+
     def folder(*, _root_: DictConfig) -> str:
         return str(run_folder(Settings.read(_root_, _root_.hydra.runtime.choices)))
 
     OmegaConf.register_new_resolver("run_folder", folder, replace=True)
+    OmegaConf.register_new_resolver("precision_of", speed.precision_of, replace=True)
 
 
 def told(value: Any) -> str:
@@ -213,7 +224,7 @@ def instantiate(node: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     """Call a node's `_target_` with the node's settings and those of `given` that it asks for."""
     target = locate(node["_target_"])
     wanted = inspect.signature(target).parameters
-    settings = {key: instantiate(value) if isinstance(value, Mapping) and "_target_" in value else value
+    settings = {key: instantiate(value, given) if isinstance(value, Mapping) and "_target_" in value else value
                 for key, value in node.items() if key in wanted}
     return target(**settings, **{key: value for key, value in (given or {}).items() if key in wanted})
 

@@ -1,8 +1,10 @@
 """The one training loop, and the phases it runs."""
 
+import functools
 import math
+import operator
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from kdrun import checkpoint, distributed, interruption
 from kdrun.cast import Cast, Role
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.data.pictures import Pictures
 from kdrun.data.stream import PictureStream
-from kdrun.files import write_atomically
+from kdrun.divergence import Diverged, Undo, finite, first_bad
 from kdrun.method import Method, Phase, Terms
+from kdrun.players import continued, modes, own_parameters, owners, set_rate
 from kdrun.randomness import generator, seed_of
 from kdrun.recipe import Recipe
 from kdrun.schemes import Scheme
@@ -27,10 +31,6 @@ if TYPE_CHECKING:
     from kdrun.terminal import Screen
 
 __all__ = ["Diverged", "Run", "distill", "predict"]
-
-
-class Diverged(RuntimeError):
-    """A loss became NaN or infinite."""
 
 
 @dataclass
@@ -46,6 +46,9 @@ class Run:
         every: seconds between checkpoints.
         rehearsal: run one small step of each phase and nothing else, to find out before any training what does not fit.
         history: (role, phase, epoch, split, metric, value), an entry for each thing measured.
+        began: when, by the clock that counts seconds; later than it was by the time that the run lay interrupted.
+        skipped: batches that were left out for a loss or gradient that was no number.
+        threads: of the processor, that what is trained by now was trained with.
         generator: draws whatever the method chooses at random.
     """
 
@@ -65,6 +68,9 @@ class Run:
     every: float = 60.0
     rehearsal: bool = False
     history: list[tuple[str, str, int, str, str, float]] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    skipped: int = 0
+    threads: int = field(default_factory=torch.get_num_threads)
     generator: torch.Generator = field(init=False)
     optimizers: dict[str, dict[str, torch.optim.Optimizer]] = field(default_factory=dict)
     trained: dict[str, int] = field(default_factory=dict)  # epochs done by phases of this name
@@ -79,6 +85,11 @@ class Run:
         return self.build_stream()
 
     @property
+    def seconds(self) -> float:
+        """How long it has been training, over all its sessions."""
+        return time.perf_counter() - self.began
+
+    @property
     def learners(self) -> dict[str, nn.Module]:
         """Everything that training changes: what a checkpoint holds."""
         roles = [role for role in self.cast if any(weight.requires_grad for weight in role.parameters())]
@@ -86,8 +97,22 @@ class Run:
                 "method": self.method, "scheme": self.scheme}
 
 
+    @property
+    def learned(self) -> Iterator[tuple[str, Tensor]]:
+        """What has to be a number: the weights and statistics of the networks that learn, and what the method trains."""
+        for whose, module in self.learners.items():
+            values = module.named_parameters() if module is self.method else module.state_dict().items()
+            yield from ((f"{whose} {name}", value) for name, value in values)
+
+
 def distill(run: Run) -> None:
-    """Train what the method's phases say, in their order. Finished phases of an interrupted run are only loaded."""
+    """Train what the method's phases say, in their order. Finished phases of an interrupted run are only loaded.
+
+    Raises:
+        Diverged: a loss or a weight became NaN or infinite.
+        Interrupted: on Ctrl-C or SIGTERM where they are heeded; everything is saved.
+    """
+    run.began = time.perf_counter()
     torch.manual_seed(seed_of("global", run.seed))  # dropout, and the first weights of a method's modules
     for number, phase in enumerate(run.method.phases(run)):
         fit(run, phase, number)
@@ -102,23 +127,29 @@ def fit(run: Run, phase: Phase, number: int) -> None:
     params = {player: own_parameters(modules) for player, modules in players.items()}
     owned = owners(params, cast, method.rivals)
     optimizers = continued(run, phase.name, params)
-    position = Position(run, phase, number, optimizers)
+    position = Position(run, phase, number, epochs, optimizers)
     position.load()
     before = position.before
     total = max(phase.total or 0, before + epochs)
     start, length = (before, epochs) if phase.restart else (0, total)  # what the schedule runs over
-    with run.screen.phase(run.title, phase.name, epochs, len(stream)) as progress:
+    with run.screen.phase(run.title, phase.name, epochs, len(stream)) as progress, interruption.postponed():
         while position.epoch < epochs:
             modes(cast, method, players)
             epoch = before + position.epoch
             for batch in stream.epoch(epoch, total, position.step):
                 rate = recipe.rate(epoch - start + batch.step / len(stream), length)
+                undo = Undo(run.learners.values()) if recipe.skip_bad_batches else None
                 moves = method.step(cast, batch) if phase.loss is None else [("student", phase.loss(cast, batch))]
                 for player, terms in scheme.moves(moves, cast, batch):
                     optimizer = optimizers[player]
                     set_rate(optimizer, rate / recipe.lr)
                     optimizer.zero_grad(set_to_none=True)
-                    torch.stack(list(terms.values())).sum().backward(inputs=params[player])  # only this player's
+                    loss = functools.reduce(operator.add, terms.values())
+                    loss.backward(inputs=params[player])  # only this player's
+                    distributed.average(params[player])
+                    if undo is not None and not (loss.isfinite() and finite(params[player])):
+                        position.skip(undo, player, terms)
+                        break
                     if recipe.clip is not None:
                         nn.utils.clip_grad_norm_(params[player], recipe.clip)
                     optimizer.step()
@@ -133,36 +164,54 @@ def fit(run: Run, phase: Phase, number: int) -> None:
             for role in cast:
                 role.forget()
             position.end_epoch(progress)
-    position.finish()
+        position.finish()
+        interruption.check(position.place)
     run.trained[phase.name] = before + epochs
 
 
 class Position:
     """Where a phase stands: what a checkpoint holds, and the loss terms of the epoch so far.
 
-    Terms are summed on the device and looked at every few steps, so that an accelerator is not kept waiting.
+    Terms are summed where they are. On a processor each is looked at; an accelerator would be kept waiting, so there it is
+    at the end of an epoch and whenever something is saved.
     """
 
-    LOOK = 50  # steps between two looks at whether the loss is still a number
+    LOOK = 50  # steps between two questions of several processes to each other whether to stop
 
-    def __init__(self, run: Run, phase: Phase, number: int, optimizers: dict[str, torch.optim.Optimizer]) -> None:
-        self.run, self.phase, self.number, self.optimizers = run, phase, number, optimizers
+    def __init__(self, run: Run, phase: Phase, number: int, epochs: int,
+                 optimizers: dict[str, torch.optim.Optimizer]) -> None:
+        self.run, self.phase, self.number, self.epochs, self.optimizers = run, phase, number, epochs, optimizers
         self.before = run.trained.get(phase.name, 0)  # epochs of earlier phases of this name
-        self.epoch = self.step = 0
-        self.sums: dict[str, Tensor] = {}
+        self.epoch = self.step = self.skipped = 0
+        self.complete = False  # whether it was trained to its end by an earlier session
+        self.sums: dict[str, Tensor | float] = {}
         self.counts: dict[str, int] = {}  # a player may have several updates a batch, or none
         self.rows: list[tuple[str, str, int, str, str, float]] = []
         self.saved = time.monotonic()
-        self.file = run.folder / f"phase-{number:02d}.pt" if run.folder else None
+        self.file = self.file_of(number)
+
+    def file_of(self, number: int) -> Path | None:
+        """The checkpoint of a phase."""
+        return self.run.folder / f"phase-{number:02d}.pt" if self.run.folder else None
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for people."""
+        if self.run.rehearsal:
+            return "the rehearsal"
+        phase = "" if self.phase.name == Phase.name else f"phase '{self.phase.name}', "
+        return f"{self.run.title}, {phase}epoch {min(self.epoch + 1, self.epochs)} of {self.epochs}"
 
     def add(self, player: str, terms: Terms) -> None:
         """Count the terms of one update."""
+        at_hand = self.run.device.type == "cpu"
         for name, term in terms.items():
             key = name if player == "student" else f"{player} {name}"
-            self.sums[key] = self.sums.get(key, 0) + term.detach().double()
+            value = term.item() if at_hand else term.detach().double()
+            self.sums[key] = self.sums.get(key, 0) + value
             self.counts[key] = self.counts.get(key, 0) + 1
-        if self.step % self.LOOK == 0:
-            self.look()
+            if at_hand and not math.isfinite(value):
+                self.look()
 
     def look(self) -> None:
         """Stop if a loss is no number any more.
@@ -170,65 +219,149 @@ class Position:
         Raises:
             Diverged: naming the method, the phase, the epoch and the term.
         """
-        for name, value in self.sums.items():
-            if not math.isfinite(float(value)):
-                method = type(self.run.method).__name__
-                raise Diverged(f"the term '{name}' became {float(value)} in {self.run.title}, method {method}, phase "
-                               f"'{self.phase.name}', epoch {self.epoch + 1}; try a smaller recipe.lr, recipe.clip=5 or "
-                               "recipe.warmup_epochs=1")
+        if bad := {name: float(value) for name, value in self.sums.items() if not math.isfinite(float(value))}:
+            names = " and ".join(f"'{name}'" for name in bad)  # several, where one spoilt the others since the last look
+            raise self.diverged(f"the term{'s' * (len(bad) > 1)} {names} became {next(iter(bad.values()))}")
+
+    def diverged(self, what: str, remedy: str = "try a smaller recipe.lr, recipe.clip=5 or recipe.warmup_epochs=1"
+                 ) -> Diverged:
+        """An error that says what went wrong, where, and what to try."""
+        return Diverged(f"{what} in {self.run.title}, method {type(self.run.method).__name__}, phase '{self.phase.name}', "
+                        f"epoch {min(self.epoch + 1, self.epochs)}; {remedy}")
+
+    def skip(self, undo: Undo, player: str, terms: Terms) -> None:
+        """Leave the present batch out: no weight was moved by it, and what else it changed is taken back.
+
+        Raises:
+            Diverged: it is one too many.
+        """
+        undo()
+        bad = next((name for name, term in terms.items() if not term.isfinite()), None)
+        what = f"the gradient of '{player}'" if bad is None else f"the term '{bad}'"
+        most = self.run.recipe.skip_bad_batches
+        if self.run.skipped >= most:
+            raise self.diverged(f"{what} was no number in one batch more than recipe.skip_bad_batches={most} allows")
+        self.run.skipped, self.skipped = self.run.skipped + 1, self.skipped + 1
+        self.run.screen.note(f"{self.place}: {what} was no number in batch {self.step + 1}; left out, "
+                             f"{self.run.skipped} of at most {most}")
 
     def end_epoch(self, progress: Any) -> None:
-        """Note the mean terms and what the networks can do by now."""
+        """Note the mean terms and what the networks can do by now.
+
+        Raises:
+            Diverged: a loss, or what the method makes, is worth nothing any more.
+            Interrupted: after saving; the epoch's last step is done, and its validation is still to do.
+        """
         self.look()
         run, epoch = self.run, self.before + self.epoch
         means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
-        self.rows += [(run.role, self.phase.name, epoch, "train", name, value) for name, value in means.items()]
+        rows = [(run.role, self.phase.name, epoch, "train", name, value) for name, value in means.items()]
+        if self.skipped:
+            rows.append((run.role, self.phase.name, epoch, "train", "skipped_batches", float(self.skipped)))
+        if not run.rehearsal and (ailing := run.method.ailing()):
+            raise self.diverged(*ailing)
         accuracy = None
         if self.phase.evaluate and len(run.data.validation) and not run.rehearsal:
-            for name, network in run.scheme.products(run.method.products(run.cast), run.cast).items():
-                logits = predict(network, run.data, run.data.validation, run.device)
-                labels = run.data.validation.labels
-                right = float((logits.argmax(1) == labels).double().mean())
-                loss = float(nn.functional.cross_entropy(logits.double(), labels))
-                role = run.role if name == "student" else name
-                self.rows += [(role, self.phase.name, epoch, "validation", "accuracy", right),
-                              (role, self.phase.name, epoch, "validation", "nll", loss)]
-                accuracy = right if name == "student" else accuracy
+            try:
+                validated, accuracy = self.validate(epoch)
+            except interruption.Interrupted as asked:
+                self.save()
+                asked.place = self.place
+                raise
+            rows += validated
+        self.rows += rows
         progress.epoch(self.epoch + 1, means, accuracy)
-        self.epoch, self.step, self.sums, self.counts = self.epoch + 1, 0, {}, {}
+        self.epoch, self.step, self.skipped, self.sums, self.counts = self.epoch + 1, 0, 0, {}, {}
+
+    def validate(self, epoch: int) -> tuple[list[tuple[str, str, int, str, str, float]], float | None]:
+        """What the networks can do on the validation split: (rows of the history, the student's accuracy)."""
+        run, labels = self.run, self.run.data.validation.labels
+        rows, accuracy = [], None
+        for name, network in run.scheme.products(run.method.products(run.cast), run.cast).items():
+            logits = predict(network, run.data, run.data.validation, run.device)
+            right = float((logits.argmax(1) == labels).double().mean())
+            loss = float(nn.functional.cross_entropy(logits.double(), labels))
+            role = run.role if name == "student" else name
+            rows += [(role, self.phase.name, epoch, "validation", "accuracy", right),
+                     (role, self.phase.name, epoch, "validation", "nll", loss)]
+            accuracy = right if name == "student" else accuracy
+        return rows, accuracy
 
     def save_if_due(self) -> None:
-        """Save when the time has come."""
-        if time.monotonic() - self.saved >= self.run.every:
+        """Save when the time has come; save and stop where somebody wants that.
+
+        Raises:
+            Interrupted: after saving.
+        """
+        stop = self.asked_to_stop()
+        if stop or time.monotonic() - self.saved >= self.run.every:
             self.save()
+        if stop:
+            interruption.stop(self.place)
+
+    def asked_to_stop(self) -> bool:
+        """Whether to stop after this step. Several processes have to stop after the same one: every few they ask."""
+        if distributed.count() == 1:
+            return interruption.pending()
+        return self.step % self.LOOK == 0 and distributed.any_of(interruption.pending(), self.run.device)
 
     def finish(self) -> None:
-        """Hand the phase's measures over to the run's history, and save the phase's end."""
+        """Hand the phase's measures over to the run's history, and save the phase's end.
+
+        Raises:
+            Diverged: the last update made a weight NaN or infinite.
+        """
+        if not self.run.rehearsal and (bad := first_bad(self.run.learned)):
+            raise self.diverged(f"'{bad}' became NaN or infinite")
         self.run.history += self.rows
+        if self.complete:
+            return
         self.save()
+        if self.number and (before := self.file_of(self.number - 1)):
+            checkpoint.previous(before).unlink(missing_ok=True)
 
     def save(self) -> None:
         """Write everything that the rest of the training depends on, whole or not at all."""
         self.saved = time.monotonic()
-        if self.file is None:
+        if self.file is None or not distributed.first():
             return
         self.look()
         state = {
             "epoch": self.epoch, "step": self.step, "sums": self.sums, "counts": self.counts,
-            "rows": [list(row) for row in self.rows],
+            "skipped": self.skipped, "skipped by now": self.run.skipped, "rows": [list(row) for row in self.rows],
             "networks": {name: module.state_dict() for name, module in self.run.learners.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "generator": self.run.generator.get_state(), "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if self.run.device.type == "cuda" else None,
+            "seconds": self.run.seconds, "threads": torch.get_num_threads(),
         }
-        write_atomically(self.file, lambda path: torch.save(state, path))
+        checkpoint.write(self.file, state)
 
     def load(self) -> None:
-        """Go on where an interrupted run stopped, if there was one."""
-        if self.file is None or not self.file.exists():
+        """Go on where an interrupted run stopped, if there was one.
+
+        Raises:
+            ValueError: the checkpoint is of another network or method.
+        """
+        state = checkpoint.read(self.file, self.run.device, self.run.screen.note) if self.file else None
+        if state is None:
             return
-        state = torch.load(self.file, map_location=self.run.device, weights_only=True)
+        try:
+            self.restore(state)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ValueError(f"the checkpoint {self.file} does not fit the run, other code may have made it "
+                             f"({str(error).splitlines()[0]}); remove its folder to begin anew") from error
+        if state["threads"] != self.run.threads:
+            self.run.threads = state["threads"]  # once is enough: earlier phases have checkpoints too
+            self.run.screen.note(f"{self.place}: it was begun by {state['threads']} threads, and {torch.get_num_threads()} go "
+                                 "on; the last bits may differ from a run in one go")
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what a checkpoint holds."""
         self.epoch, self.step = state["epoch"], state["step"]
+        self.complete = self.epoch >= self.epochs
+        self.skipped, self.run.skipped = state["skipped"], state["skipped by now"]
+        self.run.began = time.perf_counter() - state["seconds"]
         self.sums, self.counts = state["sums"], state["counts"]
         self.rows = [tuple(row) for row in state["rows"]]
         for name, module in self.run.learners.items():
@@ -237,68 +370,8 @@ class Position:
             optimizer.load_state_dict(state["optimizers"][name])
         self.run.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["cpu"].cpu())
-        if state["cuda"] is not None:
+        if state["cuda"] is not None and self.run.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"].cpu())
-
-
-def own_parameters(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
-    """What a player trains: the trainable parameters of its modules, each once."""
-    found = {id(weight): weight for module in modules for weight in module.parameters() if weight.requires_grad}
-    return list(found.values())
-
-
-def owners(params: dict[str, list[nn.Parameter]], cast: Cast, rivals: bool = False) -> dict[str, list[Role]]:
-    """Which roles each player moves.
-
-    Raises:
-        ValueError: a player owns no parameter, or two own one and are no rivals.
-    """
-    owner: dict[int, str] = {}
-    for player, weights in params.items():
-        if not weights:
-            raise ValueError(f"player '{player}' has no parameter to train")
-        for weight in weights:
-            if owner.setdefault(id(weight), player) != player and not rivals:
-                raise ValueError(f"players '{owner[id(weight)]}' and '{player}' own the same parameter")
-    ids = {player: {id(weight) for weight in weights} for player, weights in params.items()}
-    return {player: [role for role in cast if any(id(weight) in own for weight in role.parameters())]
-            for player, own in ids.items()}
-
-
-def continued(run: Run, name: str, params: dict[str, list[nn.Parameter]]) -> dict[str, torch.optim.Optimizer]:
-    """The optimizers of a phase: those of an earlier phase of this name if they train the same, else new ones."""
-    kept = run.optimizers.setdefault(name, {})  # stays empty for a phase in which nobody learns
-    same = kept.keys() == params.keys() and all(
-        [id(weight) for weight in kept[player].param_groups[0]["params"]] == [id(weight) for weight in weights]
-        for player, weights in params.items())
-    if not same:
-        run.optimizers[name] = {}
-        for player, weights in params.items():
-            optimizer = run.method.optimizer(player, weights, run.recipe)
-            for group in optimizer.param_groups:
-                group["height"] = group["lr"]
-            run.optimizers[name][player] = optimizer
-    return run.optimizers[name]
-
-
-def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
-    """Set every learning rate to this share of its height; a group that says `"scheduled": False` keeps its own."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["height"] * (share if group.get("scheduled", True) else 1.0)
-
-
-def modes(cast: Cast, method: Method, players: Mapping[str, Sequence[nn.Module]]) -> None:
-    """Training mode for what learns and evaluation mode for all else: frozen statistics stay as they are."""
-    for module in (*cast, method):
-        module.eval()
-    for modules in players.values():
-        for module in modules:
-            module.train()
-    for module in (*cast, method):
-        for part in module.modules():
-            weights = list(part.parameters())
-            if weights and not any(weight.requires_grad for weight in weights):
-                part.eval()
 
 
 def predict(network: nn.Module, data: Data, pictures: Pictures, device: torch.device) -> Tensor:
@@ -308,8 +381,9 @@ def predict(network: nn.Module, data: Data, pictures: Pictures, device: torch.de
     view = getattr(network, "view", None)
     with torch.inference_mode():
         for x, _ in data.seen(view).plain(pictures, device):
-            answers.append(network(x if view is None else Batch(x, views={view: x})).logits.float().cpu())
+            interruption.check()
+            answers.append(network(x if view is None else Batch(x, views={view: x})).logits.float())
     if isinstance(network, Role):
         network.forget()
-    return torch.cat(answers).clone()
+    return torch.cat(answers).cpu().clone()
 

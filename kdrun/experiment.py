@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from kdrun import __version__, catalogue, results
-from kdrun.cast import Cast, Output
+from kdrun import __version__, catalogue, distributed, results, resuming, speed
+from kdrun.answers import GIGABYTE, Answers, digest_of_weights
+from kdrun.cast import Cast, Frozen, Output
 from kdrun.checking import problems
-from kdrun.config import Refused, Settings, identity, instantiate, locate, run_folder, said
+from kdrun.config import TEACHER_OWN, Refused, Settings, identity, instantiate, locate, run_folder, said
 from kdrun.data.data import Data, DatasetSettings, read
 from kdrun.data.stream import PictureStream
-from kdrun.engine import Run, distill, predict
+from kdrun.engine import Diverged, Run, distill, predict
 from kdrun.files import write_atomically
 from kdrun.method import Method
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
@@ -32,22 +33,53 @@ from kdrun.terminal import Screen
 __all__ = ["Experiment", "run"]
 
 
-def run(settings: Settings, screen: Screen) -> list[dict[str, Any]]:
+def run(settings: Settings, screen: Screen, folder: Path | None = None, other_code: resuming.OtherCode = "anew"
+        ) -> list[dict[str, Any]]:
     """Do a run and write its files, unless it is done already. Returns its rows.
+
+    Args:
+        settings: of the run.
+        screen: shows progress.
+        folder: of the run; None for the one that its settings name.
+        other_code: what becomes of checkpoints that other code made.
 
     Raises:
         Refused: something does not fit together; nothing was trained.
         Diverged: a loss became NaN or infinite.
+        Interrupted: on Ctrl-C or SIGTERM where they are heeded; what was done is saved.
     """
-    folder = run_folder(settings)
-    if (found := finished(folder)) and not settings.values["rerun"]:
+    folder = folder or run_folder(settings)
+    if distributed.asked():
+        screen = join(settings, screen)
+    if (found := distributed.same(finished(folder))) and not settings.values["rerun"]:
         screen.note(f"finished before ({folder}); rerun=true does it again")
         return found
     experiment = Experiment.prepare(settings, screen)
+    if distributed.first():
+        resuming.begin(folder, settings, str(experiment.device), screen.note, other_code)
+    distributed.wait()
     teachers = experiment.teachers()
     baseline = experiment.alone(experiment.student, "baseline")
-    students = experiment.distilled(folder / "checkpoints")
-    return experiment.write(folder, [*teachers, baseline, *students])
+    students = experiment.distilled(folder / resuming.CHECKPOINTS)
+    rows = distributed.same(experiment.write(folder, [*teachers, baseline, *students]) if distributed.first() else [])
+    distributed.stop()
+    return rows
+
+
+def join(settings: Settings, screen: Screen) -> Screen:
+    """Join the other processes of this run; returns where this one shows its progress.
+
+    Raises:
+        Refused: the run cannot be shared out.
+    """
+    if settings.values["teacher"].get("remember"):
+        raise Refused(["teacher.remember: a teacher that several processes share is not remembered; set "
+                       "teacher.remember=false, or start one process"])
+    try:
+        distributed.start(settings.values["device"])
+    except ValueError as error:
+        raise Refused([str(error)]) from error
+    return screen if distributed.first() else Screen(None)
 
 
 @dataclass
@@ -64,6 +96,7 @@ class Experiment:
     teacher_specs: list[NetworkSpec]
     trained: dict[str, Made] = field(default_factory=dict)
     reports: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
+    memories: list[Answers] = field(default_factory=list)
 
     @classmethod
     def prepare(cls, settings: Settings, screen: Screen) -> "Experiment":
@@ -77,13 +110,10 @@ class Experiment:
         values = settings.values
         torch.set_num_threads(values["threads"] or torch.get_num_threads())
         chosen = values["device"]
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if chosen == "auto" else chosen)
-        common = {field: values["dataset"][field] for field in DatasetSettings.__dataclass_fields__}
-        reader = {key: value for key, value in values["dataset"].items() if key not in common and key != "_target_"}
-        try:
-            data = read(DatasetSettings(**common), locate(values["dataset"]["_target_"]), reader)
-        except (ValueError, OSError) as error:
-            raise Refused([f"dataset: {line}" for line in str(error).splitlines()]) from error
+        device = distributed.start(chosen) if distributed.asked() else torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if chosen == "auto" else chosen)
+        speed.apply(values["speed"], device)
+        data = read_dataset(values["dataset"])
         experiment = cls(settings, screen, data, Recipe(**values["recipe"]), device,
                          Store(settings.outputs / "store", screen.note), NetworkSpec.read(values["student"]),
                          teacher_specs(values))
@@ -140,9 +170,29 @@ class Experiment:
         """Where the scheme and the method get their networks."""
         precision = torch.bfloat16 if self.settings.values["precision"] == "bf16" else None
         networks = Networks(self.student, self.teacher_specs, data or self.data, self.settings.seed, self.device, precision)
+        networks.memory_format = speed.memory_format(self.settings.values["speed"]["memory_format"])
         if not rehearsal:
+            networks.compiled = self.settings.values["speed"]["compile"]
             networks.train, networks.follow = lambda spec, part: self.alone(spec, part).network, self.followed
+            if self.settings.values["teacher"].get("remember"):
+                networks.remember = self.remember
         return networks
+
+    def remember(self, role: Frozen, spec: NetworkSpec, stays: bool) -> None:
+        """Give a frozen network a memory of its answers to the training batches."""
+        teacher = {**TEACHER_OWN, **self.settings.values["teacher"]}
+        data = self.data.seen(role.view)
+        processor = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else \
+            torch.backends.cpu.get_cpu_capability()  # which kernels run, and with them the last bits
+        key = {"weights": digest_of_weights(role.network), "network": spec.settings, "data": data.digest,
+               "precision": str(role.precision), "device": self.device.type, "processor": processor,
+               "speed": speed.shaping(self.settings.values["speed"]),
+               "threads": torch.get_num_threads(), "software": software(spec.code)}
+        label = f"{data.settings.name}-{role.name.replace(' ', '_')}-{spec.name}-s{self.settings.seed}"
+        role.memory = Answers(self.store.root / "answers", f"{role.name} {spec.name}", label, key,
+                              half=teacher["remember"] == "half", most=teacher["remember_gb"] * GIGABYTE, ahead=stays,
+                              note=self.screen.note)
+        self.memories.append(role.memory)
 
     def run_of(self, title: str, role: str, method: Method, scheme: Scheme, networks: Networks,
                cast: Cast | None = None, folder: Path | None = None, batch_size: int | None = None) -> Run:
@@ -199,16 +249,16 @@ class Experiment:
             values, code = self.settings.values, spec.code
             key = {"network": spec.settings, "data": data.digest, "part": part, "seed": self.settings.seed,
                    "recipe": {name: value for name, value in asdict(self.recipe).items() if name != "name"},
-                   "precision": values["precision"], "device": self.device.type, "software": software(code)}
+                   "precision": values["precision"], "device": self.device.type, "software": software(code),
+                   "speed": speed.shaping(values["speed"])}
             key |= {"states": states} if states else {}
 
             def train(folder: Path) -> Made:
-                start = time.perf_counter()
                 method = Trajectory(count=states, epochs=self.recipe.epochs) if states else Vanilla()
                 training = self.run_of(title, role, method, Scheme(), networks, Cast(actor), folder)
                 distill(training)
-                seconds = time.perf_counter() - start
-                logits = predict(actor, data, data.test, self.device)
+                seconds = training.seconds
+                logits = answers(training, actor, data)
                 labels, size = data.test.labels, results.metrics.size(actor.network)
                 measures = {"accuracy": results.metrics.accuracy(logits, labels), "nll": results.metrics.nll(logits, labels),
                             "parameters": size.parameters if size else None}
@@ -228,16 +278,17 @@ class Experiment:
     def distilled(self, folder: Path) -> list[Made]:
         """The student, taught; and whatever else the training makes."""
         scheme, networks = self.scheme(), self.networks()
-        start = time.perf_counter()
         training = self.run_of(f"student {self.student.name}", "student", self.method(), scheme, networks, folder=folder)
         distill(training)
-        seconds = time.perf_counter() - start
+        seconds = training.seconds
+        for memory in self.memories:
+            self.screen.note(f"{memory.title}: {memory.tally}")
         epochs = sum(training.trained.values())
         products = scheme.products(training.method.products(training.cast), training.cast)
         made = []
         for role, network in products.items():
             made.append(Made(role, getattr(network, "model", "") or self.student.name, getattr(network, "network", network),
-                             predict(network, self.data, self.data.test, self.device), epochs, seconds,
+                             answers(training, network, self.data), epochs, seconds,
                              training.history if role == "student" else []))
         self.reports = training.method.reports(training)
         return made
@@ -250,21 +301,53 @@ class Experiment:
         results.write_csv(folder / "results.csv", table, results.COLUMNS)
         results.write_csv(folder / "history.csv", history, results.HISTORY_COLUMNS)
         results.write_csv(folder / "per_class.csv", results.per_class(folder.name, self.data, made), results.PER_CLASS_COLUMNS)
+        calibration = results.calibration(folder.name, self.data, made)
+        results.write_csv(folder / "calibration.csv", calibration, results.CALIBRATION_COLUMNS)
         for name, report in self.reports.items():
             results.write_csv(folder / f"{name}.csv", [{"run": folder.name, **row} for row in report])
-        from kdrun.plots import learning_curves
+        from kdrun.survey.plots.curves import learning_curves
 
         learning_curves(history, folder / "curves.png")
         for one in made:
-            if one.origin == "trained" and one.role not in ("teacher", "baseline"):
+            if one.origin == "trained" and one.entry is None:
                 save_weights(one.network, folder / f"{one.role.replace(' ', '_')}.safetensors")
         told = {"status": "finished", "identity": identity(self.settings), "choices": self.settings.choices,
                 "settings": self.settings.values, "kdrun": __version__, "torch": torch.__version__,
                 "python": platform.python_version(), "machine": platform.machine(), "device": str(self.device),
-                "threads": torch.get_num_threads(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "rows": table}
+                "threads": torch.get_num_threads(), "processes": distributed.count(),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "entries": {one.role: one.entry for one in made if one.entry},
+                "remembered": [memory.told() for memory in self.memories], "rows": table}
         write_atomically(folder / "run.json", lambda path: path.write_text(json.dumps(told, indent=1, default=str)))
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(folder / resuming.CHECKPOINTS, ignore_errors=True)
         return table
+
+
+def answers(training: Run, network: nn.Module, data: Data) -> Tensor:
+    """What a network that was just trained answers to the test set.
+
+    Raises:
+        Diverged: no numbers.
+    """
+    logits = predict(network, data, data.test, training.device)
+    if bool(logits.isnan().any()):
+        raise Diverged(f"the answers to the test set are NaN in {training.title}, method {type(training.method).__name__}; "
+                       "try a smaller recipe.lr or recipe.clip=5")
+    return logits
+
+
+def read_dataset(node: Mapping[str, Any]) -> Data:
+    """The data that a config of dataset/ names.
+
+    Raises:
+        Refused: they cannot be read, or are not fit to train on.
+    """
+    common = {field: node[field] for field in DatasetSettings.__dataclass_fields__}
+    reader = {key: value for key, value in node.items() if key not in common and key != "_target_"}
+    try:
+        return read(DatasetSettings(**common), locate(node["_target_"]), reader)
+    except (ValueError, OSError) as error:
+        raise Refused([f"dataset: {line}" for line in str(error).splitlines()]) from error
 
 
 def teacher_specs(values: dict[str, Any]) -> list[NetworkSpec]:
@@ -273,7 +356,7 @@ def teacher_specs(values: dict[str, Any]) -> list[NetworkSpec]:
         return []
     if values["teachers"] is None:
         return [NetworkSpec.read(values["teacher"])]
-    return [NetworkSpec.read(catalogue.load("model", name)) for name in values["teachers"]]
+    return [NetworkSpec.read(catalogue.network(name)) for name in values["teachers"]]
 
 
 def finished(folder: Path) -> list[dict[str, Any]] | None:

@@ -105,6 +105,10 @@ class Method(nn.Module):
         """What trains a player; the recipe's optimizer unless a method's paper says otherwise."""
         return recipe.build(weights)
 
+    def ailing(self) -> tuple[str, str] | None:
+        """Asked after every epoch: what makes it useless to go on, and what to try; None where nothing does."""
+        return None
+
     def products(self, cast: Cast) -> Mapping[str, nn.Module]:
         """The networks this training makes: each is evaluated on the test set and gets a row of the results."""
         return {"student": cast.student}
@@ -145,6 +149,10 @@ class Curriculum(Method):
     def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
         """The base's choice."""
         return self.base.optimizer(player, weights, recipe)
+
+    def ailing(self) -> tuple[str, str] | None:
+        """What the base says."""
+        return self.base.ailing()
 
     def hop(self, run: "Run", name: str) -> Iterator[Phase]:
         """The base's own phases for the present pair, under the name of this hop."""

@@ -4,19 +4,28 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from kdrun import catalogue
+from kdrun import catalogue, distributed
 from kdrun.cast import Frozen, Role, frozen
-from kdrun.config import instantiate, locate
+from kdrun.config import TEACHER_OWN, instantiate, locate
 from kdrun.data.data import Data
 from kdrun.randomness import seeded
 
 __all__ = ["NetworkSpec", "Networks", "load_checkpoint"]
+
+
+def version(library: str) -> str | None:
+    """Which version of a library is installed; None where it is not."""
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -36,9 +45,12 @@ class NetworkSpec:
     @classmethod
     def read(cls, node: Mapping[str, Any]) -> "NetworkSpec":
         """From a config of model/."""
-        settings = {key: value for key, value in node.items() if key not in ("name", "checkpoint")}
+        library = node.get("library")
+        settings = {key: value for key, value in node.items() if key not in TEACHER_OWN and (library or key != "name")}
+        if library:
+            settings["version"] = version(library)  # nothing is built from it, but other code makes another network
         checkpoint = node.get("checkpoint")
-        return cls(node["name"], settings, Path(checkpoint) if checkpoint else None)
+        return cls(catalogue.network_name(node), settings, Path(checkpoint) if checkpoint else None)
 
     def build(self, data: Data) -> nn.Module:
         """The network for this data, with weights from the present generator.
@@ -54,7 +66,8 @@ class NetworkSpec:
         """The file that defines the network."""
         import inspect
 
-        source = inspect.getsourcefile(locate(self.settings["_target_"]))
+        inner = self.settings.get("network")  # what a `Tapped` is made of
+        source = inspect.getsourcefile(locate((inner if isinstance(inner, Mapping) else self.settings)["_target_"]))
         return Path(source) if source else None
 
 
@@ -67,6 +80,10 @@ class Networks:
         teacher_specs: the teachers'; empty where the method learns from none.
         train: from a teacher's spec and part to a trained network; None in a rehearsal, where untrained ones do.
         follow: from a teacher's spec, part and a number to so many networks on its way; None likewise.
+        remember: gives a trained network a memory of its answers, told its spec and whether it stays until the end; None
+            where nothing is to be remembered.
+        memory_format: of weights and maps.
+        compiled: whether networks train through torch.compile.
     """
 
     student_spec: NetworkSpec
@@ -77,6 +94,9 @@ class Networks:
     precision: torch.dtype | None
     train: Callable[[NetworkSpec, str], nn.Module] | None = None
     follow: Callable[[NetworkSpec, str, int], list[nn.Module]] | None = None
+    remember: Callable[[Frozen, NetworkSpec, bool], None] | None = None
+    memory_format: torch.memory_format = torch.channels_last
+    compiled: bool = False
 
     def build(self, spec: NetworkSpec, part: str) -> Role:
         """A network with the first weights that this seed gives to this part: the same in every run of the seed."""
@@ -85,11 +105,12 @@ class Networks:
         return self.role(network, part, spec.name)
 
     def role(self, network: nn.Module, part: str, model: str) -> Role:
-        """A network in a role, on the run's device and in its fastest memory format."""
-        network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        """A network in a role, on the run's device and in its memory format."""
+        network = distributed.synchronise(network)
+        network = network.to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
         view = self.view(part)
         role = Role(network, part, self.data.seen(view).shape, model, view)
-        role.precision = self.precision
+        role.precision, role.memory_format, role.compiled = self.precision, self.memory_format, self.compiled
         return role
 
     def view(self, part: str) -> str | None:
@@ -104,31 +125,39 @@ class Networks:
 
     def named(self, name: str, part: str) -> Role:
         """A network of the catalogue."""
-        return self.build(NetworkSpec.read(catalogue.load("model", name)), part)
+        return self.build(NetworkSpec.read(catalogue.network(name)), part)
 
     def peers(self, wanted: int | list[str]) -> list[Role]:
         """Networks that learn beside the student, which is peer 1: so many like it with other first weights, or these."""
         specs = [self.student_spec] * wanted if isinstance(wanted, int) else \
-            [NetworkSpec.read(catalogue.load("model", name)) for name in wanted]
+            [NetworkSpec.read(catalogue.network(name)) for name in wanted]
         return [self.build(spec, f"peer {number}") for number, spec in enumerate(specs, start=2)]
 
     def trained_teachers(self) -> Iterator[Frozen]:
         """The teachers, trained and frozen."""
         for spec, part in zip(self.teacher_specs, self.teacher_names, strict=True):
-            yield frozen(self.role(self.train(spec, part), part, spec.name) if self.train else self.build(spec, part))
+            yield self.fixed(self.role(self.train(spec, part), part, spec.name) if self.train else self.build(spec, part), spec)
 
     def baseline(self) -> Frozen:
         """The student as it is when trained alone, frozen."""
         spec = self.student_spec
-        return frozen(self.role(self.train(spec, "baseline"), "baseline", spec.name) if self.train
-                      else self.build(spec, "student"))
+        return self.fixed(self.role(self.train(spec, "baseline"), "baseline", spec.name) if self.train
+                          else self.build(spec, "student"), spec)
 
     def trajectory(self, count: int) -> list[Frozen]:
         """The teacher at so many equally distant moments of its training, frozen; the last is the trained teacher."""
         spec, part = self.teacher_specs[0], self.teacher_names[0]
         if self.follow is None:
             return [frozen(self.build(spec, part)) for _ in range(count)]
-        return [frozen(self.role(network, part, spec.name)) for network in self.follow(spec, part, count)]
+        return [self.fixed(self.role(network, part, spec.name), spec, stays=False)
+                for network in self.follow(spec, part, count)]
+
+    def fixed(self, role: Role, spec: NetworkSpec, stays: bool = True) -> Frozen:
+        """A frozen copy, with a memory of its answers where one is wanted."""
+        copied = frozen(role)
+        if self.remember is not None:
+            self.remember(copied, spec, stays)
+        return copied
 
     def untrained_teachers(self) -> list[Role]:
         """The teachers with their first weights."""
@@ -171,7 +200,8 @@ def load_checkpoint(network: nn.Module, path: Path, name: str) -> None:
     if not isinstance(state, dict) or not state or not all(
             isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
         raise ValueError(f"{where} holds no state dict of named tensors")
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+    network = getattr(network, "wrapped", network)  # a library's names for the weights are those of its files
+    state = {key.removeprefix("module.").removeprefix("wrapped."): value for key, value in state.items()}
     own = network.state_dict()
     missing, extra = [key for key in own if key not in state], [key for key in state if key not in own]
     shapes = [key for key in own if key in state and own[key].shape != state[key].shape]

@@ -35,6 +35,8 @@ class Recipe:
         warmup_epochs: the rate climbs linearly over these first.
         clip: the largest norm of each player's gradient; null for no clipping.
         label_smoothing: of every cross-entropy with labels.
+        skip_bad_batches: so many batches of a training may have a loss or a gradient that is NaN or infinite: they are
+            left out, and leave no trace in weights or statistics. One more stops the training, as does the first by 0.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Recipe:
     warmup_epochs: NonNegative
     clip: Positive | None
     label_smoothing: Proportion
+    skip_bad_batches: Count
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """An optimizer over these parameters."""

@@ -1,6 +1,7 @@
 """Trained networks, each trained once: named by everything that shaped it, checked when read, whole or not there."""
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
@@ -13,19 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from kdrun.files import digest_of, write_atomically
+from kdrun import distributed
+from kdrun.files import digest_of, held, sweep_up, sync_folder, write_atomically
 
 __all__ = ["Made", "Store", "software"]
 
 PACKAGE = Path(__file__).parent
 # What decides the weights of a network trained alone; other code may change and the store stays good.
-SHAPING = ("cast.py", "engine.py", "method.py", "randomness.py", "recipe.py", "schemes.py", "networks.py",
+SHAPING = ("cast.py", "engine.py", "method.py", "players.py", "randomness.py", "recipe.py", "schemes.py", "networks.py",
            "methods/baseline/*.py", "models/*.py", "data/*.py")
+
+TAUGHT = (*SHAPING, "answers.py", "distributed.py", "losses.py", "quantization.py", "methods/*/*.py")
+"""What decides the weights of a student, which a method's code shapes too."""
 
 
 @dataclass
@@ -43,6 +47,7 @@ class Made:
         states: of the network on its way, where they were asked for.
         origin: `trained` here, from the `store`, or the user's `checkpoint`.
         measures: what the store tells people of it.
+        entry: the name of its entry in the store; None for one that is not there.
     """
 
     role: str
@@ -55,27 +60,34 @@ class Made:
     states: list[dict[str, Tensor]] = field(default_factory=list)
     origin: str = "trained"
     measures: dict[str, float | None] = field(default_factory=dict)
+    entry: str | None = None
 
 
 @cache
-def software(extra: Path | None = None) -> str:
+def software(*extra: Path | None, patterns: tuple[str, ...] = SHAPING) -> str:
     """A digest of the code that shapes a trained network, and of torch's version; comments and docstrings do not count.
 
     Args:
-        extra: the file of a network that is not kdrun's own.
+        extra: files of networks and the like that are not kdrun's own.
+        patterns: of kdrun's own files.
     """
-    files = sorted(path for pattern in SHAPING for path in PACKAGE.glob(pattern))
-    if extra is not None and PACKAGE not in extra.parents:
-        files.append(extra)
+    files = sorted({path for pattern in patterns for path in PACKAGE.glob(pattern)})
+    files += [path for path in extra if path is not None and PACKAGE not in path.parents]
     digest = hashlib.sha256(torch.__version__.encode())
     for path in files:
-        tree = ast.parse(path.read_text())
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-                body.pop(0)
-        digest.update(ast.dump(tree).encode())
+        digest.update(digest_of_code(path))
     return digest.hexdigest()
+
+
+@cache
+def digest_of_code(path: Path) -> bytes:
+    """The SHA-256 of what a file of Python does, whatever it says of it."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            body.pop(0)
+    return hashlib.sha256(ast.dump(tree).encode()).digest()
 
 
 class Store:
@@ -102,44 +114,50 @@ class Store:
         """
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
         entry = self.root / f"{label}-{digest[:12]}"
+        unfinished = Path(f"{entry}.unfinished")
+        distributed.wait()  # all see the same: nobody has begun to write
         if (made := self.read(entry, network)) is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)  # whoever trained it may have died before the last step
             return made
         self.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{entry}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            self.note(f"{label}: another job is training it, waiting")
-            lock.acquire()
-        try:
+        lock = held(Path(f"{entry}.lock"), lambda: self.note(f"{label}: another job is training it, waiting"))
+        with lock if distributed.first() else contextlib.nullcontext():
+            distributed.wait()
             if (made := self.read(entry, network)) is not None:
                 return made
-            unfinished = Path(f"{entry}.unfinished")
             unfinished.mkdir(exist_ok=True)
+            if distributed.first():
+                sweep_up(unfinished)
             made = train(unfinished)
-            self.write(entry, key, made)
-            shutil.rmtree(unfinished)
+            made.entry = entry.name
+            if distributed.first():
+                self.write(entry, key, made)
+                shutil.rmtree(unfinished, ignore_errors=True)
+            distributed.wait()
             return made
-        finally:
-            lock.release()
 
     def write(self, entry: Path, key: dict[str, Any], made: Made) -> None:
-        """Put a trained network in its place, in one step."""
+        """Put a trained network in its place, in one step. Whoever calls this holds the entry's lock."""
+        for left in self.root.glob(f"{entry.name}.part-*"):  # by one that was killed
+            shutil.rmtree(left)
         part = Path(f"{entry}.part-{os.getpid()}")
-        shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         save_weights(made.network, part / "weights.safetensors")
-        save_file({"test": made.logits.contiguous()}, part / "answers.safetensors")
+        save_tensors({"test": made.logits.contiguous()}, part / "answers.safetensors")
         for number, state in enumerate(made.states):
-            save_file({key: value.cpu().contiguous() for key, value in state.items()}, part / f"state-{number:02d}.safetensors")
+            save_tensors({key: value.cpu().contiguous() for key, value in state.items()},
+                         part / f"state-{number:02d}.safetensors")
         files = {path.name: digest_of(path) for path in sorted(part.iterdir())}
         told = {"key": key, "files": files, "role": made.role, "model": made.model, "epochs": made.epochs,
                 "seconds": made.seconds, "measures": made.measures, "history": made.history,
                 "made": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        write_atomically(part / "entry.json", lambda path: path.write_text(json.dumps(told, indent=1, default=str)))
+        told = json.loads(json.dumps(told, default=str))
+        told["digest"] = digest_of_entry(told)
+        write_atomically(part / "entry.json", lambda path: path.write_text(json.dumps(told, indent=1)))
         if entry.exists():
             shutil.rmtree(entry)
         os.replace(part, entry)
+        sync_folder(self.root)
 
     def read(self, entry: Path, network: nn.Module) -> Made | None:
         """A whole entry; None where there is none, or where it is damaged."""
@@ -147,6 +165,8 @@ class Store:
             return None
         try:
             told = json.loads((entry / "entry.json").read_text())
+            if told.pop("digest") != digest_of_entry(told):
+                raise ValueError("entry.json is not what was written")
             for name, digest in told["files"].items():
                 if digest_of(entry / name) != digest:
                     raise ValueError(f"{name} is not what was written")
@@ -154,7 +174,7 @@ class Store:
             states = [load_file(path) for path in sorted(entry.glob("state-*.safetensors"))]
             history = [tuple(row) for row in told["history"]]
             made = Made(told["role"], told["model"], network, logits, told["epochs"], told["seconds"], history, states,
-                        "store")
+                        "store", entry=entry.name)
             network.load_state_dict(load_file(entry / "weights.safetensors"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -168,7 +188,17 @@ def save_weights(network: nn.Module, path: Path) -> None:
     # clones: parts that branches of a network share are written once for each name they have
     state = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
              for key, value in network.state_dict().items()}
-    write_atomically(path, lambda part: save_file(state, part))
+    save_tensors(state, path)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors, whole or not at all; a full disk is an OSError that says so."""
+    write_atomically(path, lambda part: part.write_bytes(save(tensors)))
+
+
+def digest_of_entry(told: dict[str, Any]) -> str:
+    """The SHA-256 of an entry's description."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def entries(root: Path) -> Iterable[Path]:

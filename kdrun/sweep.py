@@ -1,5 +1,7 @@
 """A job as Hydra calls it, and what is told of the jobs of a sweep when all are done."""
 
+import contextlib
+import errno
 import json
 import logging
 import os
@@ -7,40 +9,88 @@ import statistics
 import sys
 import traceback
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
 from kdrun import catalogue
-from kdrun.config import Refused, Settings
-from kdrun.files import write_atomically
+from kdrun.config import Refused, Settings, instantiate
+from kdrun.files import held, write_atomically
+from kdrun.interruption import Interrupted
+from kdrun.resuming import ASKED
+from kdrun.search.pruning import PRUNED, Pruned, screen_of
 from kdrun.terminal import Screen, comparison, run_table
 
-__all__ = ["report", "work"]
+__all__ = ["Outcome", "attempt", "record", "report", "work"]
 
 log = logging.getLogger("kdrun")
 
+MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class Outcome(NamedTuple):
+    """What came of a job: its exit status, what went wrong in a line, the validation score, and who stopped it."""
+
+    status: int
+    error: str = ""
+    score: float | None = None
+    interrupted: Interrupted | None = None
+
 
 def work(cfg: DictConfig) -> tuple[int, float | None]:
-    """Do one run and never raise: (exit status, validation score). What went wrong is told, logged and kept."""
+    """Do one run: (exit status, validation score). What went wrong is told, logged and kept, and not raised.
+
+    Raises:
+        Interrupted: in a sweep, whose other jobs shall not begin.
+    """
     hydra = HydraConfig.get()
     catalogue.use(Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file")
     several = hydra.mode == RunMode.MULTIRUN
     screen = Screen(Console(stderr=True))
-    status, error, score, folder = 0, "", None, Path(hydra.runtime.output_dir)
-    try:
+    if several:
+        speaker = f"[{hydra.job.num}] " if instantiate(cfg.launch).together else ""
+        screen = screen_of(Path(hydra.sweep.dir), hydra.job.num, Console(stderr=True), speaker)
+    folder = Path(hydra.runtime.output_dir)
+
+    def job() -> list[dict[str, Any]]:
         settings = Settings.read(cfg, hydra.runtime.choices)
         if several:
             screen.note(f"job {hydra.job.num}: {', '.join(hydra.overrides.task)}")
+        from kdrun import distributed
         from kdrun.experiment import run
 
-        with FileLock(folder / ".lock"):
-            rows = run(settings, screen)
+        lock = held(folder / ".lock", lambda: screen.note(f"{shown(folder)}: another process is at this run, waiting"))
+        with lock if distributed.first() else contextlib.nullcontext():
+            return run(settings, screen)
+
+    status, error, score, interrupted = attempt(folder, job, several)
+    if several:
+        try:
+            record(Path(hydra.sweep.dir), hydra.job.num, status, error, folder, score, list(hydra.overrides.task))
+        except OSError as full:
+            print(f"kdrun: what came of job {hydra.job.num} could not be kept: {full.strerror}", file=sys.stderr)
+        if interrupted is not None:
+            raise interrupted
+    return status, score
+
+
+def attempt(folder: Path, job: Callable[[], list[dict[str, Any]]], several: bool) -> Outcome:
+    """Do a job and tell what it made or why it could not.
+
+    Args:
+        folder: of its run.
+        job: does the run and returns its rows.
+        several: whether it is one of a sweep, which shows the results of all together.
+    """
+    status, error, score, interrupted = 0, "", None, None
+    logging.raiseExceptions = False  # a log on a full disk is not worth a traceback on the screen
+    try:
+        rows = job()
         (folder / "traceback.txt").unlink(missing_ok=True)  # of an earlier attempt
         score = validation_score(folder)
         if not several:
@@ -50,12 +100,20 @@ def work(cfg: DictConfig) -> tuple[int, float | None]:
                     Console(soft_wrap=True).print(f"{shown(folder / name)}", highlight=False)
     except Refused as refused:
         status, error = 2, "; ".join(refused.problems)
-        (folder / ".lock").unlink(missing_ok=True)  # nothing was made that it could guard
+        if not (folder / ASKED).exists():  # nothing was made that the lock could guard
+            (folder / ".lock").unlink(missing_ok=True)
         for line in refused.problems:
             log.error(line)
             print(f"kdrun: {line}", file=sys.stderr)
+    except Interrupted as asked:
+        status, error, interrupted = asked.status, asked.told(going_on(folder)), asked
+        log.warning(error)
+        if not several:  # the report of a sweep says it of each
+            print(f"kdrun: {error}", file=sys.stderr)
+    except Pruned as stopped:
+        status, error = PRUNED, str(stopped)
     except Exception as failure:
-        status, error = 1, f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
+        status, error = 1, cause(failure, folder)
         trace = traceback.format_exc()
         try:
             write_atomically(folder / "traceback.txt", lambda path: path.write_text(trace))
@@ -64,12 +122,28 @@ def work(cfg: DictConfig) -> tuple[int, float | None]:
             told_at = f"its traceback could not be kept: {full.strerror}"
         log.exception("failed")
         print(f"kdrun: {error} ({told_at})", file=sys.stderr)
-    if several:
-        told = {"job": hydra.job.num, "status": status, "error": error, "folder": str(folder), "score": score,
-                "overrides": list(hydra.overrides.task)}
-        write_atomically(Path(hydra.sweep.dir) / "jobs" / f"{hydra.job.num}.json",
-                         lambda path: path.write_text(json.dumps(told, indent=1)))
-    return status, score
+    return Outcome(status, error, score, interrupted)
+
+
+def cause(failure: Exception, folder: Path) -> str:
+    """Why a run failed, in a line."""
+    if isinstance(failure, OSError) and failure.filename is not None:
+        line = f"cannot use {failure.filename}: {failure.strerror}"
+        return f"{line}; when that is mended, {going_on(folder)}" if failure.errno in MENDABLE else line
+    return f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
+
+
+def going_on(folder: Path) -> str:
+    """How to go on with an unfinished run."""
+    if not (folder / ASKED).exists():
+        return "nothing was trained yet, and the same command begins again"
+    return f"`kdrun resume {shown(folder)}` (or the same command) goes on"
+
+
+def record(sweep: Path, number: int, status: int, error: str, folder: Path, score: float | None, words: list[str]) -> None:
+    """Keep what came of a job of a sweep."""
+    told = {"job": number, "status": status, "error": error, "folder": str(folder), "score": score, "overrides": words}
+    write_atomically(sweep / "jobs" / f"{number}.json", lambda path: path.write_text(json.dumps(told, indent=1)))
 
 
 def shown(path: Path) -> str:
@@ -78,26 +152,28 @@ def shown(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def validation_score(folder: Path) -> float | None:
-    """The student's validation accuracy after the last epoch: what a search may choose by."""
+def validation_score(folder: Path, role: str = "student") -> float | None:
+    """The validation accuracy of a role after the last epoch: what a search may choose by."""
     import pandas
 
     history = pandas.read_csv(folder / "history.csv")
-    own = history[(history["role"] == "student") & (history["split"] == "validation") & (history["metric"] == "accuracy")]
+    own = history[(history["role"] == role) & (history["split"] == "validation") & (history["metric"] == "accuracy")]
     return float(own["value"].iloc[-1]) if len(own) else None
 
 
-def report(sweep: Path, asked: list[Settings]) -> int:
-    """Compare the jobs of a sweep and name those that failed; the exit status is 1 if any did."""
+def report(sweep: Path, asked: list[Settings], interrupted: Interrupted | None = None) -> int:
+    """Compare the jobs of a sweep and name those that failed; the exit status is 1 if any did, or who interrupted's."""
     jobs = [json.loads(path.read_text()) for path in sorted((sweep / "jobs").glob("*.json"), key=lambda path: int(path.stem))]
     words = [set(job["overrides"]) for job in jobs]
     shared = set.intersection(*words) if words else set()
+    presets = {word.rpartition("/")[0] for own in words for word in own if word.startswith("experiment=")}
+    preset = f"{presets.pop()}/" if len(presets) == 1 else "experiment="  # rows of one preset are told by their names
     done: dict[str, list[dict[str, dict[str, Any]]]] = defaultdict(list)
     for job in jobs:
         if job["status"] == 0:
             told = json.loads((Path(job["folder"]) / "run.json").read_text())
             varied = [word for word in job["overrides"] if word not in shared and not word.startswith("seed=")]
-            own = " ".join(word.removeprefix("method=") for word in varied)
+            own = " ".join(word.removeprefix("method=").removeprefix(preset) for word in varied)
             done[own or told["rows"][0]["method"]].append({row["role"]: row for row in told["rows"]})
     if done:
         Console().print(comparison([summary(settings, runs) for settings, runs in done.items()]))
@@ -105,7 +181,13 @@ def report(sweep: Path, asked: list[Settings]) -> int:
     failed = [job for job in jobs if job["status"]]
     missing = max(len(asked) - len(jobs), 0)
     for job in failed:
-        print(f"kdrun: job {job['job']} ({', '.join(job['overrides'])}) failed: {job['error']}", file=sys.stderr)
+        stopped = "" if job["status"] > 128 else "failed: "
+        print(f"kdrun: job {job['job']} ({', '.join(job['overrides'])}) {stopped}{job['error']}", file=sys.stderr)
+    if interrupted is not None:
+        done_by_now = len(jobs) - len(failed)
+        on = f"{done_by_now} of {len(asked)} jobs are done; `kdrun resume {shown(sweep)}` (or the same command) goes on"
+        print(f"kdrun: {interrupted.told(on)}", file=sys.stderr)
+        return interrupted.status
     if missing:
         print(f"kdrun: {missing} of {len(asked)} jobs left no result", file=sys.stderr)
     return 1 if failed or missing else 0

@@ -31,23 +31,24 @@ class Screen:
 
     Args:
         console: where to write; None writes to the log alone.
+        speaker: who speaks, where several do at once: it opens each line, and there are no bars.
     """
 
-    def __init__(self, console: Console | None) -> None:
-        self.console = console
+    def __init__(self, console: Console | None, speaker: str = "") -> None:
+        self.console, self.speaker = console, speaker
 
     def note(self, text: str) -> None:
         """A line."""
         log.info(text)
         if self.console is not None:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(self.speaker + text, highlight=False, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def phase(self, title: str, name: str, epochs: int, steps: int) -> Iterator[PhaseProgress]:
         """Show a phase of so many epochs of so many steps."""
         if self.console is None:
             yield Silent()
-        elif self.console.is_terminal:
+        elif self.console.is_terminal and not self.speaker:
             with Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
                           TextColumn("{task.fields[told]}"), TimeRemainingColumn(elapsed_when_finished=True),
                           console=self.console) as progress:
@@ -92,15 +93,17 @@ class Lines:
     def __init__(self, screen: Screen, title: str, epochs: int) -> None:
         self.screen, self.title, self.epochs, self.start = screen, title, epochs, time.monotonic()
         self.every = max(1, round(epochs / 8))
+        self.before: int | None = None  # epochs of earlier sessions, which took none of this one's time
 
     def step(self) -> None:
         """Nothing."""
 
     def epoch(self, done: int, terms: Mapping[str, float], accuracy: float | None) -> None:
         """A line, if it is time for one."""
+        self.before = done - 1 if self.before is None else self.before
         if done % self.every == 0 or done == self.epochs:
             passed = time.monotonic() - self.start
-            left = "" if done == self.epochs else f", {passed / done * (self.epochs - done):.0f} s left"
+            left = "" if done == self.epochs else f", {passed / (done - self.before) * (self.epochs - done):.0f} s left"
             self.screen.note(f"{self.title}  epoch {done}/{self.epochs}  {told(terms, accuracy)}  "
                              f"({passed:.0f} s{left})")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdrun.cast import Cast
-from kdrun.engine import Diverged, distill
+from kdrun.engine import Diverged, Position, distill
 from kdrun.method import Method, Phase
 from tests.toy import state, toy_run
 
@@ -188,3 +188,21 @@ def test_teacher_is_exactly_one():
     run = toy_run("kd", "offline")
     with pytest.raises(ValueError, match="exactly one teacher"):
         _ = Cast(run.cast.student).teacher
+
+
+def test_an_accelerator_is_not_kept_waiting_within_an_epoch():
+    """Terms stay tensors where they were computed; on a processor they are numbers, and looked at every few steps."""
+    run = run_with(Plain())
+    phase = Phase()
+    bad = {"ce": torch.tensor(math.nan)}
+    with pytest.raises(Diverged):
+        Position(run, phase, 0, 1, {}).add("student", bad)
+    run.device = torch.device("cuda")
+    position = Position(run, phase, 0, 1, {})
+    for _ in range(2):
+        position.add("student", {"kd": torch.tensor(1.5)})
+    position.add("student", bad)
+    assert position.sums["kd"].dtype == torch.float64
+    assert position.sums["kd"].item() == 3.0
+    with pytest.raises(Diverged, match="'ce'"):
+        position.look()

@@ -53,6 +53,13 @@ def test_files_and_columns(tmp_path):
     assert len(per_class) == 3 * 10
     assert (per_class[per_class["role"] == "student"]["recall"] * per_class[per_class["role"] == "student"]["samples"]).sum() \
         == pytest.approx(student["accuracy"] * per_class[per_class["role"] == "student"]["samples"].sum())
+    bins = pandas.read_csv(folder / "calibration.csv")
+    assert tuple(bins.columns) == results.CALIBRATION_COLUMNS
+    assert bins.groupby("role")["samples"].sum().to_dict() == per_class.groupby("role")["samples"].sum().to_dict()
+    for _, row in table.iterrows():
+        own = bins[bins["role"] == row["role"]]
+        assert (own["samples"] * (own["confidence"] - own["accuracy"]).abs()).sum() / own["samples"].sum() \
+            == pytest.approx(row["ece"])
     told = json.loads((folder / "run.json").read_text())
     assert told["rows"] == rows
     assert (folder / "curves.png").read_bytes()[:4] == b"\x89PNG"

@@ -102,6 +102,8 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
     if settings.train_limit is not None:
         if settings.train_limit > len(train):
             raise ValueError(f"train_limit is {settings.train_limit}, but there are only {len(train)} training pictures")
+        if settings.train_limit < classes:
+            raise ValueError(f"train_limit is {settings.train_limit}, but there are {classes} classes; each needs a picture")
         train = train.limit(settings.train_limit, settings.split_seed, classes)
     channels = train.images.shape[-1]
     for name in ("mean", "std"):

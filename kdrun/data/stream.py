@@ -38,13 +38,15 @@ class Normalise:
 
     def __init__(self, mean: list[float], std: list[float], modality: str | None = None) -> None:
         self.mean, self.std, self.modality = torch.tensor(mean), torch.tensor(std), modality
+        self.placed: dict[tuple[torch.device, float], tuple[Tensor, Tensor]] = {}  # once for each device: copying waits
 
     def __call__(self, images: Tensor) -> Tensor:
         """What the network sees of stored pictures."""
         images = see(images, self.modality)
         full = 255.0 if images.dtype == torch.uint8 else 1.0
-        scale = (1 / (full * self.std)).to(images.device)
-        shift = (-self.mean / self.std).to(images.device)
+        if (key := (images.device, full)) not in self.placed:
+            self.placed[key] = (1 / (full * self.std)).to(images.device), (-self.mean / self.std).to(images.device)
+        scale, shift = self.placed[key]
         return images.to(torch.float32, copy=True).mul_(scale).add_(shift).permute(0, 3, 1, 2)
 
     @classmethod
@@ -100,6 +102,12 @@ class PictureStream:
         return len(self.labels) // self.size
 
     @property
+    def identity(self) -> dict[str, object]:
+        """All that decides, with the pictures, which batches there are."""
+        return {"seed": self.seed, "size": self.size, "samples": self.samples, "crop": self.crop, "flip": self.flip,
+                "paired": self.paired}
+
+    @property
     def samples(self) -> int:
         """How many samples the split has."""
         return len(self.labels)
@@ -107,8 +115,8 @@ class PictureStream:
     def epoch(self, epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from step `first` on."""
         order = self.order(epoch)
-        return self.batches([order[start:start + self.size] for start in range(0, len(self) * self.size, self.size)],
-                            epoch, epochs, first)
+        steps = [order[start:start + self.size] for start in range(0, len(self) * self.size, self.size)]
+        return (batch.signed(self) for batch in self.batches(steps, epoch, epochs, first))
 
     def batches(self, steps: Sequence[Tensor], epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch whose steps take these rows of the split, from step `first` on."""

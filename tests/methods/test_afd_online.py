@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from kdrun.engine import distill, owners
+from kdrun.engine import distill
 from kdrun.methods.adversarial.afd_online import Critic, critic_loss, network_loss
+from kdrun.players import owners
 from tests.toy import rows_of, state, toy_experiment, toy_run
 
 

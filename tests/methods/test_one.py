@@ -7,9 +7,10 @@ import torch
 
 from kdrun import metrics
 from kdrun.config import Refused
-from kdrun.engine import distill, own_parameters
+from kdrun.engine import distill
 from kdrun.losses import ramp, soften
 from kdrun.methods.online.one import Gate, gated
+from kdrun.players import own_parameters
 from tests.toy import prepared, rows_of, state, toy_experiment, toy_run
 
 

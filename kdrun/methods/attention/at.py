@@ -14,7 +14,8 @@ from kdrun.method import Method, Terms
 
 def attention(maps: Tensor, power: float) -> Tensor:
     """Where a map [B, C, H, W] is active: [B, H*W], of length one (Zagoruyko and Komodakis 2017, section 3.1)."""
-    return unit_rows(maps.abs().pow(power).mean(dim=1).flatten(1))
+    sizes = maps if power % 2 == 0 else maps.abs()  # an even power has no sign to lose
+    return unit_rows(sizes.pow(power).mean(dim=1).flatten(1))
 
 
 class AT(Method):

@@ -12,6 +12,7 @@ from kdrun.data.noise import Noise
 from kdrun.engine import Run
 from kdrun.method import Method, Phase
 from kdrun.models.generator import Generator
+from kdrun.randomness import generator
 from kdrun.recipe import Recipe
 
 
@@ -46,6 +47,19 @@ class Generated(Method):
         self.setup(run.cast, run.data)
         shape = [self.noise] if self.draws == 1 else [self.draws, self.noise]
         yield Phase(data=Noise.of(run, shape, batch_size=self.batch_size, steps=self.steps))
+
+    def ailing(self) -> tuple[str, str] | None:
+        """A generator is dead when it makes the same picture of whatever noise, or no numbers."""
+        noise = torch.randn(16, self.noise, generator=generator("ailing")).to(next(self.generator.parameters()).device)
+        self.generator.eval()  # the loop sets it to learn again
+        with torch.no_grad():
+            pictures = self.generator(noise)
+        remedy = "try a smaller method.generator_lr or recipe.clip=5"
+        if not bool(torch.isfinite(pictures).all()):
+            return "the generator's pictures hold NaN or infinity", remedy
+        if float(pictures.std(dim=0).max()) <= 1e-4 * float(pictures.std()):
+            return "the generator is dead, it makes the same picture of whatever noise", remedy
+        return None
 
     def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
         """The generator and the student."""

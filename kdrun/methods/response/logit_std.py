@@ -1,6 +1,7 @@
 """Standardised logits, for any method that compares answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,23 @@ def standardised(logits: Tensor) -> Tensor:
     return (logits - logits.mean(dim=1, keepdim=True)) / (logits.std(dim=1, keepdim=True) + EPSILON)
 
 
-class Plain(Output):
-    """An answer with standardised logits, which remembers the answer as it was."""
+class Plain:
+    """An answer with standardised logits, and the answer as it was: `plain`.
 
-    plain: Output
+    It reads like an `Output`. What is no logits is only looked at when asked for, as it may cost a pass through the teacher.
+    """
+
+    def __init__(self, plain: Output) -> None:
+        self.plain = plain
+        self.logits = standardised(plain.logits)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in Output._fields:
+            raise AttributeError(name)
+        return getattr(self.plain, name)
+
+    def _replace(self, **changes: Any) -> Output:
+        return self.plain._replace(**{"logits": self.logits, **changes})
 
 
 class Standardised(Role):
@@ -34,10 +48,7 @@ class Standardised(Role):
 
     def forward(self, asked: Batch | Tensor, fresh: bool = False) -> Output:
         """What the role answers, standardised."""
-        output = self.role(asked, fresh)
-        answer = Plain(*output._replace(logits=standardised(output.logits)))
-        answer.plain = output
-        return answer
+        return cast(Output, Plain(self.role(asked, fresh)))
 
 
 class LogitStd(Method):
