@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,9 @@ def register(folders: Collection[Path]) -> None:
     """Tell Hydra what is not in files: the roles that share the networks, the bases of others, the folder's name."""
     from hydra.core.config_store import ConfigStore
 
+    plugins = str(Path(__file__).parent / "plugins")  # Hydra takes plugins from a package `hydra_plugins` on the path alone
+    if plugins not in sys.path:
+        sys.path.append(plugins)
     catalogue.use(folders)
     store = ConfigStore.instance()
     for role, own in (("teacher", TEACHER_OWN), ("student", {})):

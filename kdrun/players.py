@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from kdrun.cast import Cast, Role
+from kdrun.cast import Cast, Frozen, Role
 from kdrun.method import Method
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def modes(cast: Cast, method: Method, players: Mapping[str, Sequence[nn.Module]]
     for modules in players.values():
         for module in modules:
             module.train()
-    for module in (*cast, method):
+    for module in (*(role for role in cast if not isinstance(role, Frozen)), method):  # those need no looking through
         for part in module.modules():
             weights = list(part.parameters())
             if weights and not any(weight.requires_grad for weight in weights):
