@@ -1,0 +1,1 @@
+"""What a run costs beyond its arithmetic, measured on the user's own machine: `kdrun bench`."""
