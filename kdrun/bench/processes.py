@@ -50,6 +50,11 @@ print(json.dumps([subject.clock.seconds(end - start) for start, end in zip(momen
 """
 
 
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """What a command finds in its environment: this process's own number of threads is not for others."""
+    return {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")} | dict(extra)
+
+
 def child(words: Sequence[str], extra: Mapping[str, str] | None = None) -> tuple[Time, str]:
     """Run a command: what it took, of the clock and of the processor, and what it printed.
 
@@ -61,7 +66,7 @@ def child(words: Sequence[str], extra: Mapping[str, str] | None = None) -> tuple
         return spent.ru_utime + spent.ru_stime
 
     start, before = time.perf_counter(), used()
-    done = subprocess.run(words, env={**os.environ, **(extra or {})}, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, env=environment(extra or {}), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(words[:6])} ... ended with status {done.returncode}: {done.stderr.strip()[-300:]}")
     return Time(time.perf_counter() - start, used() - before), done.stdout
@@ -140,7 +145,7 @@ def together(commands: Sequence[Sequence[str]], extra: Mapping[str, str]) -> flo
         RuntimeError: one failed.
     """
     start = time.perf_counter()
-    running = [subprocess.Popen(words, env={**os.environ, **extra}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    running = [subprocess.Popen(words, env=environment(extra), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                for words in commands]
     if sum(abs(process.wait()) for process in running):
         raise RuntimeError(f"one of {len(commands)} runs at once failed")

@@ -3,7 +3,7 @@
 import argparse
 import ast
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,7 +13,7 @@ from kdrun.config import Refused
 if TYPE_CHECKING:
     from kdrun.survey.collection import Collection
 
-__all__ = ["Arguments", "finished", "fraction", "names", "outputs_folder", "run", "summary"]
+__all__ = ["Arguments", "at_least", "finished", "fraction", "names", "outputs_folder", "run", "summary"]
 
 
 def names() -> list[str]:
@@ -73,6 +73,20 @@ def fraction(word: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"got '{word}', wanted a number from 0 to 1")
     return value
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Whole numbers that are not below `least`, as the type of an argument."""
+    def number(word: str) -> int:
+        try:
+            value = int(word)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"got '{word}', wanted a whole number of at least {least}")
+        return value
+
+    return number
 
 
 def outputs_folder(folder: Path) -> Path:

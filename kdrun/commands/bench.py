@@ -13,11 +13,11 @@ sweep       a small sweep, a job a core and otherwise (minutes, all cores; only 
 import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdrun import catalogue
 from kdrun.bounds import closest
-from kdrun.commands import Arguments
+from kdrun.commands import Arguments, at_least
 from kdrun.config import Refused
 
 if TYPE_CHECKING:
@@ -106,20 +106,6 @@ def two(word: str) -> tuple[str, str]:
     if not teacher or not student or ":" in student:
         raise ArgumentTypeError(f"got '{word}', wanted TEACHER:STUDENT")
     return teacher, student
-
-
-def at_least(least: int) -> Callable[[str], Any]:
-    """What turns a word into a whole number that is not below `least`."""
-    def number(word: str) -> int:
-        try:
-            value = int(word)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise ArgumentTypeError(f"got '{word}', wanted a whole number at least {least}")
-        return value
-
-    return number
 
 
 def refuse_unknown(what: str, words: Iterable[str], known: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kdrun.bounds import closest
-from kdrun.commands import Arguments
+from kdrun.commands import Arguments, at_least
 from kdrun.config import Refused
 
 WHAT = ("impact", "exemplars", "calibration", "robustness", "boundary")
@@ -104,21 +104,6 @@ def arguments() -> Arguments:
     walk.add_argument("--walk-steps", type=at_least(1), default=30, metavar="N", help="of each walk (30)")
     walk.add_argument("--rate", type=above_zero, default=1.0, metavar="R", help="step length per unit of gradient (1)")
     return parser
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """A reader of whole numbers from `least` on."""
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise ArgumentTypeError(f"got '{text}', wanted a whole number of at least {least}")
-        return value
-
-    return read
 
 
 def above_zero(text: str) -> float:

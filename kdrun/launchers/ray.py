@@ -58,7 +58,7 @@ class Ray:
         needs: dict[str, Any] = {"num_cpus": self.cores, "num_gpus": self.gpus}
         if self.memory_gb is not None:
             needs["memory"] = int(self.memory_gb * GIGABYTE)
-        task = ray.remote(**needs, max_retries=0)(remote)  # a job that ran out of memory would do so again
+        task = ray.remote(**needs, max_retries=0)(Sweep.elsewhere)  # a job that ran out of memory would do so again
         kept = ray.put(sweep)
         waiting = {task.remote(kept, job, self.cores): job for job in jobs}
         scores: dict[int, float | None] = {}
@@ -80,15 +80,3 @@ class Ray:
             ray.wait(list(waiting), num_returns=len(waiting), timeout=SAVING)
             raise
         return scores
-
-
-def remote(sweep: Sweep, job: Job, cores: int) -> float | None:
-    """What a worker of Ray runs."""
-    import torch
-
-    torch.set_num_threads(cores)
-    try:
-        with interruption.heeded():
-            return sweep.execute(job)
-    except interruption.Interrupted:
-        return None  # on record as such

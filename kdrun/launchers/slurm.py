@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kdrun import interruption
 from kdrun.bounds import AtLeastOne, Count, Positive
 from kdrun.config import Refused
 from kdrun.launchers.sweep import Job, Sweep
@@ -105,14 +104,7 @@ class Remote:
 
     def __call__(self, sweep: Sweep, job: Job, cores: int) -> float | None:
         """Do a job of a sweep."""
-        import torch
-
-        torch.set_num_threads(cores)
-        try:
-            with interruption.heeded():
-                return sweep.execute(job)
-        except interruption.Interrupted:
-            return None  # on record as such
+        return sweep.elsewhere(job, cores)
 
     def checkpoint(self, *arguments: Any) -> "submitit.helpers.DelayedSubmission":
         """What to send in when the time is nearly over: the same, which goes on from its checkpoint."""

@@ -14,7 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from kdrun import config
+from kdrun import config, interruption
 
 __all__ = ["Job", "Launcher", "Sweep", "Task", "death", "spread"]
 
@@ -106,6 +106,17 @@ class Sweep:
         launcher = BasicLauncher()
         launcher.setup(hydra_context=self.context, task_function=self.task, config=self.config)
         return launcher.launch([job.words], job.number)[0].return_value
+
+    def elsewhere(self, job: Job, cores: int) -> float | None:
+        """Run a job on a machine of a cluster, where it may be told to stop; it is on record then."""
+        import torch
+
+        torch.set_num_threads(cores)
+        try:
+            with interruption.heeded():
+                return self.execute(job)
+        except interruption.Interrupted:
+            return None
 
     def bury(self, job: Job, reason: str) -> None:
         """Keep that a job died, since it could not do so itself."""
