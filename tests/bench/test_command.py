@@ -23,8 +23,8 @@ def environment(monkeypatch):
     (["--methods", "kd,takd"], "--methods: method 'takd' is not known"),
     (["--pair", "resnet20"], "got 'resnet20', wanted TEACHER:STUDENT"),
     (["--pair", "resnet20:resnet9"], "--pair: network 'resnet9' is not known; did you mean 'resnet"),
-    (["--rounds", "0"], "--rounds: got '0', wanted a whole number at least 1"),
-    (["--samples", "many"], "--samples: got 'many', wanted a whole number at least 2000"),
+    (["--rounds", "0"], "--rounds: got '0', wanted a whole number of at least 1"),
+    (["--samples", "many"], "--samples: got 'many', wanted a whole number of at least 2000"),
     (["--device", "tpu"], "--device: got 'tpu', wanted auto, cpu or cuda"),
     (["--round", "3"], "unknown argument '--round'; did you mean '--rounds'?"),
 ])
