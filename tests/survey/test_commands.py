@@ -45,7 +45,7 @@ def test_tables_asked_for(kdrun, tmp_path):
     assert "92.00" in out
     assert "alpha 1, sizes in bits" in out
     with (tmp_path / "outputs/tables/league.csv").open() as file:
-        row = list(csv.DictReader(file))[-1]
+        row = [row for row in csv.DictReader(file) if row["measured_by"] == "you"][-1]
     assert (row["method"], float(row["score"]), row["seeds"]) == ("kd", 0.25, "1")
 
 
