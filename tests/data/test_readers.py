@@ -1,5 +1,6 @@
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,7 +268,8 @@ def test_a_damaged_set_is_told_in_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(not os.environ.get("KDRUN_DATA"), reason="KDRUN_DATA names no folder with the real CIFAR-10")
+@pytest.mark.skipif(not (Path(os.environ.get("KDRUN_DATA", "nowhere")) / "cifar-10-batches-py").is_dir(),
+                    reason="KDRUN_DATA names no folder with the real CIFAR-10")
 def test_cifar10_is_50000_and_10000_coloured_pictures():
     source = torchvision_set(reader="CIFAR10", root=os.environ["KDRUN_DATA"], download=False)
     assert source.problems() == []
