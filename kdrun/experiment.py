@@ -18,6 +18,7 @@ from kdrun.cast import Cast, Frozen, Output
 from kdrun.checking import problems
 from kdrun.config import TEACHER_OWN, Refused, Settings, identity, instantiate, locate, run_folder, said
 from kdrun.data.data import Data, DatasetSettings, read
+from kdrun.data.kept import kept
 from kdrun.data.stream import PictureStream
 from kdrun.engine import Diverged, Run, distill, predict
 from kdrun.files import write_atomically
@@ -345,7 +346,7 @@ def read_dataset(node: Mapping[str, Any]) -> Data:
     common = {field: node[field] for field in DatasetSettings.__dataclass_fields__}
     reader = {key: value for key, value in node.items() if key not in common and key != "_target_"}
     try:
-        return read(DatasetSettings(**common), locate(node["_target_"]), reader)
+        return kept(node, lambda: read(DatasetSettings(**common), locate(node["_target_"]), reader))
     except (ValueError, OSError) as error:
         raise Refused([f"dataset: {line}" for line in str(error).splitlines()]) from error
 
