@@ -27,6 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["--version"]:
         print(f"kdrun {__version__}")
         return 0
+    if shell := asking_shell(words):
+        from kdrun import completion
+
+        print(completion.answer(shell))
+        return 0
     word = bool(words) and is_word(words[0])
     if not word and {"-h", "--help"} & set(words):
         from kdrun import listing
@@ -50,6 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         complain(lines)
         return REFUSED
+
+
+def asking_shell(words: Sequence[str]) -> str | None:
+    """The shell whose completion asks: `-sc query=bash`, as Hydra's scripts do."""
+    if words[:1] not in (["-sc"], ["--shell-completion"], ["--shell_completion"]):
+        return None
+    return next((word.partition("=")[2] for word in words[1:] if word.startswith("query=")), None)
 
 
 def is_word(argument: str) -> bool:

@@ -95,9 +95,9 @@ def attempt(folder: Path, job: Callable[[], list[dict[str, Any]]], several: bool
         score = validation_score(folder)
         if not several:
             Console().print(run_table(rows, folder.name))
-            for name in ("results.csv", "history.csv", "per_class.csv", "curves.png"):
-                if (folder / name).exists():
-                    Console(soft_wrap=True).print(f"{shown(folder / name)}", highlight=False)
+            tables = sorted(folder.glob("*.csv"), key=lambda path: (path.name != "results.csv", path.name))
+            for path in (*tables, *folder.glob("*.png")):
+                Console(soft_wrap=True).print(f"{shown(path)}", highlight=False)
     except Refused as refused:
         status, error = 2, "; ".join(refused.problems)
         if not (folder / ASKED).exists():  # nothing was made that the lock could guard

@@ -73,7 +73,7 @@ def test_config_is_shown_and_nothing_runs(kdrun, tmp_path):
 def test_a_run_tells_what_it_made_and_is_not_done_twice(kdrun, tmp_path):
     status, out, _ = kdrun(*TINY)
     assert status == 0
-    for word in ("teacher", "baseline", "student", "results.csv", "history.csv", "per_class.csv"):
+    for word in ("teacher", "baseline", "student", "results.csv", "calibration.csv", "history.csv", "per_class.csv"):
         assert word in out
     before = runs(tmp_path)
     assert len(before) == 1

@@ -81,7 +81,7 @@ def startup(subject: Subject) -> Iterator[Row]:
     """How long kdrun takes to answer, and to get to the first step of a training. The processor's time."""
     completion, typed = kdrun("-sc", "query=bash"), {"COMP_LINE": "kdrun method=a", "COMP_POINT": "14", "COMP_CWORD": "1"}
     asked = {"--help": (kdrun("--help"), {}, 0.3), "list methods": (kdrun("list", "methods"), {}, 0.3),
-             "completion of method=": (completion, typed, None),
+             "completion of method=": (completion, typed, 0.3),
              "a job, until its first step": ([sys.executable, "-c", FIRST_STEP, "threads=1",
                                               f"outputs={subject.folder / 'first'}"], {"OMP_NUM_THREADS": "1"}, 5.0)}
     for name, (words, extra, most) in asked.items():
