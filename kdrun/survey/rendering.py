@@ -21,10 +21,11 @@ __all__ = ["FORMATS", "html", "latex", "markdown", "terminal", "tidy", "write"]
 
 # What LaTeX takes for a command, and what its default encoding lacks
 ESCAPES = str.maketrans({
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"}, **{sign: f"${sign}$" for sign in "<>|"},
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " ", "–": "--", "†": r"\dag{}",
     "±": r"$\pm$", "→": r"$\rightarrow$", "Δ": r"$\Delta$", "≤": r"$\leq$", "·": r"$\cdot$",
 })
+LATEX_WIDTH = 90  # characters that a page takes upright
 STYLE = """\
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; border-top: 2px solid #222; border-bottom: 2px solid #222; }
@@ -134,18 +135,21 @@ def markdown(grid: Grid) -> str:
 
 
 def latex(grid: Grid) -> str:
-    """A table of a tabular for each part, with the rules of the package booktabs."""
-    lines = ["% \\usepackage{booktabs}", "\\begin{table}", "\\centering", f"\\caption{{{escaped(grid.title)}}}",
+    """A tabular for each part, with booktabs' rules; as wide as the page at most, and on its side where that is too small."""
+    wide = any(needed(grid.shown(part), part) > LATEX_WIDTH for part in grid.parts)
+    place, packages = ("sidewaystable", "adjustbox,booktabs,rotating") if wide else ("table", "adjustbox,booktabs")
+    lines = [f"% \\usepackage{{{packages}}}", f"\\begin{{{place}}}", "\\centering", f"\\caption{{{escaped(grid.title)}}}",
              f"\\label{{tab:{grid.key}}}"]
     for part, columns, table in filled(grid):
         style = table.map(escaped).rename(columns=escaped).style.hide(axis="index")
         kinds = "".join("r" if column.right else "l" for column in columns)
         if part.heading:
             lines += ["", "\\medskip", f"\\textbf{{{escaped(part.heading)}}}\\\\[2pt]"]
-        lines.append(style.to_latex(hrules=True, column_format=kinds).rstrip())
+        lines += ["\\begin{adjustbox}{max width=\\linewidth}", style.to_latex(hrules=True, column_format=kinds).rstrip(),
+                  "\\end{adjustbox}"]
     if not any(part.rows for part in grid.parts):
         lines.append(escaped(grid.empty))
-    lines += ["", *(f"\\par\\footnotesize {escaped(note)}" for note in grid.notes), "\\end{table}", ""]
+    lines += ["", *(f"\\par\\footnotesize {escaped(note)}" for note in grid.notes), f"\\end{{{place}}}", ""]
     return "\n".join(lines)
 
 
