@@ -2,6 +2,7 @@
 
 impact      per class: is it helped or harmed more than all are? (Hooker et al. 2019; Welch's t test over seeds)
 exemplars   compression-identified exemplars: pictures whose most frequent answer over seeds changes
+mismatches  pictures that a network answers otherwise than its teacher, and who was right (Joseph et al. 2020)
 calibration ECE, NLL and Brier score, before and after a temperature fitted on the validation split
 robustness  accuracy on corrupted pictures (Hendrycks and Dietterich 2019), under FGSM and PGD
 boundary    the mean transition error between student and reference (Micaelli and Storkey 2019)
@@ -16,7 +17,7 @@ from kdrun.bounds import closest
 from kdrun.commands import Arguments, at_least
 from kdrun.config import Refused
 
-WHAT = ("impact", "exemplars", "calibration", "robustness", "boundary")
+WHAT = ("impact", "exemplars", "mismatches", "calibration", "robustness", "boundary")
 
 
 def main(words: Sequence[str]) -> int:
@@ -43,6 +44,7 @@ def main(words: Sequence[str]) -> int:
     from kdrun.checking import device_problems
     from kdrun.diagnostics.calibration import calibration
     from kdrun.diagnostics.impact import class_impacts, compression_exemplars
+    from kdrun.diagnostics.mismatches import mismatches_of
     from kdrun.diagnostics.robustness import Stress, boundary, robustness
     from kdrun.diagnostics.stored import Shelf, populations
     from kdrun.results import write_csv
@@ -62,6 +64,7 @@ def main(words: Sequence[str]) -> int:
     made: dict[str, Callable[[], Any]] = {
         "impact": lambda: class_impacts(shelf, runs, given.against),
         "exemplars": lambda: compression_exemplars(shelf, runs, given.against),
+        "mismatches": lambda: mismatches_of(shelf, runs),
         "calibration": lambda: calibration(shelf, runs),
         "robustness": lambda: robustness(shelf, runs, stress, given.against),
         "boundary": lambda: boundary(shelf, runs, given.against, given.walks, given.walk_steps, given.rate),

@@ -30,11 +30,17 @@ def test_every_diagnosis_writes_its_tables(outputs, tmp_path, capsys):
     assert "at least 3 are wanted" in told.out
     assert "left out" not in told.err
     found = {path.stem: pandas.read_csv(path) for path in tmp_path.glob("*.csv")}
-    assert found.keys() == {"class_impact", "exemplars", "exemplars_summary", "calibration", "corruptions", "attacks",
-                            "robustness", "boundary"}
+    assert found.keys() == {"class_impact", "exemplars", "exemplars_summary", "mismatches", "calibration", "corruptions",
+                            "attacks", "robustness", "boundary"}
     assert len(found["class_impact"]) == 2 * 10  # two variants, ten classes
     assert len(found["calibration"]) == 3 * 3
     assert found["calibration"]["temperature"].notna().all()
+    met = found["mismatches"]
+    assert len(met) == 3 * 2  # the student and its baseline, of each run
+    assert (met["mismatches"] == met["lost"] + met["won"] + met["both_wrong"]).all()
+    agreed = [pandas.read_csv(outputs / "runs" / run / "results.csv").set_index("role").loc[role, "agreement"]
+              for run, role in zip(met["run"], met["role"], strict=True) if role == "student"]
+    assert (1 - met[met["role"] == "student"]["mismatch_share"]).tolist() == pytest.approx(agreed, abs=1e-6)
     assert len(found["corruptions"]) == 3 * 3 * (1 + 2 * 5)
     assert len(found["attacks"]) == 3 * 3 * 2 * 2
     clean = found["robustness"].set_index(["run", "role"])["clean_accuracy"]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy.stats import t as student_t
 
+from kdrun.diagnostics.mismatches import Mismatches, mismatches
 from kdrun.diagnostics.seeds import class_impact, exemplars, modal_labels
 
 
@@ -69,3 +70,12 @@ def test_a_population_without_spread_is_not_tested():
 def test_a_class_without_pictures_is_left_out():
     found = class_impact([answers(0, 1)] * 2, [answers(0, 1)] * 2, torch.tensor([0, 1]))
     assert [one.label for one in found] == [0, 1]
+
+
+def test_mismatches_are_lost_won_or_both_wrong():
+    teacher, student, labels = answers(0, 0, 1, 1, 2), answers(0, 1, 2, 0, 2), torch.tensor([0, 0, 2, 2, 1])
+    assert mismatches(teacher, student, labels) == Mismatches(mismatches=3, lost=1, won=1, both_wrong=1)
+
+
+def test_networks_that_agree_have_no_mismatch_whatever_their_accuracy():
+    assert mismatches(answers(0, 1), answers(0, 1), torch.tensor([2, 2])) == (0, 0, 0, 0)

@@ -13,6 +13,7 @@ from kdrun.methods.relation.rkd import RKD
 from kdrun.methods.relation.sp import SP
 from kdrun.methods.response.dkd import decoupled
 from kdrun.methods.response.kd import KD
+from kdrun.methods.response.label_preserve import LabelPreserve
 from kdrun.methods.response.logit_mse import LogitMSE
 from tests.toy import toy_run
 
@@ -180,3 +181,41 @@ class TestPKT:
         student = torch.zeros(3, 4, dtype=F64, requires_grad=True)
         self.method.divergence(torch.randn(3, 4, dtype=F64), student).backward()
         assert bool(torch.isfinite(student.grad).all())
+
+
+class TestLabelPreserve:
+    teacher, student = vectors([0, 2], [4, 0]), vectors([0, 0], [0, 0])
+
+    def method(self, weighting, **changes):
+        return LabelPreserve(**{"ce_weight": 0.5, "pairing_weight": 2.0, "label_weight": 3.0, "weighting": weighting} | changes)
+
+    def test_terms(self):
+        terms = self.method("uniform").terms(tensor(0.7, dtype=F64), self.teacher, self.student)
+        close(terms["ce"], 0.35)
+        close(terms["pairing"], 2 * (4 + 16) / 4)
+        close(terms["answer"], 3 * math.log(2))  # an even guess, whatever the teacher's class
+        assert terms.keys() == {"ce", "pairing", "answer"}
+
+    def test_the_answer_is_the_teachers_class_and_not_the_label(self):
+        student = vectors([0, 3], [3, 0])
+        terms = self.method("uniform", label_weight=1.0).terms(tensor(0.0, dtype=F64), self.teacher, student)
+        close(terms["answer"], math.log(1 + math.exp(-3)))
+
+    def test_learned_weights_begin_as_given_and_settle_where_each_term_weighs_one(self):
+        method = self.method("learned")
+        uniform = self.method("uniform").terms(tensor(0.7, dtype=F64), self.teacher, self.student)
+        learned = method.terms(tensor(0.7, dtype=F64), self.teacher, self.student)
+        assert {name: float(term.detach()) for name, term in learned.items()} == pytest.approx(
+            {**{name: float(term) for name, term in uniform.items()}, "uncertainty": 0.0})
+        with torch.no_grad():  # the best s of a term L is log L
+            method.uncertainty.copy_(torch.stack(list(uniform.values())).log())
+        settled = method.terms(tensor(0.7, dtype=F64), self.teacher, self.student)
+        assert [float(settled[name].detach()) for name in uniform] == pytest.approx([1, 1, 1])
+        (slope,) = torch.autograd.grad(sum(settled.values()), method.uncertainty)
+        assert slope.tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+
+    def test_the_teacher_gets_no_gradient(self):
+        teacher, student = self.teacher.clone().requires_grad_(), self.student.clone().requires_grad_()
+        sum(self.method("uniform").terms(tensor(0.7, dtype=F64), teacher, student).values()).backward()
+        assert teacher.grad is None
+        assert student.grad is not None
