@@ -5,6 +5,7 @@ exemplars   compression-identified exemplars: pictures whose most frequent answe
 mismatches  pictures that a network answers otherwise than its teacher, and who was right (Joseph et al. 2020)
 calibration ECE, NLL and Brier score, before and after a temperature fitted on the validation split
 robustness  accuracy on corrupted pictures (Hendrycks and Dietterich 2019), under FGSM and PGD
+views       where each class has two views (dataset=multiview): which of them were learned (Allen-Zhu and Li 2023)
 boundary    the mean transition error between student and reference (Micaelli and Storkey 2019)
 """
 
@@ -17,7 +18,7 @@ from kdrun.bounds import closest
 from kdrun.commands import Arguments, at_least
 from kdrun.config import Refused
 
-WHAT = ("impact", "exemplars", "mismatches", "calibration", "robustness", "boundary")
+WHAT = ("impact", "exemplars", "mismatches", "calibration", "robustness", "views", "boundary")
 
 
 def main(words: Sequence[str]) -> int:
@@ -47,6 +48,7 @@ def main(words: Sequence[str]) -> int:
     from kdrun.diagnostics.mismatches import mismatches_of
     from kdrun.diagnostics.robustness import Stress, boundary, robustness
     from kdrun.diagnostics.stored import Shelf, populations
+    from kdrun.diagnostics.views import views_learned
     from kdrun.results import write_csv
     from kdrun.survey.collection import collect
     from kdrun.terminal import Screen
@@ -67,6 +69,7 @@ def main(words: Sequence[str]) -> int:
         "mismatches": lambda: mismatches_of(shelf, runs),
         "calibration": lambda: calibration(shelf, runs),
         "robustness": lambda: robustness(shelf, runs, stress, given.against),
+        "views": lambda: views_learned(shelf, runs, given.each),
         "boundary": lambda: boundary(shelf, runs, given.against, given.walks, given.walk_steps, given.rate),
     }
     console = Console(width=None if Console().is_terminal else 160)
@@ -102,6 +105,8 @@ def arguments() -> Arguments:
                         help="how far attacks may move a pixel, from 0 to 1; '' for none (2/255,8/255)")
     stress.add_argument("--steps", type=at_least(1), default=10, metavar="N", help="of PGD (10)")
     stress.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of noise and random starts (0)")
+    views = parser.add_argument_group("views")
+    views.add_argument("--each", type=at_least(1), default=100, metavar="N", help="pictures of each view of each class (100)")
     walk = parser.add_argument_group("boundary")
     walk.add_argument("--walks", type=at_least(1), default=100, metavar="N", help="pictures that walks start from (100)")
     walk.add_argument("--walk-steps", type=at_least(1), default=30, metavar="N", help="of each walk (30)")
