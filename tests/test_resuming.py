@@ -174,14 +174,14 @@ def test_a_sweep_is_gone_on_with_where_it_was_started(kdrun, tmp_path, monkeypat
 @pytest.mark.slow
 def test_a_sweep_stops_keeps_what_is_done_and_goes_on(kdrun, tmp_path):
     """With real signals to real processes."""
-    words = ["-m", *TINY, "recipe.epochs=2,120"]
+    words = ["-m", *TINY, "recipe.epochs=2,40"]
     process = subprocess.Popen([sys.executable, "-m", "kdrun", *words], cwd=tmp_path, text=True, stderr=subprocess.PIPE,
                                stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"})
     assert process.stderr is not None
     said = []
     for line in process.stderr:
         said.append(line)
-        if "epoch 15/120" in line and "teacher" in line:
+        if "epoch 5/40" in line and "teacher" in line:
             process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143, "".join(said)
     (sweep,) = (tmp_path / "outputs/sweeps").iterdir()

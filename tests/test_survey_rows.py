@@ -13,7 +13,7 @@ from kdrun.listing import Methods
 from kdrun.survey.published import EXCEPTIONS, cites
 
 CARDS = {key: catalogue.method_card(key) for key in catalogue.options("method")}
-SPELLING = re.compile(r"Gou [1-6]|Alkhulaifi [12]|Gou section \d(\.\d)?|Zhu section (I|II|III|IV|V)(-[A-Z])?")
+SPELLING = re.compile(r"Gou [1-6]|Alkhulaifi ([12]|section \d)|Gou section \d(\.\d)?|Zhu section (I|II|III|IV|V)(-[A-Z])?")
 
 
 def printed():

@@ -108,7 +108,7 @@ def sweep(subject: Subject) -> Iterator[Row]:
     Both start with their teacher and baseline trained, so that nobody waits for another.
     """
     count = 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2 * (os.cpu_count() or 1)
-    small = ["recipe.epochs=40", "teacher=resnet20", f"outputs={subject.folder / 'sweep'}", "rerun=true"]
+    small = ["recipe.epochs=20", "teacher=resnet20", f"outputs={subject.folder / 'sweep'}", "rerun=true"]
     child(kdrun(*small))
     sweeping = ["-m", f"method.temperature={','.join(str(2 + place) for place in range(count))}", *small]
     spinning = {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "300000"}  # what OpenMP does where nobody tells it otherwise
@@ -147,6 +147,11 @@ def together(commands: Sequence[Sequence[str]], extra: Mapping[str, str]) -> flo
     start = time.perf_counter()
     running = [subprocess.Popen(words, env=environment(extra), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                for words in commands]
-    if sum(abs(process.wait()) for process in running):
-        raise RuntimeError(f"one of {len(commands)} runs at once failed")
+    try:
+        if sum(abs(process.wait()) for process in running):
+            raise RuntimeError(f"one of {len(commands)} runs at once failed")
+    finally:
+        for process in running:
+            process.kill()  # nothing to those that are done; the others would write into a folder that is being removed
+            process.wait()
     return time.perf_counter() - start
