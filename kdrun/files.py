@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["bytes_under", "digest_of", "held", "sweep_up", "sync_folder", "write_atomically"]
+__all__ = ["bytes_under", "digest_of", "files_under", "held", "sweep_up", "sync_folder", "write_atomically"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -87,8 +87,14 @@ def digest_of(path: Path) -> str:
 def bytes_under(folder: Path) -> int:
     """How many bytes the files of a folder have, at any depth; files may come and go meanwhile."""
     total = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += os.stat(os.path.join(path, name)).st_size
+    for path in files_under(folder):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
     return total
+
+
+def files_under(folder: Path) -> Iterator[Path]:
+    """The files of a folder, at any depth, in the order of their names."""
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(place, name) for name in sorted(names))

@@ -1,12 +1,12 @@
 """The data read last, kept for the next job of the same process: a sweep reads and checks its pictures once."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kdrun.data.data import Data
+from kdrun.files import files_under
 
 __all__ = ["kept"]
 
@@ -41,7 +41,7 @@ def state(node: Mapping[str, Any]) -> str | None:
     """The settings, and size and time of every file that they name; None where those are too many, or come and go."""
     files: list[list[Any]] = []
     for root in paths(node):
-        for path in (root, *below(root)):
+        for path in (root, *files_under(root)):
             if len(files) == MOST:
                 return None
             try:
@@ -62,10 +62,3 @@ def paths(node: Any) -> Iterator[Path]:
             yield from paths(value)
     elif isinstance(node, str) and node and Path(node).exists():
         yield Path(node)
-
-
-def below(folder: Path) -> Iterator[Path]:
-    """The files of a folder, at any depth."""
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        yield from (Path(place, name) for name in sorted(names))

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from kdrun.diagnostics.stored import Shelf, StoredNetwork, StoredRun
-from kdrun.diagnostics.tables import WHOSE, Findings, over_seeds, whose
+from kdrun.diagnostics.stored import Shelf, StoredRun
+from kdrun.diagnostics.tables import ROLES, WHOSE, Findings, over_seeds, whose
 
 __all__ = ["Mismatches", "mismatches", "mismatches_of"]
 
@@ -46,19 +46,16 @@ def mismatches(reference: Tensor, other: Tensor, labels: Tensor) -> Mismatches:
 
 def mismatches_of(shelf: Shelf, runs: Sequence[StoredRun]) -> Findings:
     """Compare the student of each run, and its baseline, with the teacher of the same run, on the test set."""
-    own: dict[str, dict[str, StoredNetwork]] = {}
-    by_name = {run.name: run for run in runs}
-    for run, role, network in shelf.networks(runs, ("teacher", "baseline", "student")):
-        own.setdefault(run.name, {})[role] = network
     rows: list[dict[str, Any]] = []
-    for name, found in own.items():
-        if "teacher" in found:
-            teacher = found.pop("teacher")
-            labels = teacher.data.test.labels
-            for role, network in found.items():
-                counted = mismatches(teacher.test, network.test, labels)
-                rows.append({**whose(by_name[name], role, network), "pictures": len(labels), **counted._asdict(),
-                             "mismatch_share": counted.mismatches / len(labels)})
+    for run in runs:
+        found = {role: network for _, role, network in shelf.networks([run], ROLES)}
+        if (teacher := found.pop("teacher", None)) is None:
+            continue
+        labels = teacher.data.test.labels
+        for role, network in found.items():
+            counted = mismatches(teacher.test, network.test, labels)
+            rows.append({**whose(run, role, network), "pictures": len(labels), **counted._asdict(),
+                         "mismatch_share": counted.mismatches / len(labels)})
     whole = {"mismatches": "mismatches", "lost": "teacher\nright", "won": "student\nright", "both_wrong": "both\nwrong"}
     shown = {key: (heading, lambda value: f"{value:.1f}") for key, heading in whole.items()}
     shown["mismatch_share"] = "share", lambda value: f"{100 * value:.2f} %"

@@ -1,5 +1,6 @@
 """Networks of finished runs, loaded again. What a run's folder says is text from anywhere: it is checked before it is used."""
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,6 +115,7 @@ class Shelf:
 
     def __init__(self, outputs: Path, device: torch.device, note: Callable[[str], None]) -> None:
         self.store, self.device, self.note = outputs / "store", device, note
+        self.read: dict[str, Data] = {}
         self.loaded: dict[Path, StoredNetwork] = {}
         self.lost: set[str] = set()
 
@@ -123,10 +125,14 @@ class Shelf:
         Raises:
             Refused: they cannot be read any more.
         """
-        try:
-            return read_dataset(run.settings.values["dataset"])
-        except Refused as error:
-            raise Refused([f"{run.name}: {line}; --where leaves it out" for line in error.problems]) from error
+        node = run.settings.values["dataset"]
+        key = json.dumps(node, sort_keys=True, default=str)
+        if key not in self.read:
+            try:
+                self.read[key] = read_dataset(node)
+            except Refused as error:
+                raise Refused([f"{run.name}: {line}; --where leaves it out" for line in error.problems]) from error
+        return self.read[key]
 
     def networks(self, runs: Sequence[StoredRun], roles: Collection[str]) -> Iterator[tuple[StoredRun, str, StoredNetwork]]:
         """Every network of these roles that can be had; of the others it is told once why not."""
