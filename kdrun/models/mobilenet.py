@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from kdrun.bounds import AtLeastOne, Positive
-from kdrun.models.staged import Chain, StagedNet, initialise
+from kdrun.models.staged import Chain, FirstWeights, StagedNet, initialise
 
 __all__ = ["MobileNet", "MobileNetV2"]
 
@@ -115,5 +115,5 @@ class MobileNetV2(StagedNet):
             after = int(1280 * max(1.0, width)) if last else before * STAGES[number + 1][0][0]
             stages.append(nn.Sequential(*blocks, normalised(before, after, 1)))
         opening = nn.Sequential(*normalised(channels, stem, 3, 2), nn.ReLU(inplace=True))
-        super().__init__(opening, stages, after, classes)
-        initialise(self)
+        super().__init__(opening, stages, after, classes, FirstWeights.HE_SMALL_HEAD)
+        initialise(self, self.first_weights)

@@ -6,7 +6,7 @@ from torch.nn.functional import avg_pool2d, channel_shuffle, relu
 
 from kdrun.bounds import AtLeastOne
 from kdrun.models.mobilenet import normalised
-from kdrun.models.staged import Chain, StagedNet, initialise
+from kdrun.models.staged import Chain, FirstWeights, StagedNet, initialise
 
 __all__ = ["ShuffleNetV1", "ShuffleNetV2"]
 
@@ -74,8 +74,8 @@ class ShuffleNetV1(StagedNet):
             first = GroupedBlock(before, after, 2, groups, groups if number else 1)
             stages.append(Chain([first, *(GroupedBlock(after, after, 1, groups, groups) for _ in range(count - 1))]))
             before = after
-        super().__init__(opening(channels, stem), stages, before, classes)
-        initialise(self)
+        super().__init__(opening(channels, stem), stages, before, classes, FirstWeights.PYTORCH)
+        initialise(self, self.first_weights)
 
 
 class HalvingUnit(nn.Module):
@@ -138,5 +138,5 @@ class ShuffleNetV2(StagedNet):
             units = [HalvingUnit(before, after), *(SplitUnit(after) for _ in range(count - 1))]
             stages.append(Chain([*units, normalised(after, last, 1)] if number == len(widths) else units))
             before = after
-        super().__init__(opening(channels, stem), stages, last, classes)
-        initialise(self)
+        super().__init__(opening(channels, stem), stages, last, classes, FirstWeights.PYTORCH)
+        initialise(self, self.first_weights)

@@ -2,13 +2,27 @@
 
 import copy
 from collections.abc import Sequence
+from enum import Enum
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdrun.cast import Output
 
-__all__ = ["StagedNet", "initialise"]
+__all__ = ["FirstWeights", "StagedNet", "initialise"]
+
+
+class FirstWeights(Enum):
+    """How a network's weights are drawn before it is trained.
+
+    The choices are those of the code that most comparisons on CIFAR-100 run (RepDistiller, of Tian et al. 2020), where
+    every architecture has its own. Convolutions by He are N(0, 2 / fan out), their biases 0.
+    """
+
+    HE = "convolutions by He, the classifier as PyTorch does"               # ResNets
+    HE_ZERO_BIAS = "convolutions by He, the classifier's bias 0"            # wide ResNets
+    HE_SMALL_HEAD = "convolutions by He, the classifier N(0, 0.01^2), its bias 0"  # VGG, MobileNetV2
+    PYTORCH = "all layers as PyTorch does"                                  # ShuffleNets
 
 
 class StagedNet(nn.Module):
@@ -22,12 +36,15 @@ class StagedNet(nn.Module):
         stages: modules, each from a post-activation map to the next pre-activation map.
         width: channels of the last map.
         classes: how many classes.
+        first_weights: how new weights are drawn; subclasses call `initialise(self, self.first_weights)` at their end.
     """
 
-    def __init__(self, stem: nn.Module, stages: list[nn.Module], width: int, classes: int) -> None:
+    def __init__(self, stem: nn.Module, stages: list[nn.Module], width: int, classes: int,
+                 first_weights: FirstWeights = FirstWeights.HE) -> None:
         super().__init__()
         if not stages:
             raise ValueError("widths must name at least one stage")
+        self.first_weights = first_weights
         self.stem, self.stages, self.head = stem, nn.ModuleList(stages), nn.Linear(width, classes)
 
     def forward(self, pictures: Tensor) -> Output:
@@ -65,19 +82,28 @@ class StagedNet(nn.Module):
         for module in (*own.modules(), head):
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
-        initialise(own)
-        twin = StagedNet(self.stem, [*list(self.stages)[:stage], *own], head.in_features, head.out_features)
+        initialise(own, FirstWeights.HE if rest else self.first_weights)
+        initialise(head, self.first_weights)
+        twin = StagedNet(self.stem, [*list(self.stages)[:stage], *own], head.in_features, head.out_features,
+                         self.first_weights)
         twin.head = head
         return twin
 
 
-def initialise(network: nn.Module) -> None:
-    """He's initialisation of convolutions (fan out, for ReLU); normalisation starts as the identity."""
+def initialise(network: nn.Module, first_weights: FirstWeights = FirstWeights.HE) -> None:
+    """Draw the weights of convolutions and linear layers; what PyTorch drew stays where the choice says so.
+
+    Normalisation starts as the identity, as in PyTorch.
+    """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and first_weights is not FirstWeights.PYTORCH:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear) and first_weights in (FirstWeights.HE_ZERO_BIAS, FirstWeights.HE_SMALL_HEAD):
+            nn.init.zeros_(module.bias)
+            if first_weights is FirstWeights.HE_SMALL_HEAD:
+                nn.init.normal_(module.weight, std=0.01)
 
 
 class Chain(nn.Module):

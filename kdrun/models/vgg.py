@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from kdrun.bounds import AtLeastOne
-from kdrun.models.staged import Chain, StagedNet, initialise
+from kdrun.models.staged import Chain, FirstWeights, StagedNet, initialise
 
 __all__ = ["VGG"]
 
@@ -39,5 +39,5 @@ class VGG(StagedNet):
             chain = Chain(layers)
             stages.append(nn.Sequential(Pool(), chain) if 1 <= number <= 3 else chain)
             before = after
-        super().__init__(nn.Identity(), stages, before, classes)
-        initialise(self)
+        super().__init__(nn.Identity(), stages, before, classes, FirstWeights.HE_SMALL_HEAD)
+        initialise(self, self.first_weights)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from kdrun.bounds import AtLeastOne, Proportion
-from kdrun.models.staged import StagedNet, initialise
+from kdrun.models.staged import FirstWeights, StagedNet, initialise
 
 __all__ = ["WideResNet"]
 
@@ -62,5 +62,6 @@ class WideResNet(StagedNet):
             others = [PreactBlock(after, after, 1, dropout, activated=False) for _ in range(blocks - 1)]
             stages.append(nn.Sequential(first, *others, nn.BatchNorm2d(after)))
             before = after
-        super().__init__(nn.Conv2d(channels, 16, 3, 1, 1, bias=False), stages, before, classes)
-        initialise(self)
+        super().__init__(nn.Conv2d(channels, 16, 3, 1, 1, bias=False), stages, before, classes,
+                         FirstWeights.HE_ZERO_BIAS)
+        initialise(self, self.first_weights)

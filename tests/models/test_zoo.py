@@ -207,6 +207,31 @@ def test_first_weights_have_the_spread_of_he():
     assert float(convolution.weight.detach().std()) == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.02)
 
 
+@pytest.mark.parametrize(("name", "zero_bias", "spread"), [
+    ("resnet20", False, 1 / math.sqrt(3 * 64)),           # uniform over +-1/sqrt(inputs), as torch.nn.Linear does
+    ("wrn_16_2", True, 1 / math.sqrt(3 * 128)),
+    ("vgg8", True, 0.01),
+    ("mobilenet_v2", True, 0.01),
+    ("shufflenet_v2", False, 1 / math.sqrt(3 * 1024)),
+])
+def test_a_classifier_starts_as_in_the_code_of_published_comparisons(name, zero_bias, spread):
+    torch.manual_seed(0)
+    network = build(name, (3, 8, 8), 100)
+    branch = network.fork(len(network.stages) - 1)
+    assert not torch.equal(branch.head.weight, network.head.weight)
+    for head in (network.head, branch.head, branch.fork(0).head):  # a branch's too, and a branch's branch's
+        assert float(head.weight.detach().std()) == pytest.approx(spread, rel=0.03)
+        assert bool((head.bias == 0).all()) == zero_bias
+
+
+def test_shufflenets_start_as_pytorch_does():
+    torch.manual_seed(0)
+    network = build("shufflenet_v2", (3, 8, 8))
+    for part in (network, network.fork(0)):
+        convolution = part.stages[2].blocks[-1][0]  # 1x1, 464 channels to 1024: uniform over +-1/sqrt(464)
+        assert float(convolution.weight.detach().abs().max()) <= 1 / math.sqrt(464)
+
+
 # --- what cannot be built --------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("depth", [1, 2, 7, 9, 10, 18, 51])
