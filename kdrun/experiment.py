@@ -61,7 +61,12 @@ def run(settings: Settings, screen: Screen, folder: Path | None = None, other_co
     distributed.wait()
     teachers = experiment.teachers()
     baseline = experiment.alone(experiment.student, "baseline")
+    measures = settings.values["measures"]
+    for line in results.weak_teachers(experiment.data, [*teachers, baseline], measures):
+        screen.warn(line)
     students = experiment.distilled(folder / resuming.CHECKPOINTS)
+    for line in results.weak_teachers(experiment.data, [baseline, *students], measures):  # teachers that learned along
+        screen.warn(line)
     rows = distributed.same(experiment.write(folder, [*teachers, baseline, *students]) if distributed.first() else [])
     distributed.stop()
     return rows

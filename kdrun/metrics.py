@@ -4,13 +4,16 @@ Shares are from 0 to 1, errors are one minus accuracy, divergences are in nats. 
 never a made-up 0.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdrun.scores import (
@@ -20,12 +23,13 @@ from kdrun.scores import (
     improvement_pct,
     relative_error,
     size_reduction_pct,
+    weak_teacher,
 )
 
 __all__ = ["CalibrationBin", "Size", "accuracy", "accuracy_reduction_pct", "agreement", "brier", "calibration_bins",
            "calibration_error", "correlation",
            "distillation_factor", "distillation_score", "f1", "flops", "improvement_pct", "kl_divergence", "nll",
-           "recall", "relative_error", "size", "size_reduction_pct"]
+           "recall", "relative_error", "size", "size_reduction_pct", "weak_teacher"]
 
 
 def accuracy(logits: Tensor, labels: Tensor, top: int = 1) -> float | None:
@@ -140,15 +144,29 @@ def size(network: nn.Module) -> Size | None:
 def flops(network: nn.Module, shape: tuple[int, ...]) -> int | None:
     """Floating-point operations for one picture [C, H, W]; a multiply-add counts as two.
 
+    Attention is counted as the matrix products that it is: the counter does not see inside fused kernels.
+
     None for a model that has none of those that are counted, as a tree, which only compares.
     """
     modes = [(module, module.training) for module in network.modules()]
     network.eval()  # in training mode a count would move batch statistics, and fail where a map has one pixel
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), unfused_attention():
         network(torch.zeros(1, *shape, device=place_of(network)))
     for module, training in modes:
         module.training = training
     return counter.get_total_flops() or None
+
+
+@contextlib.contextmanager
+def unfused_attention() -> Iterator[None]:
+    """Let attention run as plain matrix products, also where `nn.MultiheadAttention` has a kernel for evaluation mode."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def place_of(network: nn.Module) -> torch.device:

@@ -4,7 +4,7 @@ Accuracies are from 0 to 1. A value that is not defined is None, never a made-up
 """
 
 __all__ = ["accuracy_reduction_pct", "distillation_factor", "distillation_score", "improvement_pct", "relative_error",
-           "size_reduction_pct"]
+           "size_reduction_pct", "weak_teacher"]
 
 
 def distillation_score(student_size: float, teacher_size: float, student_accuracy: float,
@@ -59,3 +59,12 @@ def improvement_pct(student: float, baseline: float) -> float | None:
 def size_reduction_pct(student: float, teacher: float) -> float | None:
     """How much smaller the student is, in per cent of the teacher."""
     return 100 * (1 - student / teacher) if teacher else None
+
+
+def weak_teacher(teacher: float, baseline: float) -> bool:
+    """Whether a teacher is no better than the student trained alone.
+
+    What is measured against it (distillation score, relative error) then looks better than it is: the student alone may be
+    ahead of it already.
+    """
+    return teacher <= baseline

@@ -3,8 +3,8 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -42,6 +42,13 @@ class Screen:
         log.info(text)
         if self.console is not None:
             self.console.print(self.speaker + text, highlight=False, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """A line that nobody should overlook."""
+        log.warning(text)
+        if self.console is not None:
+            self.console.print(f"{self.speaker}warning: {text}", style="bold yellow", highlight=False, markup=False,
+                               soft_wrap=True)
 
     @contextlib.contextmanager
     def phase(self, title: str, name: str, epochs: int, steps: int) -> Iterator[PhaseProgress]:
@@ -129,36 +136,77 @@ def number(digits: int) -> Any:
     return lambda value: "–" if value is None else f"{value:.{digits}f}"
 
 
-def signed(value: float | None) -> str:
-    """A percentage with its sign."""
-    return "–" if value is None else f"{value:+.2f} %"
+def points(value: float | None) -> str:
+    """A difference of accuracies, in percentage points, with its sign."""
+    return "–" if value is None else f"{value:+.2f}"
 
 
-SHOWN: Sequence[tuple[str, str, Any]] = (
-    ("accuracy", "accuracy", percent), ("top5", "top-5 accuracy", percent), ("macro_f1", "macro F1", percent),
-    ("nll", "negative log-likelihood", number(4)), ("ece", "calibration error", number(4)),
-    ("parameters", "parameters", count), ("flops", "FLOPs", count), ("latency_ms", "latency, ms", number(2)),
-    ("epochs", "epochs", count), ("seconds", "seconds", number(1)),
-    ("improvement_pct", "improvement over baseline", signed),
-    ("accuracy_reduction_pct", "accuracy reduction against teacher", signed),
-    ("size_reduction_pct", "size reduction", signed),
-    ("distillation_score", "distillation score", number(4)), ("relative_error", "relative error", number(4)),
-    ("distillation_factor", "distillation factor", number(2)), ("kl", "KL from teacher", number(4)),
-    ("correlation", "correlation with teacher", number(4)), ("agreement", "agreement with teacher", percent),
+class Shown(NamedTuple):
+    """A line of the table of a run.
+
+    Attributes:
+        key: its column of results.csv.
+        name: how it is called.
+        form: how its values are written.
+        lower: whether a lower value is the better one.
+        compared: whether it compares a student with its teacher or baseline, so that those have none.
+    """
+
+    key: str
+    name: str
+    form: Callable[[Any], str]
+    lower: bool = False
+    compared: bool = False
+
+
+LOWER: Final = "↓"
+SHOWN: Final = (
+    Shown("accuracy", "accuracy", percent), Shown("top5", "top-5 accuracy", percent), Shown("macro_f1", "macro F1", percent),
+    Shown("nll", "negative log-likelihood", number(4), lower=True),
+    Shown("ece", "calibration error", number(4), lower=True),
+    Shown("parameters", "parameters", count, lower=True), Shown("flops", "FLOPs", count, lower=True),
+    Shown("latency_ms", "latency, ms", number(2), lower=True),
+    Shown("epochs", "epochs", count), Shown("seconds", "seconds", number(1), lower=True),
+    Shown("gap_points", "gap to baseline, points", points, compared=True),
+    Shown("teacher_gap_points", "gap to teacher, points", points, compared=True),
+    Shown("size_reduction_pct", "smaller than teacher by", lambda value: percent(value / 100), compared=True),
+    Shown("distillation_score", "distillation score", number(4), lower=True, compared=True),
+    Shown("relative_error", "relative error", number(4), lower=True, compared=True),
+    Shown("distillation_factor", "distillation factor", number(2), compared=True),
+    Shown("kl", "KL from teacher", number(4), lower=True, compared=True),
+    Shown("correlation", "correlation with teacher", number(4), compared=True),
+    Shown("agreement", "agreement with teacher", percent, compared=True),
 )
 
 
 def run_table(rows: list[dict[str, Any]], title: str) -> Table:
     """Teacher, baseline and student side by side; a measure that nobody has is left out."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    busy = any(row.get("machine_busy") for row in rows)
+    weak = [row for row in rows if row.get("weak_teacher")]
+    notes = [f"{LOWER} lower is better"]
+    if busy:
+        notes.append("* the machine was busy with other work: a latency on a quiet one is lower")
+    if weak:
+        teacher, baseline = (next(row for row in rows if row["role"] == role) for role in ("teacher", "baseline"))
+        notes.append(f"! the teacher ({percent(teacher['accuracy'])}) is no better than the student alone "
+                     f"({percent(baseline['accuracy'])}): what compares with it looks better than it is")
+    table = Table(title=title, title_justify="left", title_style="bold", caption="\n".join(notes), caption_justify="left")
     table.add_column("")
     for row in rows:
         table.add_column(f"{row['role']}\n{row['model']}", justify="right")
-    for key, name, form in SHOWN:
-        if any(row[key] is not None for row in rows):
-            own = key in ("improvement_pct", "accuracy_reduction_pct", "size_reduction_pct", "distillation_score",
-                          "relative_error", "distillation_factor", "kl", "correlation", "agreement")
-            table.add_row(name, *("" if own and row[key] is None else form(row[key]) for row in rows))
+
+    def cell(line: Shown, row: dict[str, Any]) -> str:
+        value = row.get(line.key)  # rows of an older version may lack it
+        if value is None:
+            return "" if line.compared else "–"
+        mark = "*" if line.key == "latency_ms" and row.get("machine_busy") else ""
+        if line.key in ("distillation_score", "relative_error", "teacher_gap_points") and row in weak:
+            mark = "!"
+        return line.form(value) + mark
+
+    for line in SHOWN:
+        if any(row.get(line.key) is not None for row in rows):
+            table.add_row(f"{line.name} {LOWER}" if line.lower else line.name, *(cell(line, row) for row in rows))
     return table
 
 

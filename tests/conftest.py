@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdrun import catalogue
+from kdrun import catalogue, results
 from kdrun.data.data import Data, DatasetSettings, read
 from kdrun.data.pictures import Pictures, Source
 from kdrun.networks import Networks, NetworkSpec
@@ -11,6 +11,7 @@ from kdrun.recipe import Recipe
 from kdrun.terminal import Screen
 
 torch.set_num_threads(1)  # the machine is shared, and no test is large
+results.LATENCY_SECONDS = 0.002  # no test is about how fast this machine is
 
 CLASSES = 4
 TINY_STUDENT = NetworkSpec("tiny", {"_target_": "kdrun.models.plain.CNN", "widths": [4, 8, 8]})

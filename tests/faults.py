@@ -22,7 +22,7 @@ from kdrun import experiment, files, terminal
 from kdrun.terminal import Screen
 from tests.toy import toy_settings
 
-TIMES = ("latency_ms", "seconds")  # of this machine at this moment: no two runs have the same
+TIMES = ("latency_ms", "latency_iqr_ms", "machine_busy", "seconds")  # of this machine at this moment: no two runs have the same
 EVENTS = ((files.os, "replace"), (files.os, "fsync"), (files.tempfile, "mkstemp"), (shutil, "rmtree"),
           (terminal.Silent, "step"), (terminal.Silent, "epoch"))
 EVER = "checkpoint_seconds=0.000001"

@@ -9,6 +9,7 @@ import pytest
 
 from kdrun import catalogue, checkpoint, cli, experiment, results
 from kdrun.store import Store, entries
+from tests.faults import TIMES
 
 TINY = ["recipe=smoke", "dataset.train_limit=48", "recipe.batch_size=16", "teacher=cnn", "teacher.widths=[6,8,12]",
         "student=cnn", "student.widths=[4,6,8]", "threads=1", "device=cpu", "checkpoint_seconds=0.000001"]
@@ -108,7 +109,7 @@ def made(outputs):
         name = str(path.relative_to(outputs))
         if path.name == "results.csv":
             with path.open() as file:
-                found[name] = [{key: value for key, value in row.items() if key not in ("seconds", "latency_ms")}
+                found[name] = [{key: value for key, value in row.items() if key not in TIMES}
                                for row in csv.DictReader(file)]
         elif path.suffix in (".csv", ".safetensors"):
             found[name] = path.read_bytes()

@@ -284,6 +284,31 @@ def test_flops_of_a_convolutional_network_counted_by_hand():
     assert metrics.flops(network, (1, 8, 8)) == expected
 
 
+class Attentive(nn.Module):
+    """A picture's rows as tokens; attention as torchvision's and as timm's transformers ask for it."""
+
+    def __init__(self, width: int, heads: int, fused: bool) -> None:
+        super().__init__()
+        self.attention, self.heads, self.fused = nn.MultiheadAttention(width, heads, batch_first=True), heads, fused
+
+    def forward(self, pictures):
+        rows = pictures[:, 0]
+        if self.fused:
+            parted = rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            return nn.functional.scaled_dot_product_attention(parted, parted, parted)
+        return self.attention(rows, rows, rows, need_weights=False)[0]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_flops_of_attention_counted_by_hand(fused):
+    tokens, width = 6, 8
+    products = 2 * 2 * tokens * tokens * width  # queries with keys, shares with values
+    projections = 2 * tokens * width * 3 * width + 2 * tokens * width * width
+    before = torch.backends.mha.get_fastpath_enabled()
+    assert metrics.flops(Attentive(width, 2, fused), (1, tokens, width)) == products + (0 if fused else projections)
+    assert torch.backends.mha.get_fastpath_enabled() == before
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("network", [
     CNN(widths=[4, 8], classes=3, channels=1), MLP(widths=[6], classes=3, shape=(1, 8, 8)),

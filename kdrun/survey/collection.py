@@ -29,8 +29,8 @@ ADDED = (*ADDED_TEXTS, "recipe_epochs", "teacher_accuracy", "baseline_accuracy",
 
 TEXTS = ("run", "dataset", "method", "scheme", "knowledge", "family", "recipe", "role", "model", "size_unit")
 NEEDED = (*TEXTS, "seed", "accuracy", "parameters")
-WHOLE = ("parameters", "bytes", "bits", "flops", "epochs", "recipe_epochs", "teacher_parameters", "teacher_bytes",
-         "teacher_bits")
+WHOLE = ("parameters", "bytes", "bits", "flops", "epochs", "machine_busy", "weak_teacher", "recipe_epochs",
+         "teacher_parameters", "teacher_bytes", "teacher_bits")
 HISTORY = ("run", "role", "phase", "epoch", "split", "metric", "value")
 PER_CLASS = ("run", "role", "model", "class", "samples", "recall", "f1")
 CALIBRATION = ("run", "role", "model", "bin", "samples", "confidence", "accuracy")
