@@ -26,6 +26,7 @@ from kdrun.data.batch import Batch
 from kdrun.data.stream import PictureStream
 from kdrun.files import bytes_under, write_atomically
 from kdrun.remembered import Remembered
+from kdrun.wording import counted
 
 __all__ = ["GIGABYTE", "Answers", "digest_of_weights"]
 
@@ -69,7 +70,7 @@ class Tally:
             reason = "it was asked about other pictures than the training batches" if not self.epochs else \
                 "the method reads its feature maps" if self.reads - set(KINDS) else ""
             return "no answers remembered" + (f", for {reason}" if reason else "")
-        parts = [f"{self.count('store')} of {len(self.epochs)} epochs from the store"]
+        parts = [f"{self.count('store')} of {counted(len(self.epochs), 'epoch')} from the store"]
         if filled := self.count("filled"):
             parts.append(f"{filled} filled in {self.seconds:.1f} s")
         if live := self.count("live"):

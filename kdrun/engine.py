@@ -25,6 +25,7 @@ from kdrun.players import continued, modes, own_parameters, owners, set_rate
 from kdrun.randomness import generator, seed_of
 from kdrun.recipe import Recipe
 from kdrun.schemes import Scheme
+from kdrun.wording import counted
 
 if TYPE_CHECKING:
     from kdrun.networks import Networks
@@ -132,7 +133,8 @@ def fit(run: Run, phase: Phase, number: int) -> None:
     before = position.before
     total = max(phase.total or 0, before + epochs)
     start, length = (before, epochs) if phase.restart else (0, total)  # what the schedule runs over
-    with run.screen.phase(run.title, phase.name, epochs, len(stream)) as progress, interruption.postponed():
+    done = position.epoch * len(stream) + position.step
+    with run.screen.phase(run.title, phase.name, epochs, len(stream), done) as progress, interruption.postponed():
         while position.epoch < epochs:
             modes(cast, method, players)
             epoch = before + position.epoch
@@ -353,8 +355,8 @@ class Position:
                              f"({str(error).splitlines()[0]}); remove its folder to begin anew") from error
         if state["threads"] != self.run.threads:
             self.run.threads = state["threads"]  # once is enough: earlier phases have checkpoints too
-            self.run.screen.note(f"{self.place}: it was begun by {state['threads']} threads, and {torch.get_num_threads()} go "
-                                 "on; the last bits may differ from a run in one go")
+            self.run.screen.note(f"{self.place}: it was begun by {counted(state['threads'], 'thread')}, and "
+                                 f"{torch.get_num_threads()} go on; the last bits may differ from a run in one go")
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what a checkpoint holds."""

@@ -14,6 +14,7 @@ from rich.console import Group
 from rich.table import Table
 
 from kdrun.files import bytes_under
+from kdrun.wording import counted
 
 __all__ = ["KINDS", "Entry", "entries", "prune", "shown"]
 
@@ -117,7 +118,7 @@ def shown(found: Sequence[Entry]) -> Group:
             table.add_row(one.name, *([] if one.epochs is None else [str(one.epochs)]), megabytes(one.size),
                           time.strftime("%Y-%m-%d %H:%M", time.localtime(one.changed)))
         parts.append(table)
-    return Group(*parts, f"{megabytes(sum(one.size for one in found))} in {len(found)} entries")
+    return Group(*parts, f"{megabytes(sum(one.size for one in found))} in {counted(len(found), 'entry', 'entries')}")
 
 
 def megabytes(size: int) -> str:

@@ -134,14 +134,13 @@ def resume_run(folder: Path, told: Asked, trusted: bool, other_code: OtherCode) 
                        for name in odd])
     import logging
 
-    from rich.console import Console
-
+    from kdrun.console import plain_console
     from kdrun.sweep import attempt, held, shown
     from kdrun.terminal import Screen
 
     logging.basicConfig(filename=folder / "kdrun.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s",
                         force=True)
-    screen = Screen(Console(stderr=True))
+    screen = Screen(plain_console(stderr=True))
     outputs = folder.parent.parent if folder.parent.name == "runs" else folder  # it may have been moved
     settings = Settings(told["settings"] | {"outputs": str(outputs)}, told["choices"])
     screen.note(f"going on with {shown(folder)}")

@@ -16,15 +16,16 @@ from typing import Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from rich.console import Console
 
 from kdrun import catalogue
 from kdrun.config import Refused, Settings, instantiate
+from kdrun.console import plain_console
 from kdrun.files import held, write_atomically
 from kdrun.interruption import Interrupted
 from kdrun.resuming import ASKED
 from kdrun.search.pruning import PRUNED, Pruned, screen_of
 from kdrun.terminal import Screen, comparison, run_table
+from kdrun.wording import counted
 
 __all__ = ["Outcome", "attempt", "record", "report", "work"]
 
@@ -51,10 +52,10 @@ def work(cfg: DictConfig) -> tuple[int, float | None]:
     hydra = HydraConfig.get()
     catalogue.use(Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file")
     several = hydra.mode == RunMode.MULTIRUN
-    screen = Screen(Console(stderr=True))
+    screen = Screen(plain_console(stderr=True))
     if several:
         speaker = f"[{hydra.job.num}] " if instantiate(cfg.launch).together else ""
-        screen = screen_of(Path(hydra.sweep.dir), hydra.job.num, Console(stderr=True), speaker)
+        screen = screen_of(Path(hydra.sweep.dir), hydra.job.num, plain_console(stderr=True), speaker)
     folder = Path(hydra.runtime.output_dir)
 
     def job() -> list[dict[str, Any]]:
@@ -94,10 +95,10 @@ def attempt(folder: Path, job: Callable[[], list[dict[str, Any]]], several: bool
         (folder / "traceback.txt").unlink(missing_ok=True)  # of an earlier attempt
         score = validation_score(folder)
         if not several:
-            Console().print(run_table(rows, folder.name))
+            plain_console().print(run_table(rows, folder.name))
             tables = sorted(folder.glob("*.csv"), key=lambda path: (path.name != "results.csv", path.name))
             for path in (*tables, *folder.glob("*.png")):
-                Console(soft_wrap=True).print(f"{shown(path)}", highlight=False)
+                plain_console().print(shown(path), soft_wrap=True)
     except Refused as refused:
         status, error = 2, "; ".join(refused.problems)
         if not (folder / ASKED).exists():  # nothing was made that the lock could guard
@@ -176,8 +177,8 @@ def report(sweep: Path, asked: list[Settings], interrupted: Interrupted | None =
             own = " ".join(word.removeprefix("method=").removeprefix(preset) for word in varied)
             done[own or told["rows"][0]["method"]].append({row["role"]: row for row in told["rows"]})
     if done:
-        Console().print(comparison([summary(settings, runs) for settings, runs in done.items()]))
-        Console(soft_wrap=True).print(f"{shown(Path(jobs[0]['folder']).parent)}: a folder for each run", highlight=False)
+        plain_console().print(comparison([summary(settings, runs) for settings, runs in done.items()]))
+        plain_console().print(f"{shown(Path(jobs[0]['folder']).parent)}: a folder for each run", soft_wrap=True)
     failed = [job for job in jobs if job["status"]]
     missing = max(len(asked) - len(jobs), 0)
     for job in failed:
@@ -185,11 +186,11 @@ def report(sweep: Path, asked: list[Settings], interrupted: Interrupted | None =
         print(f"kdrun: job {job['job']} ({', '.join(job['overrides'])}) {stopped}{job['error']}", file=sys.stderr)
     if interrupted is not None:
         done_by_now = len(jobs) - len(failed)
-        on = f"{done_by_now} of {len(asked)} jobs are done; `kdrun resume {shown(sweep)}` (or the same command) goes on"
+        on = f"{done_by_now} of {counted(len(asked), 'job')} done; `kdrun resume {shown(sweep)}` (or the same command) goes on"
         print(f"kdrun: {interrupted.told(on)}", file=sys.stderr)
         return interrupted.status
     if missing:
-        print(f"kdrun: {missing} of {len(asked)} jobs left no result", file=sys.stderr)
+        print(f"kdrun: {missing} of {counted(len(asked), 'job')} left no result", file=sys.stderr)
     return 1 if failed or missing else 0
 
 

@@ -41,7 +41,7 @@ class Screen:
         """A line."""
         log.info(text)
         if self.console is not None:
-            self.console.print(self.speaker + text, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(self.speaker + text, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """A line that nobody should overlook."""
@@ -51,15 +51,15 @@ class Screen:
                                soft_wrap=True)
 
     @contextlib.contextmanager
-    def phase(self, title: str, name: str, epochs: int, steps: int) -> Iterator[PhaseProgress]:
-        """Show a phase of so many epochs of so many steps."""
+    def phase(self, title: str, name: str, epochs: int, steps: int, done: int = 0) -> Iterator[PhaseProgress]:
+        """Show a phase of so many epochs of so many steps, `done` of the steps by earlier sessions."""
         if self.console is None:
             yield Silent()
         elif self.console.is_terminal and not self.speaker:
-            with Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
-                          TextColumn("{task.fields[told]}"), TimeRemainingColumn(elapsed_when_finished=True),
+            with Progress(TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), MofNCompleteColumn(),
+                          TextColumn("{task.fields[told]}", markup=False), TimeRemainingColumn(elapsed_when_finished=True),
                           console=self.console) as progress:
-                yield Bar(progress, f"{title}: {name}", epochs, steps)
+                yield Bar(progress, f"{title}: {name}", epochs, steps, done)
         else:
             yield Lines(self, f"{title}: {name}", epochs)
 
@@ -77,10 +77,10 @@ class Silent:
 class Bar:
     """A bar that moves with every step and tells of every epoch."""
 
-    def __init__(self, progress: Progress, title: str, epochs: int, steps: int) -> None:
-        self.progress, self.steps, self.done = progress, max(steps, 1), 0
+    def __init__(self, progress: Progress, title: str, epochs: int, steps: int, done: int = 0) -> None:
+        self.progress, self.steps, self.done = progress, max(steps, 1), done
         self.title, self.epochs = title, epochs
-        self.task = progress.add_task(title, total=epochs, told="")
+        self.task = progress.add_task(title, total=epochs, completed=done // self.steps, told="")
 
     def step(self) -> None:
         """Move by a step's share of an epoch."""

@@ -67,7 +67,7 @@ def test_a_machine_is_shared_out(cores, gpus, count, jobs, threads, share, wante
     (5, None, [], "launch.jobs: got 5, but there are 4 cores; wanted at most 4"),
     (3, 2, [], "launch.jobs: got 3, but there are 4 cores for jobs of 2 threads; wanted at most 2"),
     (None, 5, [], "threads: got 5, but there are 4 cores; wanted at most 4"),
-    (3, None, ["0", "1"], "launch.jobs: got 3, but 2 GPUs take 1 jobs each; wanted at most 2 or a larger launch.gpu_share"),
+    (3, None, ["0", "1"], "launch.jobs: got 3, but 2 GPUs for 1 job each; wanted at most 2 or a larger launch.gpu_share"),
 ])
 def test_never_more_than_there_is(jobs, threads, gpus, line):
     with pytest.raises(ValueError, match=f"^{line}$"):

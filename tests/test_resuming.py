@@ -186,7 +186,7 @@ def test_a_sweep_stops_keeps_what_is_done_and_goes_on(kdrun, tmp_path):
     assert process.wait(60) == 143, "".join(said)
     (sweep,) = (tmp_path / "outputs/sweeps").iterdir()
     told = [line for line in said if line.startswith("kdrun: ")]
-    assert told[-1] == (f"kdrun: interrupted; 1 of 2 jobs are done; `kdrun resume outputs/sweeps/{sweep.name}` (or the same "
+    assert told[-1] == (f"kdrun: interrupted; 1 of 2 jobs done; `kdrun resume outputs/sweeps/{sweep.name}` (or the same "
                         "command) goes on\n")
     assert any("interrupted in teacher cnn" in line for line in told[:-1])
     assert len(list(tmp_path.glob("outputs/runs/*/run.json"))) == 1

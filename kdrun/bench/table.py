@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from kdrun.bench.measure import Row
 
@@ -41,7 +42,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
                         ("ratio", True), ("wanted", False), ("", False)):
         found.add_column(name, justify="right" if right else "left")
     for row in rows:
-        verdict = {True: "yes", False: "[red]no[/red]", None: ""}[row.holds]
+        verdict = {True: Text("yes"), False: Text("no", style="red"), None: Text()}[row.holds]
         found.add_row(row.part, row.what, shown(row.seconds), row.against, shown(row.against_seconds), compared(row),
                       demanded(row), verdict)
     return found

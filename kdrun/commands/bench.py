@@ -46,15 +46,15 @@ def main(words: Sequence[str]) -> int:
     from pathlib import Path
 
     import torch
-    from rich.console import Console
 
     from kdrun.bench import inside, loop, processes, table
     from kdrun.bench.subject import Subject
     from kdrun.checking import device_problems
+    from kdrun.console import plain_console
 
     if lines := device_problems(given.device):
         raise Refused([f"--{line}" for line in lines])
-    screen, rows = Console(stderr=True), list["Row"]()
+    screen, rows = plain_console(stderr=True), list["Row"]()
     with tempfile.TemporaryDirectory(prefix="kdrun-bench-") as folder:
         subject = Subject(teacher, student, given.side, given.samples, given.batch_size, given.threads, given.rounds,
                           given.steps, given.device, Path(folder))
@@ -66,16 +66,14 @@ def main(words: Sequence[str]) -> int:
         for part in dict.fromkeys(parts):
             for row in made[part]():
                 rows.append(row)
-                screen.print(f"{row.part}: {row.what}: {table.compared(row)}", highlight=False, style="dim")
+                screen.print(f"{row.part}: {row.what}: {table.compared(row)}", style="dim")
         clock = subject.clock.by if set(parts) - {"startup", "sweep"} else "cpu"
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = plain_console()
     title = f"{teacher} to {student}, {given.side}x{given.side}, batches of {given.batch_size}, threads: {given.threads}"
     console.print(table.table(rows, f"{title}, torch {torch.__version__}"))
     console.print({"cpu": "Times are the processor's, of this process (of the children for startup), but for compiling and "
                           "sweeps;", "wall": "Times are of the clock on the wall (the processor's for startup);"}[clock]
-                  + " ratios and shares are medians over rounds in turns.", highlight=False)
+                  + " ratios and shares are medians over rounds in turns.")
     if given.csv:
         table.write(rows, Path(given.csv))
     return 0

@@ -40,9 +40,9 @@ def main(words: Sequence[str]) -> int:
             raise Refused([f"--corruptions: unknown corruption '{name}'"
                            + (closest(name, CORRUPTIONS) or f"; there is {', '.join(CORRUPTIONS)}")])
     import torch
-    from rich.console import Console
 
     from kdrun.checking import device_problems
+    from kdrun.console import plain_console
     from kdrun.diagnostics.calibration import calibration
     from kdrun.diagnostics.impact import class_impacts, compression_exemplars
     from kdrun.diagnostics.mismatches import mismatches_of
@@ -53,7 +53,7 @@ def main(words: Sequence[str]) -> int:
     from kdrun.survey.collection import collect
     from kdrun.terminal import Screen
 
-    screen = Screen(Console(stderr=True))
+    screen = Screen(plain_console(stderr=True))
     if lines := device_problems(given.device):
         raise Refused([f"--{line}" for line in lines])
     outputs = Path(given.outputs)
@@ -72,17 +72,17 @@ def main(words: Sequence[str]) -> int:
         "views": lambda: views_learned(shelf, runs, given.each),
         "boundary": lambda: boundary(shelf, runs, given.against, given.walks, given.walk_steps, given.rate),
     }
-    console = Console(width=None if Console().is_terminal else 160)
+    console = plain_console()
     folder = outputs / "diagnostics" if given.to is None else Path(given.to)
     for word in dict.fromkeys(what):
         findings = made[word]()
         for table in findings.tables:
             console.print(table)
         for note in dict.fromkeys(findings.notes):
-            console.print(note, highlight=False, markup=False)
+            console.print(note)
         for name, (rows, columns) in findings.files.items():
             write_csv(folder / f"{name}.csv", rows, columns)
-            console.print(f"{folder / f'{name}.csv'}", highlight=False, soft_wrap=True)
+            console.print(str(folder / f"{name}.csv"), soft_wrap=True)
     return 0
 
 

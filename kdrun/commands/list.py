@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from kdrun.bounds import closest
 from kdrun.commands import Arguments
 from kdrun.config import Refused
+from kdrun.console import plain_console
 from kdrun.listing import TABLES
 
 
@@ -22,9 +21,7 @@ def main(words: Sequence[str]) -> int:
     for word in wanted:
         if word not in TABLES:
             raise Refused([f"cannot list '{word}'" + (closest(word, TABLES) or f"; there is {', '.join(TABLES)}")])
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = plain_console()
     for word in wanted:
         console.print(TABLES[word]())
     return 0

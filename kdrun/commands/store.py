@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from kdrun.commands import Arguments, outputs_folder
 from kdrun.config import Refused
+from kdrun.console import plain_console
 
 MORE = """\
   kdrun store                                       # everything, with sizes
@@ -34,13 +33,11 @@ def main(words: Sequence[str]) -> int:
     found = inventory.entries(outputs_folder(asked.outputs) / "store", asked.names)
     if asked.names and not found:
         raise Refused([f"nothing in {asked.outputs / 'store'} is called {' or '.join(asked.names)}"])
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = plain_console()
     if not asked.prune:
         console.print(inventory.shown(found))
         return 0
     chosen = [entry for entry in found if entry.kind == asked.prune]
-    freed = inventory.prune(chosen, lambda line: console.print(line, highlight=False, markup=False))
-    console.print(f"freed {inventory.megabytes(freed)} of {asked.prune}", highlight=False)
+    freed = inventory.prune(chosen, console.print)
+    console.print(f"freed {inventory.megabytes(freed)} of {asked.prune}")
     return 0

@@ -49,24 +49,21 @@ def main(words: Sequence[str]) -> int:
         if name not in TABLES:
             raise Refused([f"there is no table '{name}'" + (closest(name, TABLES) or f"; there is {', '.join(TABLES)}")])
 
-    from rich.console import Console
-
+    from kdrun.console import plain_console
     from kdrun.survey.collection import collect
     from kdrun.survey.rendering import terminal, write
     from kdrun.survey.tables import tables
 
     found = collect(outputs_folder(asked.outputs), asked.where, packaged=not asked.own)
     wanted = Wanted(Scoring(asked.alpha, asked.size_unit), asked.test, asked.sort, asked.select)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
+    console = plain_console(piped_width=120)
     folder = asked.outputs / "tables"
     for table in tables(found, wanted, asked.names or tuple(TABLES)):
         paths = write(table, folder)
         if not asked.quiet:
             console.print(terminal(table, console.width))
-            console.print(f"{paths[0].with_suffix('')}.{{csv,md,tex,html}}\n", style="dim", highlight=False, soft_wrap=True)
+            console.print(f"{paths[0].with_suffix('')}.{{csv,md,tex,html}}\n", style="dim", soft_wrap=True)
     found.tell_skipped()
     if asked.quiet:
-        console.print(f"{folder}", highlight=False, soft_wrap=True)
+        console.print(str(folder), soft_wrap=True)
     return 0

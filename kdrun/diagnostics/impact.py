@@ -10,8 +10,9 @@ from torch import Tensor
 from kdrun import metrics
 from kdrun.diagnostics.seeds import class_impact, exemplars
 from kdrun.diagnostics.stored import Shelf, StoredNetwork, StoredRun
-from kdrun.diagnostics.tables import Findings, plain_table
+from kdrun.diagnostics.tables import Findings, headed, plain_table
 from kdrun.survey.statistics import LEVEL
+from kdrun.wording import counted
 
 __all__ = ["class_impacts", "compression_exemplars"]
 
@@ -51,7 +52,7 @@ def about(run: StoredRun, reference: str, first: Sequence[StoredNetwork], second
 def few(row: dict[str, Any]) -> list[str]:
     """A line where there are too few seeds to say much."""
     least = min(row["seeds_reference"], row["seeds_student"])
-    return [f"{row['variant']}: {least} seeds; at least {FEW} are wanted, the paper takes 30"] if least < FEW else []
+    return [f"{row['variant']}: {counted(least, 'seed')}; at least {FEW} are wanted, the paper takes 30"] if least < FEW else []
 
 
 def mean_f1(networks: Sequence[StoredNetwork]) -> list[float | None]:
@@ -84,7 +85,7 @@ def class_impacts(shelf: Shelf, runs: Sequence[StoredRun], reference: str) -> Fi
                          "p_holm": one.p_holm, "significant": None if one.p_holm is None else one.p_holm <= LEVEL})
         worst = min(found, key=lambda one: one.difference)
         tested = [one.p_holm for one in found if one.p_holm is not None]
-        table.add_row(f"{run.variant}\n  [dim]{run.comparison}", f"{len(first)} / {len(second)}",
+        table.add_row(headed(run.variant, run.comparison), f"{len(first)} / {len(second)}",
                       f"{sum(p <= LEVEL for p in tested)} of {len(tested)}" if tested else "–", data.classes[worst.label],
                       f"{worst.recall[0]:.3f} → {worst.recall[1]:.3f}", f"{100 * worst.difference:+.2f} points",
                       "–" if worst.p_holm is None else f"{worst.p_holm:.3g}")
@@ -128,7 +129,7 @@ def compression_exemplars(shelf: Shelf, runs: Sequence[StoredRun], reference: st
             for who, right in zip(("reference", "student"), found.right, strict=True):
                 row[f"accuracy_{who}_{name}"] = mean(right[chosen])
         summary.append(row)
-        table.add_row(f"{run.variant}\n  [dim]{run.comparison}", f"{len(first)} / {len(second)}",
+        table.add_row(headed(run.variant, run.comparison), f"{len(first)} / {len(second)}",
                       f"{row['identified']} ({100 * row['identified'] / len(labels):.2f} %)",
                       str(row["identified_reference_right"]),
                       *(" → ".join("–" if (share := row[f"accuracy_{who}_{name}"]) is None else f"{100 * share:.1f} %"

@@ -11,9 +11,10 @@ from kdrun.data.pictures import Pictures
 from kdrun.diagnostics.attacks import fgsm, pgd, robust, transition_gaps
 from kdrun.diagnostics.corruptions import SEVERITIES, corrupt
 from kdrun.diagnostics.stored import Shelf, StoredNetwork, StoredRun
-from kdrun.diagnostics.tables import ROLES, WHOSE, Findings, over_seeds, plain_table, spread, whose
+from kdrun.diagnostics.tables import ROLES, WHOSE, Findings, headed, over_seeds, plain_table, spread, whose
 from kdrun.metrics import accuracy
 from kdrun.randomness import generator
+from kdrun.wording import counted
 
 __all__ = ["Stress", "boundary", "corruption_errors", "robustness"]
 
@@ -126,7 +127,7 @@ def robustness(shelf: Shelf, runs: Sequence[StoredRun], stress: Stress, referenc
             bad[network.data.digest], lines = all_corrupted(pictures, stress)
             notes += lines
         shelf.note(f"{role} of {run.name}: {len(bad[network.data.digest])} corruptions, {2 * len(stress.eps)} attacks on "
-                   f"{len(pictures)} pictures")
+                   f"{counted(len(pictures), 'picture')}")
         shares[network] = accuracies(network, {CLEAN: pictures, **bad[network.data.digest]})
         try:
             held[network] = withstood(network, pictures, stress)
@@ -205,7 +206,8 @@ def boundary(shelf: Shelf, runs: Sequence[StoredRun], reference: str, pictures: 
             continue
         chosen = data.test[both.nonzero()[:, 0]]
         chosen = chosen.limit(min(pictures, len(chosen)), 0, len(data.classes))
-        shelf.note(f"{run.name}: walks from {len(chosen)} pictures to {len(data.classes) - 1} classes each")
+        shelf.note(f"{run.name}: walks from {counted(len(chosen), 'picture')} to "
+                   f"{counted(len(data.classes) - 1, 'class', 'classes')} each")
         try:
             gaps = [transition_gaps(student.judges, other.judges, x, y, len(data.classes), steps, rate)
                     for x, y in data.seen(student.role.view).plain(chosen, student.device, size=BATCH)]
@@ -218,7 +220,7 @@ def boundary(shelf: Shelf, runs: Sequence[StoredRun], reference: str, pictures: 
     table = plain_table(f"Mean transition error between student and {reference}", ["", "seeds", "transition error"])
     for cell in dict.fromkeys((row["comparison"], row["variant"]) for row in rows):
         values = [row["transition_error"] for row in rows if (row["comparison"], row["variant"]) == cell]
-        table.add_row(f"{cell[1]}\n  [dim]{cell[0]}", str(len(values)), spread(values, lambda value: f"{value:.4f}"))
+        table.add_row(headed(cell[1], cell[0]), str(len(values)), spread(values, lambda value: f"{value:.4f}"))
     return Findings({"boundary": (rows, BOUNDARY)}, [table], notes)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from kdrun.diagnostics.stored import StoredNetwork, StoredRun
 
-__all__ = ["ROLES", "WHOSE", "Findings", "over_seeds", "plain_table", "whose"]
+__all__ = ["ROLES", "WHOSE", "Findings", "headed", "over_seeds", "plain_table", "whose"]
 
 ROLES = ("teacher", "baseline", "student")
 WHOSE = ("run", "seed", "comparison", "variant", "role", "group", "model")
@@ -43,6 +44,11 @@ def plain_table(title: str, columns: Sequence[str]) -> Table:
     for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     return table
+
+
+def headed(variant: str, comparison: str) -> Text:
+    """The first cell of a row: a variant, and dimly below it what it may be compared within."""
+    return Text.assemble(f"{variant}\n  ", (comparison, "dim"))
 
 
 def over_seeds(title: str, rows: Iterable[Mapping[str, Any]],

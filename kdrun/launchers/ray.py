@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from kdrun import interruption
 from kdrun.bounds import AtLeastOne, NonNegative, Positive
 from kdrun.launchers.sweep import Job, Sweep
+from kdrun.wording import counted
 
 __all__ = ["Ray"]
 
@@ -73,7 +74,7 @@ class Ray:
                     except RayError as error:
                         sweep.bury(job, f"killed before it was done ({type(error).__name__}: {str(error).splitlines()[0]})")
                         scores[job.number] = None
-                    print(f"{len(scores)} of {len(jobs)} jobs done", file=sys.stderr)
+                    print(f"{len(scores)} of {counted(len(jobs), 'job')} done", file=sys.stderr)
         except BaseException:
             for one in waiting:
                 ray.cancel(one)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from kdrun.bounds import AtLeastOne, Count, Positive
 from kdrun.config import Refused
 from kdrun.launchers.sweep import Job, Sweep
+from kdrun.wording import counted
 
 if TYPE_CHECKING:
     import submitit
@@ -70,7 +71,7 @@ class Slurm:
         except FailedJobError as error:  # a partition that there is not, more than any node has, ...
             raise Refused([f"launch=slurm: {line}" for line in str(error).splitlines() if line]) from error
         waiting = dict(zip(jobs, sent, strict=True))
-        print(f"{len(jobs)} jobs sent to {self.cluster}; each writes what it says in {sweep.folder / 'slurm'}",
+        print(f"{counted(len(jobs), 'job')} sent to {self.cluster}; each writes what it says in {sweep.folder / 'slurm'}",
               file=sys.stderr)
         scores: dict[int, float | None] = {}
         ended = Ended(sent[0].job_id.partition("_")[0])
@@ -80,7 +81,7 @@ class Slurm:
                     job: "" for job, one in waiting.items() if one.done()}
                 for job in [job for job, one in waiting.items() if job in gone or one.paths.result_pickle.exists()]:
                     scores[job.number] = settle(sweep, job, waiting.pop(job), gone.get(job, ""))
-                    print(f"{len(scores)} of {len(jobs)} jobs done", file=sys.stderr)
+                    print(f"{len(scores)} of {counted(len(jobs), 'job')} done", file=sys.stderr)
                 time.sleep(0.5 if waiting else 0)
         except BaseException:
             for one in waiting.values():

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from kdrun import interruption
 from kdrun.bounds import AtLeastOne
 from kdrun.launchers.sweep import Job, Sweep, death, spread
+from kdrun.wording import counted
 
 __all__ = ["Local", "Parallel", "Slot", "slots"]
 
@@ -55,8 +56,8 @@ def slots(cores: int, gpus: Sequence[str], count: int, jobs: int | None, threads
     """
     most = len(gpus) * share if gpus else cores // (threads or 1)
     if jobs is not None and jobs > most:
-        there = f"{len(gpus)} GPUs take {share} jobs each" if gpus else f"there are {cores} cores" + (
-            f" for jobs of {threads} threads" if threads else "")
+        there = f"{counted(len(gpus), 'GPU')} for {counted(share, 'job')} each" if gpus else f"there are {cores} cores" + (
+            f" for jobs of {counted(threads, 'thread')}" if threads else "")
         raise ValueError(f"launch.jobs: got {jobs}, but {there}; wanted at most {most}"
                          + (" or a larger launch.gpu_share" if gpus else ""))
     if not most:
@@ -122,7 +123,7 @@ class Local:
                         print(f"kdrun: job {job.number}: {died}", file=sys.stderr)
                         scores[job.number] = None
                     if len(jobs) > 1:
-                        print(f"{len(scores)} of {len(jobs)} jobs done", file=sys.stderr)
+                        print(f"{len(scores)} of {counted(len(jobs), 'job')} done", file=sys.stderr)
         except BaseException:
             for worker in self.workers:
                 worker.interrupt()

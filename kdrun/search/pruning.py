@@ -78,9 +78,9 @@ class WatchedScreen(Screen):
         self.trial, self.before = optuna.Trial(study, watch.trial), 0
 
     @contextlib.contextmanager
-    def phase(self, title: str, name: str, epochs: int, steps: int) -> Iterator[PhaseProgress]:
-        """Show a phase of so many epochs of so many steps."""
-        with super().phase(title, name, epochs, steps) as progress:
+    def phase(self, title: str, name: str, epochs: int, steps: int, done: int = 0) -> Iterator[PhaseProgress]:
+        """Show a phase of so many epochs of so many steps, `done` of the steps by earlier sessions."""
+        with super().phase(title, name, epochs, steps, done) as progress:
             if not title.startswith("student"):
                 yield progress
                 return

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from kdrun.console import plain_console
 from kdrun.results import write_csv
 from kdrun.search.space import Space
 from kdrun.sweep import shown
+from kdrun.wording import counted
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -50,8 +51,8 @@ def report(search: "StudySearch", study: "Study", space: Space, storage: Path) -
 
     front, several = best(search, study), len(search.titles) > 1
     counts = Counter(trial.state.name for trial in settled(study))
-    title = f"{'The Pareto front' if several else 'The best'} of {counts.total()} trials ({counts['PRUNED']} pruned, " \
-        f"{counts['FAIL']} failed); measured on the validation split"
+    title = f"{'The Pareto front' if several else 'The best'} of {counted(counts.total(), 'trial')} (" \
+        f"{counts['PRUNED']} pruned, {counts['FAIL']} failed); measured on the validation split"
     extra = [key for key in ("validation_accuracy", "parameters") if key not in search.titles]
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", justify="right")
@@ -62,16 +63,16 @@ def report(search: "StudySearch", study: "Study", space: Space, storage: Path) -
     for trial in front:
         table.add_row(str(trial.number), *(short(trial.params[key]) for key in space.dimensions),
                       *(short(value) for value in (*trial.values, *(noted(trial).get(key) for key in extra))))
-    console = Console(width=None if Console().is_terminal else 160)
+    console = plain_console()
     console.print(table)
     for trial in front[:1] if not several else front:
-        console.print(f"again: {command(noted(trial)['words'])}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"again: {command(noted(trial)['words'])}", soft_wrap=True)
     path = storage.with_suffix(".csv")
     write_csv(path, [row(trial, search, space, trial in front) for trial in study.trials])
     for place in (path, storage):
-        console.print(shown(place), highlight=False, markup=False, soft_wrap=True)
+        console.print(shown(place), soft_wrap=True)
     if not front:
-        Console(stderr=True).print("kdrun: no trial came to a value; the notes in the CSV tell why", highlight=False)
+        plain_console(stderr=True).print("kdrun: no trial came to a value; the notes in the CSV tell why")
     return 0 if front else 1
 
 

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from filelock import FileLock, Timeout
-from rich.console import Console
 
 from kdrun.bounds import AtLeastOne, Count
 from kdrun.config import Refused, Settings, identity
+from kdrun.console import plain_console
 from kdrun.interruption import Interrupted
 from kdrun.search.desk import Desk
 from kdrun.search.objectives import DIRECTIONS, Objective, measured
 from kdrun.search.pruning import PRUNED, Watch
 from kdrun.search.space import Space, parsed, read
 from kdrun.terminal import Screen
+from kdrun.wording import counted
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -113,7 +114,7 @@ class StudySearch:
         """
         from kdrun.search.report import report
 
-        settings, screen = desk.settings, Screen(Console(stderr=True))
+        settings, screen = desk.settings, Screen(plain_console(stderr=True))
         space = self.space(settings, parsed(words, desk.context.config_loader))
         name = self.name or f"{settings.method}-{settings.choices['student']}-{self.digest(settings, space)[:8]}"
         path = Path(self.storage).absolute() if self.storage else settings.outputs / "sweeps" / f"{name}.db"
@@ -121,12 +122,12 @@ class StudySearch:
         with self.opened(path, name) as study:
             before = len(settled(study))
             if before:
-                screen.note(f"{before} of {self.trials} trials are done already ({path})")
+                screen.note(f"{before} of {counted(self.trials, 'trial')} done already ({path})")
             try:
                 self.search(study, f"sqlite:///{path}", desk, space, screen)
             except Interrupted as asked:
-                line = asked.told(f"{len(settled(study))} of {self.trials} trials are done; the same command goes on")
-                Console(stderr=True).print(f"kdrun: {line}", highlight=False, markup=False, soft_wrap=True)
+                line = asked.told(f"{len(settled(study))} of {counted(self.trials, 'trial')} done; the same command goes on")
+                plain_console(stderr=True).print(f"kdrun: {line}", soft_wrap=True)
                 desk.task.status = asked.status
                 raise
             desk.task.status = report(self, study, space, path)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdrun.survey.filtering import filtered
 from kdrun.survey.sameness import comparison, recipe_epochs, variant
+from kdrun.wording import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -72,7 +73,7 @@ class Collection:
         """Confidence and accuracy in bins of confidence: run, role, model, bin, samples, confidence, accuracy."""
         older = {run for run, folder in self.folders.items() if not (folder / "calibration.csv").exists()}
         if older:
-            self.skipped.append(f"the calibration of {len(older)} run{'' if len(older) == 1 else 's'}: no calibration.csv, as "
+            self.skipped.append(f"the calibration of {counted(len(older), 'run')}: no calibration.csv, as "
                                 "older versions of kdrun wrote none")
         return self.long("calibration.csv", CALIBRATION, older)
 
@@ -186,7 +187,8 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     table = read_table(folder / "results.csv")
     said = told.get("rows")
     if not isinstance(said, list) or not all(isinstance(row, dict) for row in said) or len(said) != len(table):
-        raise Damaged(f"run.json and results.csv disagree: {len(said) if isinstance(said, list) else 0} and {len(table)} rows")
+        raise Damaged(f"run.json and results.csv disagree: {len(said) if isinstance(said, list) else 0} and "
+                      f"{counted(len(table), 'row')}")
     for own, other in zip(table, said, strict=True):
         if apart := [column for column in own if column in other and not same(own[column], other[column])]:
             raise Damaged(f"run.json and results.csv disagree on {apart[0]} of the {own['role']}")

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kdrun.config import Refused
+from kdrun.console import plain_console
 from kdrun.files import write_atomically
 from kdrun.survey.grid import NONE
+from kdrun.wording import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -51,9 +52,7 @@ def export(table: "DataFrame", kind: str, path: Path) -> None:
 
 def show(table: "DataFrame") -> None:
     """Print rows; what is equal in all of them is said once, above."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = plain_console()
     if table.empty:
         console.print("no rows")
         return
@@ -67,7 +66,7 @@ def show(table: "DataFrame") -> None:
     for row in table[rest].itertuples(index=False):
         shown.add_row(*(Text(cell(value)) for value in row))
     console.print(shown)
-    console.print(f"{len(table)} rows", style="dim")
+    console.print(counted(len(table), "row"), style="dim")
 
 
 def cell(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from kdrun import catalogue
 from kdrun.config import SLOTS, told
+from kdrun.wording import counted
 
 __all__ = ["comparison", "recipe_epochs", "variant"]
 
@@ -32,10 +33,10 @@ def comparison(settings: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:6]
     names = "+".join(teachers) if isinstance(teachers, list) else catalogue.network_name(teachers)
     limit = dataset.get("train_limit")
-    parts = [f"{dataset['name']} ({limit} pictures)" if limit else str(dataset["name"]),
+    parts = [f"{dataset['name']} ({counted(limit, 'picture')})" if limit else str(dataset["name"]),
              f"{names}{'*' if isinstance(teachers, dict) and teachers.get('checkpoint') else ''} → "
              f"{catalogue.network_name(student)}",
-             f"{recipe['name']} recipe", f"{recipe_epochs(settings)} epochs",
+             f"{recipe['name']} recipe", counted(recipe_epochs(settings), "epoch"),
              *([str(settings["precision"])] if settings.get("precision", "fp32") != "fp32" else []), f"#{digest}"]
     return ", ".join(parts)
 

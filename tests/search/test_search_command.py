@@ -69,7 +69,7 @@ def test_a_search_and_the_same_command_again(tmp_path):
     assert "again: kdrun" in first.stdout
     second = start(tmp_path, *words, "sweep.trials=3")
     assert second.returncode == 0, second.stderr[-2000:]
-    assert "2 of 3 trials are done already" in second.stderr
+    assert "2 of 3 trials done already" in second.stderr
     (table,) = (tmp_path / "out" / "sweeps").glob("*.csv")
     rows = pandas.read_csv(table)
     assert rows["trial"].tolist() == [0, 1, 2]

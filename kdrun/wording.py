@@ -1,0 +1,14 @@
+"""How counts are worded in messages, tables and headings."""
+
+__all__ = ["counted"]
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A count and what is counted: "1 epoch", "2 epochs", "0 rows".
+
+    Args:
+        number: how many.
+        noun: one of them.
+        plural: several of them, where that is not the noun with an s.
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
