@@ -139,7 +139,7 @@ def fit(run: Run, phase: Phase, number: int) -> None:
             modes(cast, method, players)
             epoch = before + position.epoch
             for batch in stream.epoch(epoch, total, position.step):
-                rate = recipe.rate(epoch - start + batch.step / len(stream), length)
+                rate = recipe.rate(epoch - start + batch.step / len(stream), length, phase.constant_rate)
                 undo = Undo(run.learners.values()) if recipe.skip_bad_batches else None
                 moves = method.step(cast, batch) if phase.loss is None else [("student", phase.loss(cast, batch))]
                 for player, terms in scheme.moves(moves, cast, batch):

@@ -37,6 +37,8 @@ class Phase:
         total: over how many epochs the schedule runs, where phases of this name follow each other; None for `epochs`.
         restart: whether the schedule begins anew with this phase, where phases of this name follow each other; optimizer
             and count of epochs go on.
+        constant_rate: whether the learning rate stays at its height instead of following the recipe's schedule, as a phase
+            does that prepares a student for the one the schedule is meant for; a warm-up of the recipe still opens it.
         evaluate: whether the student classifies in this phase, so that its validation accuracy means something.
     """
 
@@ -47,6 +49,7 @@ class Phase:
     epochs: int | None = None
     total: int | None = None
     restart: bool = False
+    constant_rate: bool = False
     evaluate: bool = True
 
 

@@ -22,7 +22,7 @@ class Recipe:
     Attributes:
         name: what results call it.
         epochs: of the main phase.
-        init_epochs: of a first phase that only initialises, for methods that have one.
+        init_epochs: of a first phase that only initialises, for methods that have one, at the rate's height throughout.
         batch_size: samples a step.
         optimizer: SGD with momentum, or AdamW.
         lr: the learning rate at its height.
@@ -69,19 +69,20 @@ class Recipe:
         ends = [round(self.epochs * part / count) for part in range(count + 1)]
         return [end - start for start, end in itertools.pairwise(ends)]
 
-    def rate(self, epoch: float, epochs: int) -> float:
+    def rate(self, epoch: float, epochs: int, constant: bool = False) -> float:
         """The learning rate at a moment of a phase of so many epochs: a closed form, so nothing is to be resumed.
 
         Args:
             epoch: epochs done, with the part of the present one.
             epochs: the length of the phase.
+            constant: whether the rate stays at its height after the warm-up, whatever the schedule.
         """
         if epoch < self.warmup_epochs:
             return self.lr * epoch / self.warmup_epochs
+        if constant or self.schedule == "constant":
+            return self.lr
         if self.schedule == "multistep":
             passed = bisect.bisect_right([share * epochs for share in sorted(self.milestones)], math.floor(epoch) + 1e-9)
             return self.lr * self.gamma**passed
-        if self.schedule == "cosine":
-            length = max(epochs - self.warmup_epochs, 1e-9)
-            return self.lr * 0.5 * (1 + math.cos(math.pi * min((epoch - self.warmup_epochs) / length, 1)))
-        return self.lr
+        length = max(epochs - self.warmup_epochs, 1e-9)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * min((epoch - self.warmup_epochs) / length, 1)))

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kdrun import engine
 from kdrun.cast import Cast
 from kdrun.engine import Diverged, Position, distill
 from kdrun.method import Method, Phase
+from kdrun.players import set_rate
 from tests.toy import state, toy_run
 
 
@@ -73,6 +75,45 @@ def test_phases_of_one_name_go_on_as_one():
         ends.append((run.cast.student.network.state_dict(), [row[2] for row in run.history if row[4] == "ce"]))
     assert equal(ends[0][0], ends[1][0])
     assert ends[0][1] == ends[1][1] == list(range(6))
+
+
+def rates_of(run, last, monkeypatch):
+    """The learning rates of every step of a cosine from 0.01, by phase, up to the phase of this name."""
+    seen, phases = {}, run.method.phases
+
+    def watched(given):
+        for phase in phases(given):
+            seen[phase.name] = []
+            yield phase
+            if phase.name == last:
+                return
+
+    def watching(optimizer, share):
+        set_rate(optimizer, share)
+        list(seen.values())[-1].append(optimizer.param_groups[0]["lr"])
+
+    run.method.phases, run.recipe = watched, replace(run.recipe, schedule="cosine", lr=0.01, epochs=1)
+    monkeypatch.setattr(engine, "set_rate", watching)
+    distill(run)
+    return seen
+
+
+@pytest.mark.parametrize(("key", "scheme", "more", "first"), [
+    ("fitnets", "offline", (), "hint"),
+    ("ab", "offline", (), "boundaries"),
+    ("ft", "offline", (), "paraphraser"),
+    ("fsp", "offline", (), "flow"),
+    ("lwf", "self", ("method.warmup_epochs=1", "recipe.batch_size=4"), "task 2 head"),
+])
+def test_a_phase_that_prepares_holds_the_rate(key, scheme, more, first, monkeypatch):
+    rates = rates_of(toy_run(key, scheme, *more), first, monkeypatch)[first]
+    assert len(rates) > 1
+    assert set(rates) == {0.01}
+
+
+def test_the_phase_after_one_that_holds_the_rate_follows_the_schedule(monkeypatch):
+    rates = rates_of(toy_run("ab", "offline"), "distill", monkeypatch)["distill"]
+    assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * step / len(rates))) for step in range(len(rates))])
 
 
 def test_every_method_of_a_seed_sees_the_same_pictures_and_starts_from_the_same_weights():

@@ -48,6 +48,12 @@ def test_constant_stays():
     assert {tiny_recipe(schedule="constant", lr=0.3).rate(epoch, 5) for epoch in (0, 0.5, 4.9)} == {0.3}
 
 
+@pytest.mark.parametrize("schedule", ["multistep", "cosine"])
+def test_a_phase_of_constant_rate_stays_at_the_height_after_the_warm_up(schedule):
+    recipe = tiny_recipe(schedule=schedule, lr=0.4, milestones=[0.1], warmup_epochs=1)
+    assert [recipe.rate(epoch, 30, constant=True) for epoch in (0.5, 1, 15, 29.9)] == pytest.approx([0.2, 0.4, 0.4, 0.4])
+
+
 @pytest.mark.parametrize("schedule", ["multistep", "cosine", "constant"])
 def test_warm_up_climbs_linearly_to_the_height(schedule):
     recipe = tiny_recipe(schedule=schedule, lr=0.4, warmup_epochs=2)

@@ -33,10 +33,10 @@ def boundary(teacher: Tensor, student: Tensor, margin: float) -> Tensor:
 class AB(Method):
     """Start the student from the teacher's activation boundaries: which neurons are on, not how much (Heo et al. 2019).
 
-    First the student without its classifier learns the boundaries of every stage, through a connector (1x1 convolution
-    and normalisation) where channels differ; then all of it learns as the weights of the second phase say, the authors'
-    by softened answers alone. Networks must have equally many stages; where their maps differ in size the larger is
-    averaged down.
+    First the student without its classifier learns the boundaries of every stage at a constant rate, through a connector
+    (1x1 convolution and normalisation) where channels differ; then all of it learns as the weights of the second phase
+    say, the authors' by softened answers alone. Networks must have equally many stages; where their maps differ in size
+    the larger is averaged down.
 
     A student that taught itself would start from the boundaries of an untrained network, so `scheme=self` is not
     offered.
@@ -99,7 +99,7 @@ class AB(Method):
         self.setup(run.cast, run.data)
         backbone = run.cast.student.until(len(self.connectors))
         yield Phase("boundaries", loss=self.match, train=[*backbone, self.connectors], epochs=self.boundary_epochs,
-                    evaluate=False)
+                    constant_rate=True, evaluate=False)
         self.connectors = nn.ModuleList()
         yield Phase()
 

@@ -37,9 +37,9 @@ def regressor(student: torch.Size, teacher: torch.Size) -> nn.Sequential:
 class FitNets(Method):
     """Regress a middle map of the teacher from a middle map of the student (Romero et al. 2015).
 
-    `two_phase` is the paper's: first the student up to its guided layer learns the hint alone (equation 3), then the
-    regressor is dropped and the whole student learns from labels and softened answers (equation 4), the latter's weight
-    falling linearly. `joint` is what other toolkits call FitNet: hint and labels together, all the way.
+    `two_phase` is the paper's: first the student up to its guided layer learns the hint alone (equation 3) at a constant
+    rate, then the regressor is dropped and the whole student learns from labels and softened answers (equation 4), the
+    latter's weight falling linearly. `joint` is what other toolkits call FitNet: hint and labels together, all the way.
 
     Args:
         mode: `two_phase` or `joint`.
@@ -99,7 +99,7 @@ class FitNets(Method):
         if self.mode == "two_phase":
             assert self.regressor is not None
             yield Phase("hint", loss=self.hint, train=[*run.cast.student.until(self.guided_stage), self.regressor],
-                        epochs=self.hint_epochs, evaluate=False)
+                        epochs=self.hint_epochs, constant_rate=True, evaluate=False)
             self.regressor = None
         yield Phase()
 

@@ -34,7 +34,7 @@ class FT(Method):
     """Let the student translate what the teacher paraphrases: factors of the last map (Kim et al. 2018).
 
     First the paraphraser learns to rebuild the teacher's map through fewer channels, without labels and without the
-    student; then it stays as it is, and student and translator learn its factors, with the labels.
+    student, at a constant rate; then it stays as it is, and student and translator learn its factors, with the labels.
 
     Args:
         rate: channels of a factor over those of the teacher's map.
@@ -86,7 +86,7 @@ class FT(Method):
         """The paraphraser, then the student."""
         self.setup(run.cast, run.data)
         yield Phase("paraphraser", loss=self.rebuild, train=[self.paraphraser, self.rebuilder],
-                    epochs=self.paraphraser_epochs, evaluate=False)
+                    epochs=self.paraphraser_epochs, constant_rate=True, evaluate=False)
         self.paraphraser.requires_grad_(False)
         self.rebuilder = nn.Sequential()
         yield Phase()

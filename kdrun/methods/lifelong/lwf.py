@@ -66,7 +66,7 @@ class LwF(Lifelong):
         if self.warmup_epochs:
             self.warming = True
             yield Phase(f"task {self.number + 1} head", loss=self.warm, train=above(student), data=stream,
-                        epochs=self.warmup_epochs, evaluate=False)
+                        epochs=self.warmup_epochs, constant_rate=True, evaluate=False)
             self.warming = False
 
     def warm(self, cast: Cast, batch: Batch) -> Terms:

@@ -33,8 +33,8 @@ class FSP(Method):
     """Start the student from the teacher's flow: how each stage's output goes with its input (Yim et al. 2017).
 
     First the student without its classifier learns the inner products of the channels of consecutive maps (stem, stage
-    1, stage 2, ...; equation 2), then all of it learns from the labels alone. Both networks need the same channels; the
-    sizes of their maps may differ.
+    1, stage 2, ...; equation 2), at a constant rate as in RepDistiller, then all of it learns from the labels alone. Both
+    networks need the same channels; the sizes of their maps may differ.
 
     A student that taught itself would start from the flow of an untrained network, so `scheme=self` is not offered.
 
@@ -87,7 +87,7 @@ class FSP(Method):
         self.setup(run.cast, run.data)
         student = run.cast.student
         yield Phase("flow", loss=self.match, train=student.until(len(student.shapes.stages)), epochs=self.flow_epochs,
-                    evaluate=False)
+                    constant_rate=True, evaluate=False)
         yield Phase()
 
     def loss(self, cast: Cast, batch: Batch) -> Terms:
