@@ -31,6 +31,8 @@ def main(words: Sequence[str]) -> int:
     arguments.add_argument("--size-unit", choices=SIZE_UNITS, default="parameters",
                            help="of the distillation score (parameters)")
     arguments.add_argument("--test", choices=list(TESTS), default="wilcoxon", help="against the baseline (wilcoxon)")
+    arguments.add_argument("--rank-weak-teachers", action="store_true",
+                           help="rank methods too whose teacher is no better than the student alone")
     asked = arguments.parse_args(list(words))
     place = asked.to or asked.outputs / "report.html"
     if place.is_dir():
@@ -40,7 +42,8 @@ def main(words: Sequence[str]) -> int:
     from kdrun.survey.report import report
 
     found = finished(asked.outputs, asked.where)
-    page = report(found, place, Wanted(Scoring(asked.alpha, asked.size_unit), asked.test))
+    page = report(found, place, Wanted(Scoring(asked.alpha, asked.size_unit), asked.test,
+                                        rank_weak=asked.rank_weak_teachers))
     write_atomically(place, lambda part: part.write_text(page, encoding="utf-8"))
     print(place)
     found.tell_skipped()

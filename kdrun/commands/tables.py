@@ -40,6 +40,8 @@ def main(words: Sequence[str]) -> int:
                            help="of the distillation score and the size reduction (parameters)")
     arguments.add_argument("--sort", choices=list(SORTS), default="accuracy", help="the league table by this (accuracy)")
     arguments.add_argument("--test", choices=list(TESTS), default="wilcoxon", help="against the baseline (wilcoxon)")
+    arguments.add_argument("--rank-weak-teachers", action="store_true",
+                           help="rank methods too whose teacher is no better than the student alone")
     arguments.add_argument("--select", choices=SELECTIONS, default="all",
                            help="Alkhulaifi's tables: all that was measured, or one student a row by the survey's rule (all)")
     arguments.add_argument("--own", action="store_true", help="without what ships with kdrun")
@@ -55,7 +57,7 @@ def main(words: Sequence[str]) -> int:
     from kdrun.survey.tables import tables
 
     found = collect(outputs_folder(asked.outputs), asked.where, packaged=not asked.own)
-    wanted = Wanted(Scoring(asked.alpha, asked.size_unit), asked.test, asked.sort, asked.select)
+    wanted = Wanted(Scoring(asked.alpha, asked.size_unit), asked.test, asked.sort, asked.select, asked.rank_weak_teachers)
     console = plain_console(piped_width=120)
     folder = asked.outputs / "tables"
     for table in tables(found, wanted, asked.names or tuple(TABLES)):

@@ -8,11 +8,24 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from kdrun.survey import published
-from kdrun.survey.grid import NONE, Column, Grid, Part, Row, number, signed, spread, text
-from kdrun.survey.league import by_conditions
+from kdrun.survey.grid import (
+    NONE,
+    Column,
+    Grid,
+    Part,
+    Row,
+    limits,
+    number,
+    signed,
+    spread,
+    text,
+    with_interval,
+    with_mark,
+)
+from kdrun.survey.league import by_conditions, weak_notes
 from kdrun.survey.measured import Measured, same_data, same_network
 from kdrun.survey.networks import printed_networks
-from kdrun.survey.statistics import FEWEST, Over
+from kdrun.survey.statistics import FEWEST, INTERVAL, Over
 
 __all__ = ["SELECTIONS", "Selection", "accuracies", "reductions"]
 
@@ -45,12 +58,12 @@ def accuracies(table: str, found: Sequence[Measured]) -> Grid:
         Column("alone ", lambda row: alone(row, "student"), right=True),
         Column("published", lambda row: number(row["published"], 2), right=True),
         Column("gain", lambda row: signed(row["published_gain"], 2), right=True),
-        Column("kdrun", lambda row: text(row["kdrun"])),
+        Column("kdrun", lambda row: with_mark(row["kdrun"], row["weak_teacher"])),
         Column("n", lambda row: text(row["seeds"]), right=True),
         Column("teacher ", lambda row: spread(row["measured_teacher"], 2), right=True, optional=True),
         Column("baseline", lambda row: spread(row["measured_baseline"], 2), right=True),
         Column("measured", lambda row: spread(row["measured"], 2), right=True),
-        Column("gain ", lambda row: spread(row["measured_gain"], 2, sign=True), right=True),
+        Column("gain [95 % interval]", lambda row: with_interval(row["measured_gain"], 2), right=True),
         Column("Δ", lambda row: signed(row["delta"], 2), right=True, optional=True),
         Column("Δ gain", lambda row: signed(row["delta_gain"], 2), right=True),
     ]
@@ -59,14 +72,16 @@ def accuracies(table: str, found: Sequence[Measured]) -> Grid:
         Column("kind", lambda row: f"{row['knowledge'].replace(',', ' ')} {row['scheme']}"),
         Column("pair, alone", pair),
         Column("publ.", lambda row: lines(number(row["published"], 2), signed(row["published_gain"], 2)), right=True),
-        Column("kdrun", lambda row: text(row["kdrun"])),
+        Column("kdrun", lambda row: with_mark(row["kdrun"], row["weak_teacher"])),
         Column("n", lambda row: text(row["seeds"]), right=True),
-        Column("measured", lambda row: lines(spread(row["measured"], 2), spread(row["measured_gain"], 2, sign=True)),
+        Column("measured", lambda row: lines(spread(row["measured"], 2), with_interval(row["measured_gain"], 2)),
                right=True),
         Column("Δ", lambda row: lines(signed(row["delta"], 2), signed(row["delta_gain"], 2)), right=True),
     ]
     notes = [
         "Accuracies in %; below an accuracy its gain over the student alone, in points; below networks their accuracies alone.",
+        *([f"A measured gain comes with its {INTERVAL}."] if found else []),
+        *weak_notes(found),
         "Δ: measured less published, the accuracy only where data and networks are those of the row, below it the gain.",
         *open_networks(rows),
         *common_notes(table, rows),
@@ -88,7 +103,8 @@ def accuracy_row(row: published.Row, one: Measured | None, on_own: bool, noted: 
         "measured_on": one.comparison if one else None,
         "measured_by": one.measured_by if one else None, "seeds": one.accuracy.count if one else None,
         "measured_teacher": percent(one.teacher) if one else None, "measured_baseline": percent(one.baseline) if one else None,
-        "measured": measured, "measured_gain": measured_gain,
+        "measured": measured, "measured_gain": measured_gain, **limits(measured_gain, "measured_gain"),
+        "weak_teacher": one.weak_teacher if one else False,
         "delta": measured.mean - reached if measured and on_own else None,
         "delta_gain": measured_gain.mean - gain if measured_gain and gain is not None else None, "noted": noted,
     }
@@ -109,7 +125,7 @@ def reductions(table: str, found: Sequence[Measured], select: Selection) -> Grid
         Column("architecture", lambda row: row["architecture"]),
         Column("data", lambda row: row["dataset"]),
         *(Column(title, printed(key), right=True) for title, key in measures),
-        Column("kdrun", lambda row: text(row["kdrun"])),
+        Column("kdrun", lambda row: with_mark(row["kdrun"], row["weak_teacher"])),
         Column("measured on", lambda row: text(row["measured_on"]), optional=True),
         Column("n", lambda row: text(row["seeds"]), right=True),
         *(Column(f"{title} measured", found_of(key), right=True) for title, key in measures),
@@ -117,13 +133,14 @@ def reductions(table: str, found: Sequence[Measured], select: Selection) -> Grid
     narrow = [
         columns[0],
         Column("architecture, data", lambda row: f"{row['architecture']}, {row['dataset']}"),
-        Column("kdrun", lambda row: text(row["kdrun"])),
+        Column("kdrun", lambda row: with_mark(row["kdrun"], row["weak_teacher"])),
         Column("n", lambda row: text(row["seeds"]), right=True),
         *(Column(title, stacked(key), right=True) for title, key in measures),
     ]
     notes = [
         "In % of the teacher's accuracy, of the baseline's, and of the teacher's size; the printed figure first, the measured "
         "one beside it or below. Where a student is better than its teacher: (inc); worse than its baseline: (dec).",
+        *weak_notes(found),
         *(["The survey's own rule for rows: of several students the one with the largest size reduction, then of several data "
            "sets the one with the lowest reduction in accuracy."] if select == "alkhulaifi" else []),
         *common_notes(table, rows),
@@ -143,7 +160,8 @@ def reduction_row(row: published.Row, one: Measured | None, noted: bool) -> dict
         "measured_on": one.comparison if one else None, "measured_by": one.measured_by if one else None,
         "seeds": one.accuracy.count if one else None, "measured_reduction": one.reduction if one else None,
         "measured_improvement": one.improvement if one else None,
-        "measured_size_reduction": one.size_reduction if one else None, "noted": noted,
+        "measured_size_reduction": one.size_reduction if one else None, "weak_teacher": one.weak_teacher if one else False,
+        "noted": noted,
     }
 
 

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdrun.survey.statistics import Over
+from kdrun.survey.statistics import Over, interval
 
-__all__ = ["NONE", "Column", "Grid", "Part", "number", "signed", "spread", "text"]
+__all__ = ["NONE", "WEAK", "Column", "Grid", "Part", "limits", "number", "signed", "spread", "text", "with_interval",
+           "with_mark"]
 
 NONE = "–"
+WEAK = "!"  # behind a method whose teacher is no better than the student alone
 Row = Mapping[str, Any]
 
 
@@ -95,3 +97,22 @@ def spread(value: Over | None, digits: int, factor: float = 1, sign: bool = Fals
         return NONE
     mean = (signed if sign else number)(value.mean, digits, factor)
     return mean if value.deviation is None else f"{mean} ± {number(value.deviation, digits, factor)}"
+
+
+def with_interval(gap: Over | None, digits: int, factor: float = 1) -> str:
+    """A mean gap with its sign, and its confidence interval if there is one."""
+    if gap is None:
+        return NONE
+    mean, ends = signed(gap.mean, digits, factor), interval(gap)
+    return mean if ends is None else f"{mean} [{', '.join(signed(end, digits, factor) for end in ends)}]"
+
+
+def limits(gap: Over | None, key: str) -> dict[str, float | None]:
+    """The ends of a gap's confidence interval, as columns of a CSV."""
+    low, high = interval(gap) or (None, None)
+    return {f"{key}_ci_low": low, f"{key}_ci_high": high}
+
+
+def with_mark(name: Any, weak: bool) -> str:
+    """A method's name, marked where its teacher is no better than the student alone."""
+    return f"{text(name)} {WEAK}" if weak else text(name)

@@ -79,6 +79,12 @@ class Measured:
     size_ratio: Over | None
 
     @property
+    def weak_teacher(self) -> bool:
+        """Whether the teacher is no better than the student alone, on average over the seeds that have both."""
+        both = [(self.teachers[seed], self.baselines[seed]) for seed in self.teachers if seed in self.baselines]
+        return bool(both) and scores.weak_teacher(sum(taught for taught, _ in both), sum(alone for _, alone in both))
+
+    @property
     def conditions(self) -> str:
         """Who measured it, and under which conditions."""
         return f"measured by {self.measured_by}: {self.comparison}"

@@ -25,12 +25,14 @@ class Wanted:
         test: against the baseline.
         sort: of the league table.
         select: of the rows of Alkhulaifi's tables.
+        rank_weak: whether to rank methods too whose teacher is no better than the student alone.
     """
 
     scoring: Scoring = field(default_factory=Scoring)
     test: Test = "wilcoxon"
     sort: Sort = "accuracy"
     select: Selection = "all"
+    rank_weak: bool = False
 
 
 def beside_accuracies(table: str, found: Sequence[Measured], wanted: Wanted) -> Grid:
@@ -52,8 +54,8 @@ TABLES: Final[dict[str, Callable[[Sequence[Measured], Wanted], Grid]]] = {
     **{f"alkhulaifi_{number}": partial(beside_reductions, f"Alkhulaifi {number}") for number in (1, 2)},
     **{f"gou_{number}": partial(from_cards, f"Gou {number}") for number in (1, 2, 3, 4)},
     **{f"gou_{number}": partial(beside_accuracies, f"Gou {number}") for number in (5, 6)},
-    "distillation_score": lambda found, wanted: score_table(found, wanted.scoring),
-    "league": lambda found, wanted: league(found, wanted.test, wanted.sort, wanted.scoring),
+    "distillation_score": lambda found, wanted: score_table(found, wanted.scoring, wanted.rank_weak),
+    "league": lambda found, wanted: league(found, wanted.test, wanted.sort, wanted.scoring, wanted.rank_weak),
 }
 """From what was measured and how it is wanted, to each table."""
 

@@ -6,7 +6,7 @@ import math
 import pytest
 from scipy import stats
 
-from kdrun.survey.statistics import Over, caption, holm, over, paired_p, verdict
+from kdrun.survey.statistics import Over, caption, holm, interval, over, paired_p, possible, seeds_needed, verdict
 
 
 def test_over_seeds():
@@ -74,24 +74,69 @@ def test_holm():
     assert holm([]) == []
 
 
-@pytest.mark.parametrize(("gap", "p", "said"), [
-    (None, None, "no baseline"),
-    (Over(0.5, 0.1, 2), None, "n < 3: none"),
-    (Over(0.5, 0.1, 2), 0.001, "n < 3: none"),
-    (Over(0.5, 0.0, 3), None, "not testable"),
-    (Over(0.5, 0.1, 3), 0.06, "not shown"),
-    (Over(0.5, 0.1, 3), 0.05, "better"),
-    (Over(-0.5, 0.1, 3), 0.01, "worse"),
+@pytest.mark.parametrize(("gap", "p", "testable", "said"), [
+    (None, None, True, "no baseline"),
+    (Over(0.5, None, 1), None, False, "no test possible with 1 seed"),
+    (Over(0.5, 0.1, 2), None, False, "no test possible with 2 seeds"),
+    (Over(-8.62, 1.79, 3), 1.0, False, "no test possible with 3 seeds"),
+    (Over(0.5, 0.0, 3), None, True, "no test possible: gaps do not vary"),
+    (Over(0.5, 0.1, 3), 0.06, True, "not shown"),
+    (Over(0.5, 0.1, 3), 0.05, True, "better"),
+    (Over(-0.5, 0.1, 3), 0.01, True, "worse"),
 ])
-def test_verdicts(gap, p, said):
-    assert verdict(gap, p) == said
+def test_verdicts(gap, p, testable, said):
+    assert verdict(gap, p, testable) == said
+
+
+def test_the_interval_is_students_t():
+    gaps = [0.01, 0.02, 0.06]
+    low, high = interval(over(gaps))
+    half = 4.302653 * math.sqrt(0.0007) / math.sqrt(3)  # t of 2 degrees of freedom at 0.975
+    assert (low, high) == (pytest.approx(0.03 - half), pytest.approx(0.03 + half))
+    assert interval(over(gaps[:2])) == pytest.approx((0.015 - 12.7062 * 0.005, 0.015 + 12.7062 * 0.005), rel=1e-5)
+    assert paired_p([gap - low for gap in gaps], "t") == pytest.approx(0.05)  # its end is where the test turns
+    assert interval(over(gaps[:1])) is None
+    assert interval(over([0.98 - 0.97, 0.99 - 0.98, 0.01])) is None  # they do not vary
+    assert interval(None) is None
+
+
+@pytest.mark.parametrize(("counts", "test", "can"), [
+    ([3] * 9, "wilcoxon", [False] * 9), ([8] * 9, "wilcoxon", [False] * 9), ([9] * 9, "wilcoxon", [True] * 9),
+    ([6], "wilcoxon", [True]), ([5], "wilcoxon", [False]), ([6, 6], "wilcoxon", [False, False]),
+    ([3, 9], "wilcoxon", [False, True]), ([3, 2], "t", [True, False]), ([], "t", []),
+])
+def test_which_seeds_can_show_anything(counts, test, can):
+    assert possible(counts, test) == can
+
+
+def test_possible_is_what_the_test_itself_can_give():
+    """The largest gaps there are, of one sign and all different, in all methods of a comparison."""
+    for methods, seeds in ((1, 6), (2, 6), (2, 7), (9, 8), (9, 9)):
+        ps = holm([paired_p([0.1 * place for place in range(1, seeds + 1)], "wilcoxon")] * methods)
+        assert [p <= 0.05 for p in ps] == possible([seeds] * methods, "wilcoxon")
+
+
+@pytest.mark.parametrize(("effect", "methods", "needed"), [(0.5, 1, 34), (1.0, 1, 10), (0.2, 1, 199)])
+def test_seeds_needed_are_those_of_cohens_tables(effect, methods, needed):
+    """Paired t test, two-sided 0.05, power 0.8 (Cohen 1988; G*Power gives the same)."""
+    assert seeds_needed(Over(-effect, 1.0, 3), "t", methods) == needed
+
+
+def test_seeds_needed_grow_with_the_methods_and_with_ranks_for_figures():
+    gap = Over(1.0, 1.0, 3)
+    assert seeds_needed(gap, "t", 9) > seeds_needed(gap, "t", 1)
+    assert seeds_needed(gap, "wilcoxon", 1) == math.ceil(10 * math.pi / 3)
+    assert seeds_needed(Over(-8.62, 1.79, 3), "wilcoxon", 9) == 9  # fewer can show nothing
+    assert seeds_needed(Over(1e-4, 1.0, 3), "t", 1) == 1000        # beyond what anybody plans
+    for none in (None, Over(0.0, 1.0, 3), Over(0.5, 0.0, 3), Over(0.5, None, 1)):
+        assert seeds_needed(none, "t", 1) is None
 
 
 def test_the_caption_says_what_few_seeds_cannot_show():
-    told = " ".join(caption("wilcoxon", [3, 1]))
-    assert "0.25" in told
-    assert "6 seeds can" in told
+    told = " ".join(caption("wilcoxon", [[3] * 9, [3], [9]]))
+    assert "1 method: 6 seeds; 9 methods: 9 seeds" in told
     assert "symmetrically" in told
-    assert "cannot" not in " ".join(caption("wilcoxon", [6]))
-    assert "normally distributed" in " ".join(caption("t", [3]))
-    assert "cannot" not in " ".join(caption("t", [3]))
+    assert "Student's t" in told
+    assert "at all" not in " ".join(caption("wilcoxon", [[6], [9] * 9]))
+    assert "paired t test" in " ".join(caption("t", [[3]]))
+    assert "at all" not in " ".join(caption("t", [[3] * 9]))

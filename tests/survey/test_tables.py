@@ -51,7 +51,8 @@ def test_nothing_measured_otherwise_is_ranked_together(three_seeds):
 def test_too_few_seeds_have_no_rank_and_no_verdict(three_seeds):
     whole = next(part for part in grid(three_seeds, "league").parts if "100 pictures" not in part.heading)
     row = whole.rows[-1]
-    assert (row["method"], row["seeds"], row["rank"], row["p"], row["verdict"]) == ("sp", 2, None, None, "n < 3: none")
+    assert (row["method"], row["seeds"], row["rank"], row["p"], row["verdict"]) == (
+        "sp", 2, None, None, "no test possible with 2 seeds")
 
 
 def test_league_figures(three_seeds):
@@ -61,9 +62,42 @@ def test_league_figures(three_seeds):
     assert row["gap"].mean == pytest.approx(0.04)
     assert row["p"] == pytest.approx(0.25)
     assert row["p_holm"] == pytest.approx(0.5)  # of two methods tested; the third has too few seeds
+    assert row["verdict"] == "no test possible with 3 seeds"
+    half = 4.302653 * 0.01 / 3 ** 0.5
+    assert (row["gap_ci_low"], row["gap_ci_high"]) == (pytest.approx(0.04 - half), pytest.approx(0.04 + half))
     assert row["relative_error"].mean == pytest.approx(0.08 / 0.05)
     assert row["factor"].mean == 4
     assert row["score"].mean == pytest.approx(0.5 * 0.25 + 0.5 * (1 - 0.92 / 0.95))
+
+
+def test_a_gap_that_no_test_can_judge_is_shown_with_its_interval(tmp_path):
+    for seed, reached in ((1, 0.80), (2, 0.78), (3, 0.82)):
+        write_run(tmp_path, "crd", seed, reached, alone=0.88)
+        write_run(tmp_path, "kd", seed, 0.88 + seed / 1000, alone=0.88)
+    made = grid(tmp_path, "league")
+    told = rendering.markdown(made)
+    assert "-8.00 [-12.97, -3.03]" in told
+    assert "no test possible with 3 seeds" in told
+    assert "1.000" not in told  # no p where there is no test
+    assert "2 methods: 7 seeds" in told
+    assert rows_of(made.parts[0])["crd"]["needs"] == 7
+    by_t = rows_of(grid(tmp_path, "league", test="t").parts[0])
+    assert by_t["crd"]["verdict"] == "worse"  # t = -6.93, p = 0.0202, of two 0.0404
+
+
+def test_a_weak_teacher_is_marked_and_not_ranked_unless_asked(tmp_path):
+    for seed in (1, 2, 3):
+        write_run(tmp_path, "kd", seed, 0.45 + seed / 100, taught=0.25, alone=0.42)
+        write_run(tmp_path, "tfkd_self", seed, 0.40, taught=None, alone=0.42, under="self")
+    made = grid(tmp_path, "league")
+    rows = rows_of(made.parts[0])
+    assert (rows["kd"]["rank"], rows["kd"]["weak_teacher"], rows["tfkd_self"]["rank"]) == (None, True, 1)
+    told = rendering.markdown(made)
+    assert "kd !" in told
+    assert "25.00 % against 42.00 %" in told
+    assert rows_of(grid(tmp_path, "league", rank_weak=True).parts[0])["kd"]["rank"] == 1
+    assert not any(row["best"] for row in grid(tmp_path, "distillation_score").parts[1].rows)
+    assert any(row["best"] for row in grid(tmp_path, "distillation_score", rank_weak=True).parts[1].rows)
 
 
 def test_references_stand_once(three_seeds):
