@@ -75,6 +75,11 @@ class Settings:
     values: dict[str, Any]
     choices: dict[str, str]
 
+    def __post_init__(self) -> None:
+        """`threads: null` becomes the number of cores, so that whatever records or compares settings has the number."""
+        if self.values.get("threads", UNSET) is None:
+            object.__setattr__(self, "values", {**self.values, "threads": speed.cores()})
+
     @classmethod
     def read(cls, cfg: DictConfig, choices: Mapping[str, Any]) -> "Settings":
         """From what Hydra composed.
@@ -146,7 +151,9 @@ def usual_parts(name: str, group: str = "method") -> dict[str, str | None]:
 
 def identity(settings: Settings) -> str:
     """A digest of everything that the results depend on: equal digests, equal runs."""
-    ignored = {"outputs", "rerun", "threads", "checkpoint_seconds", "launch", "sweep"}
+    ignored = {"outputs", "rerun", "checkpoint_seconds", "launch", "sweep"}
+    if speed.on_gpu(str(settings.values.get("device"))):
+        ignored.add("threads")  # the CPU only feeds the GPU, which does what depends on the order of additions
     values = {key: value for key, value in settings.values.items() if key not in ignored}
     values["speed"] = speed.shaping(values["speed"])
     teacher = values.get("teacher", {})

@@ -114,7 +114,7 @@ class Experiment:
         if found := problems(settings):
             raise Refused(found)
         values = settings.values
-        torch.set_num_threads(values["threads"] or torch.get_num_threads())
+        torch.set_num_threads(values["threads"])
         chosen = values["device"]
         device = distributed.start(chosen) if distributed.asked() else torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if chosen == "auto" else chosen)
@@ -257,6 +257,7 @@ class Experiment:
                    "recipe": {name: value for name, value in asdict(self.recipe).items() if name != "name"},
                    "precision": values["precision"], "device": self.device.type, "software": software(code),
                    "speed": speed.shaping(values["speed"])}
+            key |= {"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}
             key |= {"states": states} if states else {}
 
             def train(folder: Path) -> Made:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SpeedSettings", "apply", "environment", "keep_memory", "memory_format", "precision_of", "shaping", "without_dynamo"]
+__all__ = ["SpeedSettings", "apply", "cores", "environment", "keep_memory", "memory_format", "on_gpu", "precision_of",
+           "shaping", "without_dynamo"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 GIGABYTE, MOST_OF_OLD_GLIBC = 1 << 30, 32 << 20
@@ -122,6 +123,20 @@ def memory_format(name: str) -> "torch.memory_format":
     return torch.contiguous_format if name == "contiguous" else torch.channels_last
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def on_gpu(device: str) -> bool:
+    """Whether a run with this setting of `device` computes on a GPU."""
+    if device != "auto":
+        return device.startswith("cuda")
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def precision_of(device: str) -> str:
     """The precision that is fastest where a run goes: bf16 on a GPU that computes in it, fp32 elsewhere.
 
@@ -131,7 +146,7 @@ def precision_of(device: str) -> str:
     Args:
         device: as configured: auto, cpu, cuda, cuda:1, ...
     """
-    if not device.startswith(("auto", "cuda")):
+    if not on_gpu(device):
         return "fp32"
     import torch
 

@@ -47,27 +47,27 @@ class Deadly(Vanilla):
 
 
 @pytest.mark.parametrize(("cores", "gpus", "count", "jobs", "threads", "share", "wanted"), [
-    (8, [], 100, None, None, 1, [Slot(1)] * 8),
-    (8, [], 100, 3, None, 1, [Slot(2)] * 3),
+    (8, [], 100, None, 1, 1, [Slot(1)] * 8),
+    (8, [], 100, 3, 1, 1, [Slot(1)] * 3),              # idle cores stay idle: a run's numbers depend on its threads
     (8, [], 100, None, 3, 1, [Slot(3)] * 2),
     (8, [], 100, 2, 3, 1, [Slot(3)] * 2),
-    (8, [], 3, None, None, 1, [Slot(2)] * 3),          # fewer jobs than cores: the cores are shared out all the same
-    (8, [], 1, None, None, 1, [Slot(8)]),
-    (1, [], 100, None, None, 1, [Slot(1)]),
-    (8, ["0", "1"], 100, None, None, 1, [Slot(4, "0"), Slot(4, "1")]),
-    (8, ["2", "5"], 100, None, None, 2, [Slot(2, "2"), Slot(2, "5"), Slot(2, "2"), Slot(2, "5")]),
-    (8, ["0", "1"], 100, 3, None, 2, [Slot(2, "0"), Slot(2, "1"), Slot(2, "0")]),
-    (2, ["0"], 100, None, None, 4, [Slot(1, "0")] * 4),  # on a GPU the cores only feed it
+    (8, [], 3, None, 1, 1, [Slot(1)] * 3),
+    (8, [], 100, None, 8, 1, [Slot(8)]),
+    (1, [], 100, None, 1, 1, [Slot(1)]),
+    (8, ["0", "1"], 100, None, 4, 1, [Slot(4, "0"), Slot(4, "1")]),
+    (8, ["2", "5"], 100, None, 1, 2, [Slot(1, "2"), Slot(1, "5"), Slot(1, "2"), Slot(1, "5")]),
+    (8, ["0", "1"], 100, 3, 1, 2, [Slot(1, "0"), Slot(1, "1"), Slot(1, "0")]),
+    (2, ["0"], 100, None, 1, 4, [Slot(1, "0")] * 4),   # on a GPU the cores only feed it
 ], ids=str)
 def test_a_machine_is_shared_out(cores, gpus, count, jobs, threads, share, wanted):
     assert slots(cores, gpus, count, jobs, threads, share) == wanted
 
 
 @pytest.mark.parametrize(("jobs", "threads", "gpus", "line"), [
-    (5, None, [], "launch.jobs: got 5, but there are 4 cores; wanted at most 4"),
+    (5, 1, [], "launch.jobs: got 5, but there are 4 cores; wanted at most 4"),
     (3, 2, [], "launch.jobs: got 3, but there are 4 cores for jobs of 2 threads; wanted at most 2"),
     (None, 5, [], "threads: got 5, but there are 4 cores; wanted at most 4"),
-    (3, None, ["0", "1"], "launch.jobs: got 3, but 2 GPUs for 1 job each; wanted at most 2 or a larger launch.gpu_share"),
+    (3, 1, ["0", "1"], "launch.jobs: got 3, but 2 GPUs for 1 job each; wanted at most 2 or a larger launch.gpu_share"),
 ])
 def test_never_more_than_there_is(jobs, threads, gpus, line):
     with pytest.raises(ValueError, match=f"^{line}$"):
@@ -75,7 +75,7 @@ def test_never_more_than_there_is(jobs, threads, gpus, line):
 
 
 def test_a_worker_is_told_before_it_imports_anything():
-    assert Slot().environment == {}
+    assert "CUDA_VISIBLE_DEVICES" not in Slot(1).environment
     told = Slot(2, "GPU-1").environment
     assert told == {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2",
                     "CUDA_VISIBLE_DEVICES": "GPU-1"}
@@ -237,7 +237,7 @@ def test_jobs_share_the_cores_and_say_who_speaks(tmp_path):
     told = kdrun(["-m", *TINY, "launch=parallel", "seed=1,2", "method=kd,at"], tmp_path)
     assert told.returncode == 0, told.stderr
     threads = [json.loads(path.read_text())["threads"] for path in tmp_path.glob("outputs/runs/*/run.json")]
-    assert threads == [max(1, workers.cores() // min(4, workers.cores()))] * 4
+    assert threads == [1] * 4
     spoken = [line for line in told.stderr.splitlines() if "job" in line or "epoch" in line]
     for number in range(4):
         assert any(line.startswith(f"[{number}] ") for line in spoken)

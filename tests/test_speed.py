@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from kdrun import speed
-from kdrun.config import identity
+from kdrun.config import Settings, identity, run_folder
 from kdrun.experiment import Experiment
+from kdrun.store import Store
 from kdrun.terminal import Screen
 from tests.toy import TINY, settings_of, toy_settings
 
@@ -93,6 +95,33 @@ def test_a_run_is_named_by_what_may_move_its_last_bits_alone():
     others = [identity(toy_settings("kd", word)) for word in ("speed.memory_format=contiguous", "speed.compile=true",
                                                              "speed.cudnn_benchmark=false", "precision=bf16")]
     assert len({usual, *others}) == 5
+
+
+def test_threads_name_a_run_on_a_cpu_alone(monkeypatch):
+    assert Path(run_folder(settings_of())).name == Path(run_folder(settings_of("threads=1"))).name
+    one, two, every = (toy_settings("kd", f"threads={number}") for number in ("1", "2", "null"))
+    monkeypatch.setattr(speed, "cores", lambda: 2)
+    assert identity(one) != identity(two) == identity(Settings(every.values | {"threads": None}, every.choices))
+    assert Settings({"threads": None}, {}).values == {"threads": 2}  # as it is written down, and compared elsewhere
+    cuda = [Settings(settings.values | {"device": "cuda:0"}, settings.choices) for settings in (one, two)]
+    assert len({identity(settings) for settings in cuda}) == 1
+
+
+def test_networks_trained_alone_by_other_threads_are_others(monkeypatch, tmp_path):
+    keys = []
+
+    def fetch(self, label, key, network, train):
+        keys.append(key)
+        raise KeyError
+
+    monkeypatch.setattr(Store, "fetch", fetch)
+    for number in (1, 2):
+        experiment = Experiment.prepare(toy_settings("kd", f"outputs={tmp_path}", f"threads={number}"), Screen(None))
+        with pytest.raises(KeyError):
+            experiment.teachers()
+    torch.set_num_threads(1)
+    assert [key.pop("threads") for key in keys] == [1, 2]
+    assert keys[0] == keys[1]
 
 
 @pytest.mark.parametrize(("name", "form"), [("auto", torch.channels_last), ("channels_last", torch.channels_last),

@@ -103,19 +103,21 @@ def memory(subject: Subject) -> Row:
 
 
 def sweep(subject: Subject) -> Iterator[Row]:
-    """A small sweep, a job a core, against its jobs on all cores; and a run beside a busy neighbour.
+    """A small sweep, a job a core, against its jobs on all cores; and a run on all cores beside a busy neighbour.
 
     Both start with their teacher and baseline trained, so that nobody waits for another.
     """
     count = 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2 * (os.cpu_count() or 1)
     small = ["recipe.epochs=20", "teacher=resnet20", f"outputs={subject.folder / 'sweep'}", "rerun=true"]
+    wide = [*small, "threads=null"]  # as many as there are cores
     child(kdrun(*small))
-    sweeping = ["-m", f"method.temperature={','.join(str(2 + place) for place in range(count))}", *small]
+    child(kdrun(*wide))
+    sweeping = ["-m", f"method.temperature={','.join(str(2 + place) for place in range(count))}"]
     spinning = {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "300000"}  # what OpenMP does where nobody tells it otherwise
     ways: dict[str, Callable[[], float]] = {
-        "parallel": lambda: child(kdrun(*sweeping, "launch=parallel"))[0].wall,
-        "in turn": lambda: child(kdrun(*sweeping, "launch=local"))[0].wall,
-        "at once": lambda: together([kdrun(f"method.temperature={2 + place}", *small) for place in range(count)], spinning)}
+        "parallel": lambda: child(kdrun(*sweeping, *small, "launch=parallel"))[0].wall,
+        "in turn": lambda: child(kdrun(*sweeping, *wide, "launch=local"))[0].wall,
+        "at once": lambda: together([kdrun(f"method.temperature={2 + place}", *wide) for place in range(count)], spinning)}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(2):
         for name, way in ways.items():
@@ -127,10 +129,10 @@ def sweep(subject: Subject) -> Iterator[Row]:
                   median_ratio(times[name], ours), "x", bound)  # type: ignore[arg-type]
     quiet, busy = [], []
     for _ in range(2):
-        quiet.append(child(kdrun(*small))[0].wall)
+        quiet.append(child(kdrun(*wide))[0].wall)
         neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
         try:
-            busy.append(child(kdrun(*small))[0].wall)
+            busy.append(child(kdrun(*wide))[0].wall)
         finally:
             neighbour.kill()
             neighbour.wait()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from kdrun import interruption
 from kdrun.bounds import AtLeastOne, NonNegative, Positive
 from kdrun.launchers.sweep import Job, Sweep
+from kdrun.speed import cores
 from kdrun.wording import counted
 
 __all__ = ["Ray"]
@@ -22,7 +23,7 @@ class Ray:
 
     Args:
         address: of a running cluster, as `ray.init` takes it; None for one of this machine alone, for this sweep.
-        cores: of a job; its threads, unless `threads` says otherwise.
+        cores: of a job: at least its `threads`.
         gpus: of a job; 0.5 lets two share one.
         memory_gb: of a job, for placing it; None for not looking at memory.
     """
@@ -35,9 +36,7 @@ class Ray:
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         """More threads than a job has cores, or more cores than this machine."""
-        from kdrun.launchers.workers import cores
-
-        if (values["threads"] or 1) > self.cores:
+        if values["threads"] > self.cores:
             return [f"threads: got {values['threads']}, but a job has launch.cores={self.cores}"]
         if self.address is None and self.cores > cores():
             return [f"launch.cores: got {self.cores}, but there are {cores()} cores; wanted at most {cores()}"]
@@ -47,8 +46,6 @@ class Ray:
         """Run the jobs; one whose process dies is recorded as failed."""
         import ray
         from ray.exceptions import RayError
-
-        from kdrun.launchers.workers import cores
 
         if not ray.is_initialized():  # a search launches again and again
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's default to be, which warns until it is
@@ -61,7 +58,7 @@ class Ray:
             needs["memory"] = int(self.memory_gb * GIGABYTE)
         task = ray.remote(**needs, max_retries=0)(Sweep.elsewhere)  # a job that ran out of memory would do so again
         kept = ray.put(sweep)
-        waiting = {task.remote(kept, job, self.cores): job for job in jobs}
+        waiting = {task.remote(kept, job): job for job in jobs}
         scores: dict[int, float | None] = {}
         try:
             while waiting:

@@ -31,7 +31,7 @@ class Slurm:
         partition: where to; None for the cluster's default.
         minutes: that a job may take.
         memory_gb: that a job may take.
-        cores: of a job; its threads, unless `threads` says otherwise.
+        cores: of a job: at least its `threads`.
         gpus: of a job.
         at_once: how many jobs run at the same time.
         renewals: how often a job may go on that has run out of its time.
@@ -50,7 +50,7 @@ class Slurm:
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         """More threads than cores; no Slurm on this machine."""
         found = []
-        if (values["threads"] or 1) > self.cores:
+        if values["threads"] > self.cores:
             found.append(f"threads: got {values['threads']}, but a job has launch.cores={self.cores}")
         if self.cluster == "slurm" and shutil.which("srun") is None:
             found.append("launch=slurm: there is no srun here; start it on a machine of the cluster, or try it out with "
@@ -67,7 +67,7 @@ class Slurm:
 
         executor = self.executor(sweep.folder / "slurm")
         try:
-            sent = executor.map_array(Remote(), [sweep] * len(jobs), jobs, [self.cores] * len(jobs))
+            sent = executor.map_array(Remote(), [sweep] * len(jobs), jobs)
         except FailedJobError as error:  # a partition that there is not, more than any node has, ...
             raise Refused([f"launch=slurm: {line}" for line in str(error).splitlines() if line]) from error
         waiting = dict(zip(jobs, sent, strict=True))
@@ -103,9 +103,9 @@ class Slurm:
 class Remote:
     """What a job of the cluster runs."""
 
-    def __call__(self, sweep: Sweep, job: Job, cores: int) -> float | None:
+    def __call__(self, sweep: Sweep, job: Job) -> float | None:
         """Do a job of a sweep."""
-        return sweep.elsewhere(job, cores)
+        return sweep.elsewhere(job)
 
     def checkpoint(self, *arguments: Any) -> "submitit.helpers.DelayedSubmission":
         """What to send in when the time is nearly over: the same, which goes on from its checkpoint."""

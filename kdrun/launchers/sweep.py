@@ -107,11 +107,8 @@ class Sweep:
         launcher.setup(hydra_context=self.context, task_function=self.task, config=self.config)
         return launcher.launch([job.words], job.number)[0].return_value
 
-    def elsewhere(self, job: Job, cores: int) -> float | None:
+    def elsewhere(self, job: Job) -> float | None:
         """Run a job on a machine of a cluster, where it may be told to stop; it is on record then."""
-        import torch
-
-        torch.set_num_threads(cores)
         try:
             with interruption.heeded():
                 return self.execute(job)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from kdrun import interruption
 from kdrun.bounds import AtLeastOne
 from kdrun.launchers.sweep import Job, Sweep, death, spread
+from kdrun.speed import cores
 from kdrun.wording import counted
 
 __all__ = ["Local", "Parallel", "Slot", "slots"]
@@ -25,22 +26,22 @@ class Slot:
     """A share of the machine: what one worker may use.
 
     Attributes:
-        threads: of the processor; None for all, or whatever the user's environment says.
+        threads: of the CPU.
         gpu: the one to use, as CUDA_VISIBLE_DEVICES names it; None for what the settings say.
     """
 
-    threads: int | None = None
+    threads: int
     gpu: str | None = None
 
     @property
     def environment(self) -> dict[str, str]:
         """What has to be in a worker's environment before anything is imported there."""
         # OpenMP, MKL and OpenBLAS read theirs once, when loaded; `device` stays as it is, since a run is named by it
-        own = {f"{library}_NUM_THREADS": str(self.threads) for library in ("OMP", "MKL", "OPENBLAS") if self.threads}
+        own = {f"{library}_NUM_THREADS": str(self.threads) for library in ("OMP", "MKL", "OPENBLAS")}
         return own | ({"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu is not None else {})
 
 
-def slots(cores: int, gpus: Sequence[str], count: int, jobs: int | None, threads: int | None, share: int) -> list[Slot]:
+def slots(cores: int, gpus: Sequence[str], count: int, jobs: int | None, threads: int, share: int) -> list[Slot]:
     """Share a machine out between jobs, and never more than there is.
 
     Args:
@@ -48,28 +49,22 @@ def slots(cores: int, gpus: Sequence[str], count: int, jobs: int | None, threads
         gpus: those to be used; none where the jobs compute on the processor.
         count: how many jobs there are in all.
         jobs: how many at once; None for as many as fit.
-        threads: of each job; None for an equal share of the cores.
+        threads: of each job. Cores that this leaves idle stay so: a run's numbers depend on its threads.
         share: how many jobs a GPU takes at once.
 
     Raises:
         ValueError: more is asked for than there is.
     """
-    most = len(gpus) * share if gpus else cores // (threads or 1)
+    most = len(gpus) * share if gpus else cores // threads
     if jobs is not None and jobs > most:
         there = f"{counted(len(gpus), 'GPU')} for {counted(share, 'job')} each" if gpus else f"there are {cores} cores" + (
-            f" for jobs of {counted(threads, 'thread')}" if threads else "")
+            f" for jobs of {threads} threads" if threads > 1 else "")
         raise ValueError(f"launch.jobs: got {jobs}, but {there}; wanted at most {most}"
                          + (" or a larger launch.gpu_share" if gpus else ""))
     if not most:
         raise ValueError(f"threads: got {threads}, but there are {cores} cores; wanted at most {cores}")
     together = min(jobs or most, count)
-    own = threads or max(1, cores // together)
-    return [Slot(own, gpus[place % len(gpus)] if gpus else None) for place in range(together)]
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [Slot(threads, gpus[place % len(gpus)] if gpus else None) for place in range(together)]
 
 
 def gpus(device: str) -> list[str]:
@@ -83,7 +78,7 @@ def gpus(device: str) -> list[str]:
 
 
 class Local:
-    """The jobs one after the other, with all cores, in a process of their own that may die without the sweep."""
+    """The jobs one after the other, in a process of their own that may die without the sweep."""
 
     extra: ClassVar[tuple[str, str] | None] = None
     together: ClassVar[bool] = False
@@ -93,7 +88,7 @@ class Local:
 
     def slots(self, sweep: Sweep, count: int) -> list[Slot]:
         """The share of the machine that each worker has."""
-        return [Slot()]
+        return [Slot(sweep.config["threads"] or cores())]
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         """Nothing can be wrong."""
@@ -141,7 +136,7 @@ class Parallel(Local):
     """Several jobs at once, with the cores and GPUs shared out between them.
 
     Args:
-        jobs: how many at once; None for one a core, or `gpu_share` a GPU.
+        jobs: how many at once; None for as many as there are cores for `threads` each, or `gpu_share` a GPU.
         gpu_share: how many jobs a GPU takes at once.
     """
 
@@ -157,7 +152,7 @@ class Parallel(Local):
 
     def shares(self, values: Any, count: int) -> list[Slot]:
         """The shares of so many jobs with these settings."""
-        return slots(cores(), gpus(values["device"]), count, self.jobs, values["threads"], self.gpu_share)
+        return slots(cores(), gpus(values["device"]), count, self.jobs, values["threads"] or cores(), self.gpu_share)
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         """More jobs or threads than the machine has."""
@@ -185,7 +180,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")  # a fork would inherit OpenMP's and CUDA's state, broken
         self.pipe, pipe = context.Pipe()
         life, self.life = context.Pipe(duplex=False)
-        self.process = context.Process(target=serve, args=(pipe, life, self.sweep, self.slot.threads))
+        self.process = context.Process(target=serve, args=(pipe, life, self.sweep))
         with environment(self.slot.environment), deaf(), interruption.postponed():  # half started it cannot be told to end
             self.process.start()
         pipe.close()
@@ -258,14 +253,10 @@ def deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def serve(pipe: Connection, life: Connection, sweep: Sweep, threads: int | None) -> None:
+def serve(pipe: Connection, life: Connection, sweep: Sweep) -> None:
     """What a worker runs: the jobs that come through a pipe, until there are no more."""
     threading.Thread(target=heed_parent, args=(life,), daemon=True).start()
     while (job := received(pipe)) is not None:
-        if threads is not None:
-            import torch
-
-            torch.set_num_threads(threads)
         try:
             with interruption.heeded():
                 score = sweep.execute(job)

@@ -254,7 +254,7 @@ def described(told: Mapping[str, Any], table: Sequence[Mapping[str, Any]]) -> di
     teacher, baseline, student = (first.get(role) for role in ("teacher", "baseline", "student"))
     teachers = [row["model"] for row in table if row["role"].split()[0] == "teacher"]
     return {
-        "measured_by": "you", "comparison": comparison(told["settings"]), "variant": variant(told, table[0]["method"]),
+        "measured_by": "you", "comparison": comparison(told), "variant": variant(told, table[0]["method"]),
         "teacher": "+".join(teachers) or None, "student": student["model"] if student else None,
         "peers": "+".join(row["model"] for row in table if row["role"].split()[0] in ("peer", "booster")) or None,
         "recipe_epochs": recipe_epochs(told["settings"]),

@@ -20,16 +20,20 @@ REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 NO_VALUE = object()
 
 
-def comparison(settings: Mapping[str, Any]) -> str:
+def comparison(run: Mapping[str, Any]) -> str:
     """A label of everything that runs must share to be ranked together, with a digest of it.
 
     That is all but the method, the scheme, their settings and the seed: "digits, wrn_16_2 → resnet8, digits recipe,
     40 epochs, #1a2b3c".
+
+    Args:
+        run: what run.json says.
     """
+    settings, threads = run["settings"], cpu_threads(run)
     dataset, recipe, student = settings["dataset"], settings["recipe"], settings["student"]
     teachers = settings.get("teachers") or settings["teacher"]
     what = {"dataset": place_free(dataset), "recipe": without(recipe, "name"), "student": student, "teacher": teachers,
-            "precision": settings.get("precision", "fp32")}
+            "precision": settings.get("precision", "fp32"), "threads": threads}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:6]
     names = "+".join(teachers) if isinstance(teachers, list) else catalogue.network_name(teachers)
     limit = dataset.get("train_limit")
@@ -37,8 +41,19 @@ def comparison(settings: Mapping[str, Any]) -> str:
              f"{names}{'*' if isinstance(teachers, dict) and teachers.get('checkpoint') else ''} → "
              f"{catalogue.network_name(student)}",
              f"{recipe['name']} recipe", counted(recipe_epochs(settings), "epoch"),
-             *([str(settings["precision"])] if settings.get("precision", "fp32") != "fp32" else []), f"#{digest}"]
+             *([str(settings["precision"])] if settings.get("precision", "fp32") != "fp32" else []),
+             *([f"{threads} threads"] if threads not in (1, None) else []), f"#{digest}"]
     return ", ".join(parts)
+
+
+def cpu_threads(run: Mapping[str, Any]) -> int | None:
+    """With how many threads a run computed on the CPU; None on a GPU, whose results do not depend on them.
+
+    The settings of older versions say `null` for all cores; what those were, run.json says beside them.
+    """
+    if str(run.get("device", "cpu")).startswith("cuda"):
+        return None
+    return int(run.get("threads") or run["settings"].get("threads") or 1)
 
 
 def place_free(dataset: Mapping[str, Any]) -> dict[str, Any]:

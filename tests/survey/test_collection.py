@@ -131,6 +131,26 @@ def test_what_is_compared(tmp_path):
     assert table[other[0].name].startswith("digits (100 pictures), big → small, digits recipe, 40 epochs, #")
 
 
+def test_runs_of_other_threads_are_not_compared(tmp_path):
+    """Of a run on the CPU the threads count, which older versions wrote down beside settings of `null`; never on a GPU."""
+    def labels(**runs):
+        for name, (settings, threads, device) in runs.items():
+            folder = write_run(tmp_path, "kd", name=name, threads=settings)
+            told = json.loads((folder / "run.json").read_text())
+            (folder / "run.json").write_text(json.dumps(told | {"threads": threads, "device": device}))
+        table = collect(tmp_path).results.drop_duplicates("run").set_index("run")["comparison"]
+        return [table[name] for name in runs]
+
+    one, two, older = labels(one=(1, 1, "cpu"), two=(2, 2, "cpu"), older=(None, 2, "cpu"))
+    assert two == older
+    assert one.rpartition("#")[2] != two.rpartition("#")[2]
+    assert ", 2 threads, #" in two
+    assert "thread" not in one
+    gpu = labels(gpu=(1, 1, "cuda:0"), fed=(8, 8, "cuda:0"))
+    assert gpu[0] == gpu[1]
+    assert "thread" not in gpu[0]
+
+
 def test_where_a_named_data_set_lies_does_not_matter(tmp_path):
     for seed, root in ((1, "/a"), (2, "/b")):
         write_run(tmp_path, "kd", seed, dataset={"reader": "CIFAR10", "root": root, "download": seed == 1})

@@ -191,7 +191,7 @@ def panels(collection: "Collection") -> list[Panel]:
     students = collection.students
     students = students[students["run"].isin(collection.runs)]
     # the label of a comparison, with one student for all
-    shared = students["run"].map({run: comparison({**told["settings"], "student": {"name": "students"}})
+    shared = students["run"].map({run: comparison({**told, "settings": {**told["settings"], "student": {"name": "students"}}})
                                   for run, told in collection.runs.items()})
     return [Panel(str(label), rows, collection) for label, rows in students.groupby(shared, sort=True)]
 
