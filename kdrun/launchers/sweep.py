@@ -115,12 +115,12 @@ class Sweep:
         except interruption.Interrupted:
             return None
 
-    def bury(self, job: Job, reason: str) -> None:
+    def bury(self, job: Job, reason: str, status: int = 1) -> None:
         """Keep that a job died, since it could not do so itself."""
         from kdrun.sweep import record
 
         cfg = self.context.config_loader.load_sweep_config(self.config, list(job.words))
-        record(self.folder, job.number, 1, reason, Path(cfg.hydra.sweep.subdir), None, list(job.words))
+        record(self.folder, job.number, status, reason, Path(cfg.hydra.sweep.subdir), None, list(job.words))
 
 
 def death(exit_code: int | None) -> str:

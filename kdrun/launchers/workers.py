@@ -114,7 +114,7 @@ class Local:
                     try:
                         scores[job.number] = worker.answer()
                     except Died as died:
-                        sweep.bury(job, str(died))
+                        sweep.bury(job, str(died), died.status)
                         print(f"kdrun: job {job.number}: {died}", file=sys.stderr)
                         scores[job.number] = None
                     if len(jobs) > 1:
@@ -164,7 +164,15 @@ class Parallel(Local):
 
 
 class Died(RuntimeError):
-    """A worker's process is gone; the text says why."""
+    """A worker's process is gone; the text says why.
+
+    Attributes:
+        status: for the record of its job: above 128 where it was told to stop, and saved what it had.
+    """
+
+    def __init__(self, exit_code: int | None) -> None:
+        super().__init__(death(exit_code))
+        self.status = exit_code if exit_code is not None and exit_code > 128 else 1
 
 
 class Worker:
@@ -211,7 +219,7 @@ class Worker:
             return self.pipe.recv()
         except (EOFError, ConnectionResetError) as gone:
             self.process.join()
-            raise Died(death(self.process.exitcode)) from gone
+            raise Died(self.process.exitcode) from gone
 
     def interrupt(self) -> None:
         """Let it save its job and end; who does not want to wait for that ends this process, and that ends the worker."""

@@ -17,6 +17,7 @@ from kdrun.terminal import PhaseProgress, Screen
 
 __all__ = ["PRUNED", "Pruned", "Watch", "screen_of"]
 
+STOPPED = "stopped"  # notes why a trial was pruned, whatever becomes of its process then
 PRUNED = 3  # in the record of a job, where 0 is done, 1 failed and 2 refused
 
 
@@ -60,7 +61,9 @@ def screen_of(sweep: Path, job: int, console: Console, speaker: str = "") -> Scr
 
 
 class WatchedScreen(Screen):
-    """A screen on which a study sees the student's validation accuracy of every epoch.
+    """A screen on which a study sees the student's validation accuracy of every epoch, once.
+
+    A trial that was pruned before, by a process that did not live to tell, is so again.
 
     Args:
         console: where to write.
@@ -76,15 +79,23 @@ class WatchedScreen(Screen):
         study = optuna.load_study(study_name=watch.study, storage=watch.storage, pruner=optuna.pruners.MedianPruner(
             n_startup_trials=watch.startup, n_warmup_steps=watch.warmup))
         self.trial, self.before = optuna.Trial(study, watch.trial), 0
+        (kept,) = (one for one in study.get_trials(deepcopy=False) if one._trial_id == watch.trial)
+        self.reported = max(kept.intermediate_values, default=-1)
 
     @contextlib.contextmanager
     def phase(self, title: str, name: str, epochs: int, steps: int, done: int = 0) -> Iterator[PhaseProgress]:
-        """Show a phase of so many epochs of so many steps, `done` of the steps by earlier sessions."""
+        """Show a phase of so many epochs of so many steps, `done` of the steps by earlier sessions.
+
+        Raises:
+            Pruned: the trial was pruned before.
+        """
         with super().phase(title, name, epochs, steps, done) as progress:
             if not title.startswith("student"):
                 yield progress
                 return
-            yield Reporting(progress, self.trial, self.before)
+            if (why := self.trial.user_attrs.get(STOPPED)) is not None:
+                raise Pruned(why)
+            yield Reporting(progress, self.trial, self.before, self.reported)
             self.before += epochs
 
 
@@ -95,10 +106,11 @@ class Reporting:
         progress: what is shown.
         trial: the study's.
         before: the student's epochs in earlier phases.
+        reported: the last step that an earlier session told of; -1 for none.
     """
 
-    def __init__(self, progress: PhaseProgress, trial: Any, before: int) -> None:
-        self.progress, self.trial, self.before = progress, trial, before
+    def __init__(self, progress: PhaseProgress, trial: Any, before: int, reported: int) -> None:
+        self.progress, self.trial, self.before, self.reported = progress, trial, before, reported
 
     def step(self) -> None:
         """A step is done."""
@@ -114,7 +126,11 @@ class Reporting:
         if accuracy is None:
             return
         epoch = self.before + done
-        self.trial.report(accuracy, epoch - 1)  # Optuna counts steps from 0
-        if self.trial.should_prune():
-            raise Pruned(f"stopped after epoch {epoch} with a validation accuracy of {100 * accuracy:.2f} %, below the median "
-                         "of earlier trials")
+        step = epoch - 1  # Optuna counts from 0
+        if step > self.reported:
+            self.trial.report(accuracy, step)
+        if step >= self.reported and self.trial.should_prune():
+            why = f"stopped after epoch {epoch} with a validation accuracy of {100 * accuracy:.2f} %, below the median of " \
+                "earlier trials"
+            self.trial.set_user_attr(STOPPED, why)
+            raise Pruned(why)

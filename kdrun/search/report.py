@@ -47,9 +47,9 @@ def best(search: "StudySearch", study: "Study") -> "list[FrozenTrial]":
 
 def report(search: "StudySearch", study: "Study", space: Space, storage: Path) -> int:
     """Print the best trials, write all of them; the exit status is 1 if none was finished."""
-    from kdrun.search.study import command, settled
+    from kdrun.search.study import asked, command, numbers, settled
 
-    front, several = best(search, study), len(search.titles) > 1
+    front, several, places = best(search, study), len(search.titles) > 1, numbers(study)
     counts = Counter(trial.state.name for trial in settled(study))
     title = f"{'The Pareto front' if several else 'The best'} of {counted(counts.total(), 'trial')} (" \
         f"{counts['PRUNED']} pruned, {counts['FAIL']} failed); measured on the validation split"
@@ -61,14 +61,14 @@ def report(search: "StudySearch", study: "Study", space: Space, storage: Path) -
     for name in (*search.titles, *extra):
         table.add_column(name.replace("_", "\n", 1), justify="right")
     for trial in front:
-        table.add_row(str(trial.number), *(short(trial.params[key]) for key in space.dimensions),
+        table.add_row(str(places[trial.number]), *(short(trial.params[key]) for key in space.dimensions),
                       *(short(value) for value in (*trial.values, *(noted(trial).get(key) for key in extra))))
     console = plain_console()
     console.print(table)
     for trial in front[:1] if not several else front:
         console.print(f"again: {command(noted(trial)['words'])}", soft_wrap=True)
     path = storage.with_suffix(".csv")
-    write_csv(path, [row(trial, search, space, trial in front) for trial in study.trials])
+    write_csv(path, [row(trial, number, search, space, trial in front) for number, trial in enumerate(asked(study))])
     for place in (path, storage):
         console.print(shown(place), soft_wrap=True)
     if not front:
@@ -76,15 +76,14 @@ def report(search: "StudySearch", study: "Study", space: Space, storage: Path) -
     return 0 if front else 1
 
 
-def row(trial: "FrozenTrial", search: "StudySearch", space: Space, chosen: bool) -> dict[str, Any]:
+def row(trial: "FrozenTrial", number: int, search: "StudySearch", space: Space, chosen: bool) -> dict[str, Any]:
     """A trial's row of the CSV."""
     from kdrun.search.study import UNTRAINED
 
     seconds = trial.duration.total_seconds() if trial.duration else None
-    state = "interrupted" if "interrupted" in trial.user_attrs else UNTRAINED if UNTRAINED in noted(trial) else \
-        STATES[trial.state.name]
+    state = UNTRAINED if UNTRAINED in noted(trial) else STATES[trial.state.name]
     values = dict(zip(search.titles, trial.values, strict=True)) if trial.state.name == "COMPLETE" else {}
-    return {"trial": trial.number, "state": state, "best": chosen, **{key: trial.params.get(key) for key in space.dimensions},
+    return {"trial": number, "state": state, "best": chosen, **{key: trial.params.get(key) for key in space.dimensions},
             **dict.fromkeys(search.titles), **{key: noted(trial).get(key) for key in NOTED}, **values, "seconds": seconds}
 
 

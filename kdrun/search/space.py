@@ -4,6 +4,7 @@
 `int(interval(1,8))` the whole ones, and `tag(log, interval(1e-3,1))` takes them on a logarithmic scale.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,11 @@ class Choice:
         """Values that tell whether all are good: every one."""
         return self.values
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.values)
+
     def distribution(self) -> Any:
         """As Optuna has it."""
         from optuna.distributions import CategoricalDistribution
@@ -48,6 +54,12 @@ class Numbers:
     def probes(self) -> tuple[str, ...]:
         """Values that tell whether all are good: both ends."""
         return tuple(dict.fromkeys((repr(self.low), repr(self.high))))
+
+    @property
+    def count(self) -> float:
+        """How many there are; of whole numbers and of steps only so many."""
+        step = 1 if isinstance(self.low, int) else self.step
+        return math.inf if step is None else math.floor((self.high - self.low) / step + 1e-9) + 1
 
     def distribution(self) -> Any:
         """As Optuna has it."""
@@ -78,6 +90,11 @@ class Space:
     def words(self, chosen: Mapping[str, Any]) -> list[str]:
         """The words of a job: what is fixed, and what was chosen."""
         return [*self.fixed, *(f"{key}={value if isinstance(value, str) else repr(value)}" for key, value in chosen.items())]
+
+    @property
+    def count(self) -> float:
+        """How many combinations there are."""
+        return math.prod(dimension.count for dimension in self.dimensions.values())
 
     def probes(self) -> list[list[str]]:
         """Jobs that show every choice and both ends of everything: the first of all, then one change at a time."""

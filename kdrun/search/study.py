@@ -5,9 +5,10 @@ import json
 import shlex
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
+from signal import Signals
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from filelock import FileLock, Timeout
@@ -33,14 +34,17 @@ __all__ = ["TOLD", "OptunaSearch", "StudySearch"]
 
 TOLD = "told"  # what is noted of a trial, beside what Optuna notes
 UNTRAINED = "untrained"
+ABANDONED = "abandoned"  # notes a trial whose process died while its settings were being chosen
+ASKED = "asked"          # notes of a study how many trials there are once the present batch is complete
 MOST = 20      # untrained trials to each that is wanted, after which a search gives up
 
 
 class StudySearch:
     """A search whose trials are jobs: asked for one batch after the other, told what came of them.
 
-    Trial n depends on the earlier ones, the seed and n alone, so that a search that was interrupted goes on as it would
-    have; a job that was interrupted is asked for again.
+    Trial n depends on n, the seed and the trials of earlier batches alone, so that a search that was interrupted anywhere
+    ends with the trials of one in one go: what was chosen and not finished is run again as the same trial, and a batch that
+    was begun is completed before the next one. Settings that were trained before are not trained again and not counted.
 
     Args:
         trials: how many in all.
@@ -91,8 +95,8 @@ class StudySearch:
         """The values of a trial that was trained; None for one that is not defined."""
         raise NotImplementedError
 
-    def known(self, desk: Desk, words: Sequence[str], number: int) -> tuple[float, dict[str, Any]] | None:
-        """A trial's value and what to note of it, where that is known without training; None where it is not.
+    def known(self, desk: Desk, words: Sequence[str], number: int) -> tuple[Sequence[float], dict[str, Any]] | None:
+        """A trial's values and what to note of it, where that is known without training; None where it is not.
 
         Such a trial is not counted, but the sampler learns from it.
         """
@@ -167,34 +171,72 @@ class StudySearch:
 
     def search(self, study: "Study", storage: str, desk: Desk, space: Space, screen: Screen) -> None:
         """Run trials until there are enough."""
-        ask_again(study)
         shutil.rmtree(desk.folder / "trials", ignore_errors=True)  # of an earlier session
         distributions = {key: dimension.distribution() for key, dimension in space.dimensions.items()}
         together = self.batch or desk.at_once
+        batch = unfinished(study, set(distributions))
         while (left := self.trials - len(settled(study))) > 0:
-            asked = []
-            for _ in range(min(left, together)):
-                study.sampler = self.sampler_of(len(study.trials), together)
-                asked.append(study.ask(distributions))
+            begun = len(asked(study))
+            goal = study.user_attrs.get(ASKED, 0)
+            if not batch and begun >= goal:
+                if (different := len({tuple(trial.params.items()) for trial in asked(study)})) == space.count:
+                    screen.note(f"all {different} combinations were tried; there is nothing else to choose")
+                    return
+                goal = begun + min(left, together)
+                study.set_user_attr(ASKED, goal)
+            for number in range(begun, goal):
+                study.sampler = self.sampler_of(number, together)
+                batch.append(study.ask(distributions))
+            untrained = self.tried(study, storage, desk, space, screen, batch)
+            batch = []
+            if untrained and sum(UNTRAINED in trial.user_attrs.get(TOLD, {}) for trial in asked(study)) > MOST * self.trials:
+                screen.note("hardly anything is left that is worth a training; no more is looked for")
+                return
+
+    def tried(self, study: "Study", storage: str, desk: Desk, space: Space, screen: Screen, batch: "list[Trial]") -> bool:
+        """Run the jobs of a batch and tell the study what came of them; whether there was nothing to train.
+
+        Raises:
+            Interrupted: a job was stopped; nothing of those launched with it is told.
+        """
+        launched = False
+        waiting = [(trial, space.words(trial.params)) for trial in batch]
+        while waiting:
             jobs: list[tuple[Trial, list[str]]] = []
-            for trial in asked:
-                words = space.words(trial.params)
-                if (known := self.known(desk, words, trial.number)) is None:
+            later = []
+            for trial, words in waiting:
+                number = numbers(study)[trial.number]
+                if (known := self.repeated(study, words, number) or self.known(desk, words, number)) is not None:
+                    trial.set_user_attr(TOLD, {"words": words, **known[1], UNTRAINED: True})
+                    study.tell(trial, known[0])
+                elif any(words == others for _, others in jobs):
+                    later.append((trial, words))
+                else:
                     jobs.append((trial, words))
-                    continue
-                trial.set_user_attr(TOLD, {"words": words, UNTRAINED: True, **known[1]})
-                study.tell(trial, known[0])
             for place, (trial, _) in enumerate(jobs):
                 if (watch := self.watch(storage, study.study_name, trial._trial_id)) is not None:
                     watch.leave(desk.folder, desk.launched + place)
             records = desk.launch([words for _, words in jobs]) if jobs else []
+            if stops := [record["status"] - 128 for record in records if record["status"] > 128]:  # by whoever runs the jobs
+                raise Interrupted(Signals(stops[0]))
             for (trial, words), record in zip(jobs, records, strict=True):
                 self.settle(study, trial, words, record)
             for trial, _ in jobs:
-                screen.note(told(study.trials[trial.number], self.titles, len(settled(study)), self.trials))
-            if not jobs and sum(UNTRAINED in trial.user_attrs.get(TOLD, {}) for trial in study.trials) > MOST * self.trials:
-                screen.note("hardly anything is left that is worth a training; no more is looked for")
-                return
+                screen.note(told(study.trials[trial.number], numbers(study)[trial.number], self.titles, len(settled(study)),
+                                 self.trials))
+            launched, waiting = launched or bool(jobs), later
+        return not launched
+
+    def repeated(self, study: "Study", words: Sequence[str], number: int) -> tuple[Sequence[float], dict[str, Any]] | None:
+        """Likewise for words that were trained before."""
+        from optuna.trial import TrialState
+
+        for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+            noted = trial.user_attrs[TOLD]
+            if noted["words"] == words and UNTRAINED not in noted:
+                values = [value for value in self.worth(noted, number) if value is not None]
+                return values, {**noted, "note": f"the same as trial {numbers(study)[trial.number]}"}
+        return None
 
     def settle(self, study: "Study", trial: "Trial", words: Sequence[str], record: Mapping[str, Any]) -> None:
         """Tell the study what came of a job; one that failed is a failed trial, and the search goes on."""
@@ -202,7 +244,7 @@ class StudySearch:
 
         folder, note = Path(record["folder"]), record["error"]
         measures = measured(folder) if record["status"] == 0 else {}
-        values = self.worth(measures, trial.number) if measures else []
+        values = self.worth(measures, numbers(study)[trial.number]) if measures else []
         if missing := [title for title, value in zip(self.titles, values, strict=False) if value is None]:
             note, values = f"{', '.join(missing)}: not defined for this run", []
         # all at once: each is written to the disk on its own
@@ -277,31 +319,50 @@ def built_in(name: str, seed: int, number: int, together: int, startup: int, pop
     return TPESampler(n_startup_trials=startup, multivariate=True, constant_liar=together > 1, seed=own)
 
 
+def asked(study: "Study") -> "list[FrozenTrial]":
+    """The trials whose settings were chosen."""
+    return [trial for trial in study.get_trials(deepcopy=False) if ABANDONED not in trial.user_attrs]
+
+
+def numbers(study: "Study") -> dict[int, int]:
+    """What each trial's number in the storage is in the search: that of a study without abandoned ones."""
+    return {trial.number: number for number, trial in enumerate(asked(study))}
+
+
 def settled(study: "Study") -> "list[FrozenTrial]":
     """The trials that count: those that were trained and came to an end of their own."""
-    return [trial for trial in study.trials if trial.state.is_finished() and "interrupted" not in trial.user_attrs
-            and UNTRAINED not in trial.user_attrs.get(TOLD, {})]
+    return [trial for trial in asked(study)
+            if trial.state.is_finished() and UNTRAINED not in trial.user_attrs.get(TOLD, {})]
 
 
-def ask_again(study: "Study") -> None:
-    """Put what an earlier command left running back into the queue; its runs go on from their checkpoints."""
+def unfinished(study: "Study", keys: Set[str]) -> "list[Trial]":
+    """What an earlier command left running: its runs go on from their checkpoints.
+
+    A trial that lacks one of these keys is given up, for its process died while they were being chosen; its successor is
+    chosen by the same numbers.
+    """
     import optuna
 
-    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        optuna.Trial(study, trial._trial_id).set_user_attr("interrupted", True)
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        if trial.params:
-            study.enqueue_trial(trial.params)
+    study.sampler = optuna.samplers.RandomSampler()  # a Trial asks its sampler at once; this one does nothing then
+    found = []
+    for left in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        trial = optuna.Trial(study, left._trial_id)
+        if keys <= set(left.params):
+            found.append(trial)
+        else:
+            trial.set_user_attr(ABANDONED, True)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    return found
 
 
-def told(trial: "FrozenTrial", titles: Sequence[str], done: int, wanted: int) -> str:
+def told(trial: "FrozenTrial", number: int, titles: Sequence[str], done: int, wanted: int) -> str:
     """What came of a trial, in a line."""
     chosen = " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
                       for key, value in trial.params.items())
     came = ", ".join(f"{title} {value:.4g}" for title, value in zip(titles, trial.values or [], strict=False))
     if trial.state.name != "COMPLETE":
         came = f"{ {'PRUNED': 'pruned', 'FAIL': 'failed'}[trial.state.name]}: {trial.user_attrs[TOLD]['note']}"
-    return f"trial {trial.number} ({done} of {wanted} done): {chosen}: {came}"
+    return f"trial {number} ({done} of {wanted} done): {chosen}: {came}"
 
 
 def command(words: Sequence[str]) -> str:

@@ -125,14 +125,14 @@ class WidthSearch(StudySearch):
             return Reinforce(self.learning_rate, self.rollouts, self.seed, number)
         return built_in(self.sampler, self.seed, number, together, self.startup)
 
-    def known(self, desk: Desk, words: Sequence[str], number: int) -> tuple[float, dict[str, Any]] | None:
+    def known(self, desk: Desk, words: Sequence[str], number: int) -> tuple[Sequence[float], dict[str, Any]] | None:
         """The reward of what cannot be built, or is over a budget that forgives nothing any more."""
         try:
             parameters = self.parameters(desk, words)
         except (ValueError, RuntimeError) as error:
-            return ILLEGAL, {"note": f"cannot be built: {str(error).splitlines()[0]}"}
+            return [ILLEGAL], {"note": f"cannot be built: {str(error).splitlines()[0]}"}
         if parameters > self.budget and self.tolerance(number) == 0:
-            return ILLEGAL, {"parameters": parameters, "note": "over the budget, not trained"}
+            return [ILLEGAL], {"parameters": parameters, "note": "over the budget, not trained"}
         return None
 
     def parameters(self, desk: Desk, words: Sequence[str]) -> int:

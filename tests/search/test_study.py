@@ -1,6 +1,9 @@
 """Searches over a landscape instead of trainings: what is asked, told, resumed, reported."""
 
+import contextlib
+import itertools
 import json
+import warnings
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -10,15 +13,28 @@ from typing import Any
 import optuna
 import pandas
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from kdrun import catalogue
 from kdrun.config import Refused, Settings
 from kdrun.interruption import Interrupted
 from kdrun.results import HISTORY_COLUMNS
 from kdrun.search.pruning import PRUNED, Pruned, Watch, screen_of
-from kdrun.search.study import TOLD, OptunaSearch
+from kdrun.search.study import TOLD, UNTRAINED, OptunaSearch
 from kdrun.terminal import Screen
 from tests.toy import settings_of
+
+
+@pytest.fixture(autouse=True)
+def _hurried():
+    """No test waits until the disk has what SQLite wrote."""
+    def hurry(connection, record):
+        connection.execute("pragma synchronous = off")
+
+    event.listen(Engine, "connect", hurry)
+    yield
+    event.remove(Engine, "connect", hurry)
 
 
 @cache
@@ -116,17 +132,52 @@ def test_the_same_search_goes_on_as_if_it_had_not_stopped(tmp_path):
     assert len(parted.jobs) == 8  # nothing was left to do
 
 
-def test_an_interrupted_job_is_asked_for_again(tmp_path):
-    desk = FakeDesk(tmp_path, stop_at=3)
-    with pytest.raises(Interrupted):
-        search(trials=5).run(desk, WORDS)
-    assert desk.task.status == 130
-    lost = optuna.load_study(study_name=None, storage=f"sqlite:///{next((tmp_path / 'sweeps').glob('*.db'))}").trials[3]
-    desk.stop_at = None
-    study = search(trials=5).run(desk, WORDS)
-    assert len(desk.jobs) == 5
-    assert temperatures(desk)[3] == lost.params["method.temperature"]
-    assert len([trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]) == 5
+class Killed(BaseException):
+    """What no code heeds, as SIGKILL."""
+
+
+def killed_after(monkeypatch, steps: int) -> None:
+    """Let the process die after so many more changes of the storage."""
+    left = iter(range(steps))
+
+    def dying(name: str):
+        real = getattr(optuna.storages.RDBStorage, name)
+
+        def change(*args, **kwargs):
+            if next(left, None) is None:
+                raise Killed
+            return real(*args, **kwargs)
+
+        return change
+
+    for name in ("create_new_trial", "set_trial_param", "set_trial_user_attr", "set_trial_state_values", "set_study_user_attr"):
+        monkeypatch.setattr(optuna.storages.RDBStorage, name, dying(name))
+
+
+SPACE = ["method=kd", "method.temperature=interval(1,10)", "method.ce_weight=interval(0,1)", "recipe.epochs=1,2,3,4"]
+
+
+def chosen(folder: Path) -> list[tuple[Any, ...]]:
+    """The trials that the table of a search names, and what came of them."""
+    (path,) = (folder / "sweeps").glob("*.csv")
+    table = pandas.read_csv(path, dtype=str)
+    return [tuple(row) for row in table.drop(columns=["run", "seconds"]).fillna("").itertuples(index=False)]
+
+
+@pytest.mark.parametrize(("sampler", "together"), [("tpe", 3), ("random", 2)])
+def test_a_search_that_was_killed_anywhere_has_the_trials_of_one_in_one_go(tmp_path, monkeypatch, sampler, together):
+    asked = {"trials": 7, "startup": 3, "sampler": sampler}
+    search(**asked).run(FakeDesk(tmp_path / "whole", at_once=together), SPACE)
+    parted, deaths = FakeDesk(tmp_path / "parted", at_once=together), 0
+    for steps in itertools.chain((5, 1, 2, 9, 3, 17, 4, 8, 6, 12), itertools.repeat(20)):
+        parted.launched, parted.stop_at = 0, steps % 4 or None  # and where nothing of that kills it, somebody stops it
+        with monkeypatch.context() as patch, contextlib.suppress(Killed, Interrupted):
+            killed_after(patch, steps)
+            search(**asked).run(parted, SPACE)
+            break
+        deaths += 1
+    assert deaths > 5
+    assert chosen(tmp_path / "parted") == chosen(tmp_path / "whole")
 
 
 def test_a_failed_job_is_a_failed_trial_and_the_search_goes_on(tmp_path, capsys):
@@ -183,6 +234,32 @@ def test_another_space_is_another_study(tmp_path):
     assert len(desk.jobs) == 3
 
 
+def test_what_was_trained_before_is_no_trial(tmp_path, capsys):
+    desk = FakeDesk(tmp_path, at_once=2)
+    study = search(trials=4, sampler="random").run(desk, ["method=kd", "method.temperature=2,4,8", "seed=1,2"])
+    assert len(desk.jobs) == len({tuple(words) for words in desk.jobs}) == 4
+    repeats = [trial for trial in study.trials if UNTRAINED in trial.user_attrs[TOLD]]
+    assert repeats  # two of four random draws from six are the same, as a rule
+    first = next(trial for trial in study.trials if trial.params == repeats[0].params)
+    assert repeats[0].value == first.value
+    assert repeats[0].user_attrs[TOLD]["note"] == f"the same as trial {first.number}"
+    assert "The best of 4 trials" in capsys.readouterr().out
+    search(trials=20, sampler="random").run(desk, ["method=kd", "method.temperature=2,4,8", "seed=1,2"])
+    assert len(desk.jobs) == 6
+    assert "all 6 combinations were tried" in capsys.readouterr().err
+
+
+def test_a_batch_of_which_a_job_was_stopped_is_run_again(tmp_path):
+    desk = FakeDesk(tmp_path, at_once=2)
+    ordinary = desk.one
+    desk.one = lambda words: {**ordinary(words), "status": 143} if len(desk.jobs) == 3 else ordinary(words)
+    with pytest.raises(Interrupted):
+        search(trials=4).run(desk, WORDS)
+    study = search(trials=4).run(desk, WORDS)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
+    assert temperatures(desk)[2:4] == temperatures(desk)[4:]
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("not a database, but long enough to be taken for one\n" * 40)
     with pytest.raises(Refused, match=r"sweep.storage: cannot use .*notes.txt"):
@@ -229,6 +306,31 @@ def test_a_trial_below_the_median_is_stopped(tmp_path):
     assert trained(study, storage, tmp_path, [0.0, 0.1, 0.9]) == 2  # the first epoch is warm-up
     assert trained(study, storage, tmp_path, [0.0, 0.65, 0.9]) == 3
     assert study.trials[2].value == 0.1
+
+
+def test_who_was_pruned_before_is_so_again_and_tells_no_epoch_twice(tmp_path):
+    storage = f"sqlite:///{tmp_path / 's.db'}"
+    study = optuna.create_study(storage=storage, direction="maximize", study_name="s")
+    for accuracy in (0.5, 0.6):
+        trained(study, storage, tmp_path, [accuracy] * 3)
+    trial = study.ask({})
+    Watch(storage, "s", trial._trial_id, startup=2, warmup=1).leave(tmp_path, trial.number)
+
+    def epochs(*accuracies: float) -> int:
+        with screen_of(tmp_path, trial.number, None).phase("student small", "distill", 3, 1) as progress:
+            for epoch, accuracy in enumerate(accuracies, start=1):
+                progress.epoch(epoch, {}, accuracy)
+        return len(accuracies)
+
+    assert epochs(0.2) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Optuna warns of what it was told before
+        with pytest.raises(Pruned) as first:
+            epochs(0.2, 0.1)
+    study.tell(study.ask({}), 0.1)  # whatever the others came to meanwhile
+    with pytest.raises(Pruned) as again:
+        epochs()
+    assert str(again.value) == str(first.value)
 
 
 def test_a_pruned_job_is_a_pruned_trial(tmp_path):

@@ -6,6 +6,7 @@ from kdrun import catalogue
 from kdrun.search.objectives import n2n_reward
 from kdrun.search.space import parsed
 from kdrun.search.widths import WidthSearch
+from tests.search.test_study import FakeDesk
 from tests.toy import settings_of
 
 MEASURES = {"validation_accuracy": 0.9, "teacher_validation_accuracy": 0.95, "parameters": 40_000,
@@ -51,7 +52,8 @@ def test_the_reward_within_and_over_the_budget():
 class NoDesk:
     """Composes jobs, and shall not run any."""
 
-    def settings_of(self, words):
+    @staticmethod
+    def settings_of(words):
         return settings_of(*words)
 
 
@@ -61,12 +63,12 @@ def test_what_is_over_the_budget_is_not_trained_once_nothing_is_forgiven():
     words = ["student=cnn", "student.widths=[16,32,64]"]
     assert over.known(NoDesk(), words, 14) is None
     value, notes = over.known(NoDesk(), words, 15)
-    assert value == -1
+    assert value == [-1]
     # by hand: 1 -> 16 -> 32 -> 64 channels of 3x3, batch normalisation, a linear layer
     assert notes["parameters"] == 9 * (16 + 16 * 32 + 32 * 64) + 2 * (16 + 32 + 64) + 64 * 10 + 10
     assert over.known(NoDesk(), ["student=cnn", "student.widths=[2,2,2]"], 15) is None
     over.sampler = "tpe"
-    assert over.known(NoDesk(), words, 0)[0] == -1  # never
+    assert over.known(NoDesk(), words, 0)[0] == [-1]  # never
 
 
 @pytest.mark.parametrize(("words", "told"), [
@@ -77,3 +79,16 @@ def test_what_is_over_the_budget_is_not_trained_once_nothing_is_forgiven():
 ])
 def test_what_cannot_be(words, told):
     assert search().problems(settings_of(*words).values)[0].startswith(told)
+
+
+def test_widths_that_come_out_the_same_are_trained_once(tmp_path):
+    words = ["method=kd", "student=cnn", "student.widths=[1,4]", "method.temperature=4"]
+
+    class Desk(FakeDesk):
+        settings = settings_of(*words, f"outputs={tmp_path}")
+        settings_of = staticmethod(NoDesk.settings_of)
+
+    desk = Desk(tmp_path)
+    study = search(trials=2, factors=[0.5, 1.0], sampler="random", seed=1).run(desk, words)
+    assert sorted(job[-1] for job in desk.jobs) == ["student.widths=[1,2]", "student.widths=[1,4]"]  # 0.5 of 1 is 1
+    assert len(study.trials) > 2
