@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import torch
 
 from kdrun import metrics
+from kdrun.cells import guarded_frame
 from kdrun.config import Settings, said
 from kdrun.data.data import Data
 from kdrun.files import write_atomically
@@ -198,4 +199,4 @@ def write_csv(path: Path, table: list[dict[str, Any]], columns: tuple[str, ...] 
     for column in WHOLE:
         if column in frame:
             frame[column] = frame[column].astype("Int64")
-    write_atomically(path, lambda part: frame.to_csv(part, index=False))
+    write_atomically(path, lambda part: guarded_frame(frame).to_csv(part, index=False))

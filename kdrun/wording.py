@@ -1,6 +1,6 @@
-"""How counts are worded in messages, tables and headings."""
+"""How counts and names are worded in messages, tables and headings."""
 
-__all__ = ["counted"]
+__all__ = ["counted", "printable"]
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -12,3 +12,8 @@ def counted(number: int, noun: str, plural: str = "") -> str:
         plural: several of them, where that is not the noun with an s.
     """
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: what would move its cursor, or is no character at all, is written as an escape."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

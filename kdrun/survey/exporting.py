@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 from rich.text import Text
 
+from kdrun.cells import guarded_frame
 from kdrun.config import Refused
 from kdrun.console import plain_console
 from kdrun.files import write_atomically
@@ -33,7 +34,7 @@ def parquet(table: "DataFrame", path: Path) -> None:
 
 
 WRITERS: Final[dict[str, Callable[["DataFrame", Path], Any]]] = {
-    "csv": lambda table, path: table.to_csv(path, index=False),
+    "csv": lambda table, path: guarded_frame(table).to_csv(path, index=False),
     "json": lambda table, path: table.to_json(path, orient="records", indent=1, force_ascii=False, double_precision=15),
     "parquet": parquet,
 }

@@ -10,6 +10,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from kdrun.cells import guarded_frame
 from kdrun.files import write_atomically
 from kdrun.survey.grid import Column, Grid, Part
 from kdrun.survey.statistics import Over
@@ -189,7 +190,7 @@ def html(grid: Grid) -> str:
 
 
 FORMATS = {
-    "csv": lambda grid: tidy(grid).to_csv(index=False), "md": markdown, "tex": latex, "html": html,
+    "csv": lambda grid: guarded_frame(tidy(grid)).to_csv(index=False), "md": markdown, "tex": latex, "html": html,
 }
 
 

@@ -1,12 +1,16 @@
 """Collecting runs: what is read, what is left out and told of, and that nothing a folder names is ever run."""
 
+import csv
 import json
+import os
 import sys
 
 import pandas
 import pytest
 
+from kdrun import cli
 from kdrun.config import Refused
+from kdrun.survey import reading
 from kdrun.survey.collection import ADDED, collect
 from tests.survey.runs import write_run
 
@@ -243,3 +247,91 @@ def test_what_ships_is_added_with_who_measured_it(tmp_path, monkeypatch):
     assert both["measured_by"].tolist() == ["you", "kdrun on two cores"]
     assert both["accuracy"].tolist() == [0.91, 0.93]
     assert both["comparison"].nunique() == 1
+
+
+def says(folder, column, text):
+    """Let a run's student have this in a column: in results.csv, and in run.json too."""
+    with (folder / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[-1][column] = text
+    with (folder / "results.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    try:
+        value = float(text)
+    except ValueError:
+        value = text
+    broken(folder, lambda told: told["rows"][-1].update({column: value}))
+
+
+ODD = [("accuracy", "inf"), ("accuracy", "nan"), ("accuracy", "7"), ("accuracy", "1e308"), ("accuracy", "-0.1"),
+       ("accuracy", ""), ("seed", "-1"), ("seed", "1.5"), ("seed", "1" * 400), ("parameters", "9" * 400), ("parameters", "-4"),
+       ("bits", "inf"), ("epochs", "1e30"), ("role", " "), ("role", ""), ("role", "stu\x1bdent"), ("model", ""), ("nll", "-3"),
+       ("ece", "2"), ("kl", "inf"), ("kl", "high"), ("correlation", "-2"), ("relative_error", "1e300"),
+       ("distillation_score", "nan")]
+
+
+@pytest.mark.parametrize(("column", "text"), ODD)
+def test_what_nothing_measures_costs_its_own_run_only(tmp_path, column, text):
+    write_run(tmp_path, "kd", 1)
+    says(write_run(tmp_path, "kd", 2), column, text)
+    found = collect(tmp_path)
+    assert found.students["seed"].tolist() == [1]
+    (line,) = found.skipped
+    assert f"results.csv is damaged ({column} is " in line
+    assert line.isprintable()
+
+
+def test_no_command_fails_for_an_odd_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "outputs", "kd", 1)
+    for seed, (column, text) in enumerate(ODD, start=2):
+        says(write_run(tmp_path / "outputs", "kd", seed), column, text)
+    for words in (["results"], ["tables", "league", "--own"], ["plot", "alpha", "--format", "svg"]):
+        assert cli.main(words) == 0
+        assert capsys.readouterr().err.count("results.csv is damaged") == len(ODD)
+
+
+@pytest.mark.parametrize(("name", "line", "told"), [
+    ("history.csv", "student,distill,0,validation,accuracy,inf", "value is inf"),
+    ("history.csv", "student,distill,-1,validation,accuracy,0.5", "epoch is -1"),
+    ("history.csv", "student,distill,0,validation,accuracy,high", "could not convert"),
+    ("history.csv", "student,dis\x1btill,0,validation,accuracy,1", "phase is no text"),
+    ("per_class.csv", "student,small,a,10,7,0.5", "recall is 7"),
+    ("per_class.csv", "student,small,a,1.5,0.5,0.5", "samples is no whole number"),
+])
+def test_what_nothing_measures_in_a_long_table(tmp_path, name, line, told):
+    write_run(tmp_path, "kd", 1)
+    folder = write_run(tmp_path, "kd", 2)
+    with (folder / name).open("a") as file:
+        file.write(f"{folder.name},{line}\n")
+    found = collect(tmp_path)
+    assert len(found.history if name == "history.csv" else found.per_class) == 1
+    assert told in found.skipped[0]
+
+
+def test_a_class_called_na_is_a_class(tmp_path):
+    folder = write_run(tmp_path, "kd", 1)
+    with (folder / "per_class.csv").open("a") as file:
+        file.write(f"{folder.name},student,small,NA,10,,\n")
+    found = collect(tmp_path)
+    assert found.per_class["class"].tolist() == ["0", "NA"]
+    assert found.per_class["recall"].isna().tolist() == [False, True]
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    for seed, name in enumerate(("run.json", "results.csv"), start=2):
+        folder = write_run(tmp_path, "kd", seed)
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+    assert ["no regular file" in line for line in collect(tmp_path).skipped] == [True, True]
+
+
+def test_every_number_of_a_run_has_a_range():
+    from kdrun import results
+
+    columns = {*results.COLUMNS, *results.HISTORY_COLUMNS, *results.PER_CLASS_COLUMNS, *results.CALIBRATION_COLUMNS, *ADDED}
+    texts = {*reading.TEXTS, *reading.ADDED_TEXTS, "phase", "split", "metric", "class"}
+    assert columns - texts == set(reading.RANGES)
+    assert set(results.WHOLE) <= set(reading.WHOLE)
