@@ -97,6 +97,7 @@ class MethodCard:
         summary: the first sentence of its docstring.
         survey_scheme: the scheme under which the surveys file it, as they print it; empty where none does.
         rows: the tables and sections of the surveys that it serves.
+        given_for: for what its weights were given, if that matters, and what becomes of them elsewhere; or empty.
     """
 
     key: str
@@ -109,6 +110,7 @@ class MethodCard:
     summary: str
     survey_scheme: str
     rows: tuple[str, ...]
+    given_for: str
 
 
 @cache
@@ -122,7 +124,7 @@ def method_card(key: str) -> MethodCard:
     tree = ast.parse(Path(spec.origin).read_text())
     body = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == title), None)
     said: dict[str, Any] = {"knowledge": "none", "schemes": ("offline", "online", "self"), "teachers": "one",
-                            "source": "", "survey_scheme": "", "rows": ()}
+                            "source": "", "survey_scheme": "", "rows": (), "scaled": ("weight",), "unit": "classes"}
     for node in body.body if body else []:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
         if isinstance(target, ast.Name) and target.id in said and node.value is not None:  # type: ignore[attr-defined]
@@ -130,8 +132,18 @@ def method_card(key: str) -> MethodCard:
     docstring = ast.get_docstring(body) if body else ""
     if body is None:  # defined elsewhere and only named here: the class itself knows
         kind = getattr(importlib.import_module(module), title)
-        said, docstring = {name: getattr(kind, name) for name in said}, inspect.getdoc(kind)
+        said, docstring = {name: getattr(kind, name, default) for name, default in said.items()}, inspect.getdoc(kind)
     summary = (docstring or "").split("\n\n")[0].replace("\n", " ")
     family = module.split(".")[-2] if "." in module else "own"  # a user's module may lie in no folder
     return MethodCard(key, title, said["knowledge"], tuple(said["schemes"]), said["teachers"], family, said["source"], summary,
-                      said["survey_scheme"], tuple(said["rows"]))
+                      said["survey_scheme"], tuple(said["rows"]), given_for(settings, said["scaled"], said["unit"]))
+
+
+def given_for(settings: Mapping[str, Any], scaled: Iterable[str], unit: str) -> str:
+    """What a card says of weights that were given for a number of classes or places; empty where none were."""
+    if settings.get("reference") is None:
+        return ""
+    weights = " and ".join(f"{key}={settings[key]:g}" for key in scaled)
+    elsewhere = "choose on the validation split what suits others" if settings["scaling"] == "none" else \
+        f"elsewhere scaled ({settings['scaling']})"
+    return f"{weights}: given for {settings['reference']} {unit}; {elsewhere}"

@@ -163,6 +163,8 @@ class Experiment:
             distill(rehearsal)
         except ValueError as error:
             raise Refused([f"method={self.settings.method}: {line}" for line in str(error).splitlines()]) from error
+        for line in rehearsal.method.all_notes():
+            self.screen.note(line)
 
     def method(self) -> Method:
         """The method, anew."""

@@ -30,8 +30,9 @@ class Methods:
             for card in members:
                 yield line(widths, card.key, card.knowledge, card.survey_scheme or "-", ", ".join(card.schemes),
                            card.teachers, whole(card.rows, widths[-1]) or "-")
-                for told in (card.summary, card.source):
-                    yield Padding(Text(told, style="dim"), (0, 0, 0, 4))
+                for told in (card.summary, card.source, card.given_for):
+                    if told:
+                        yield Padding(Text(told, style="dim"), (0, 0, 0, 4))
         yield Text()
 
 

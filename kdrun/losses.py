@@ -66,6 +66,11 @@ def same_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
                  else F.adaptive_avg_pool2d(maps, (height, width)) for maps in (first, second))
 
 
+def places(first: torch.Size, second: torch.Size) -> int:
+    """How many places two maps of these shapes [C, H, W] have once `same_size` has met them."""
+    return min(first[-2], second[-2]) * min(first[-1], second[-1])
+
+
 def ramp(done: float, length: float) -> float:
     """How far a weight has grown: from exp(-5) at the start to 1 at `length`, along a bell's flank (Laine and Aila 2017).
 

@@ -79,10 +79,21 @@ class Method(nn.Module):
     survey_scheme: ClassVar[str] = ""
     rows: ClassVar[tuple[str, ...]] = ()
 
+    label_smoothing: float = 0.0  # the recipe's, set by the engine before the first phase
+
     def __init__(self) -> None:
         super().__init__()
+        self.notes: list[str] = []
 
-    label_smoothing: float = 0.0  # the recipe's, set by the engine before the first phase
+    def note(self, line: str) -> None:
+        """Have the run print a line before it trains anything; called from `setup` or `phases`, which the rehearsal runs."""
+        if line not in self.notes:  # a chain sets up several pairs
+            self.notes.append(line)
+
+    def all_notes(self) -> list[str]:
+        """The lines of this method and of those that it is made of, each with the setting that holds it in front."""
+        return [f"{'.'.join(['method', *place.split('.')] if place else ['method'])}: {line}"
+                for place, part in self.named_modules() if isinstance(part, Method) for line in part.notes]
 
     def setup(self, cast: Cast, data: object) -> None:
         """Build what the method adds to the networks; called from `phases`, so once for each pair it trains."""

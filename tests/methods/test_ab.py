@@ -13,8 +13,8 @@ TEACHER = torch.tensor([[1.0, -1.0, 1.0, -1.0]], dtype=torch.float64)
 
 
 def of(**changes) -> AB:
-    return AB(**({"margin": 1.0, "weight": 0.003, "boundary_epochs": 1, "temperature": 3.0, "ce_weight": 0.0,
-                  "kd_weight": 1.0} | changes))
+    return AB(**({"margin": 1.0, "weight": 0.003, "reference": None, "scaling": "none",
+                  "boundary_epochs": 1, "temperature": 3.0, "ce_weight": 0.0, "kd_weight": 1.0} | changes))
 
 
 def test_known_boundary():

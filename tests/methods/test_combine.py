@@ -20,7 +20,7 @@ def kd():
 
 
 def at():
-    return AT(power=2.0, weight=1000.0, reference=None, ce_weight=0.7, mode="code")
+    return AT(power=2.0, weight=1000.0, reference=None, scaling="linear", ce_weight=0.7, mode="code")
 
 
 def combined(first, second, third=None, *, ce=1.0, weights=(1.0, 1.0, 1.0)):

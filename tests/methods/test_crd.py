@@ -17,8 +17,8 @@ def test_known_contrast():
 
 
 def test_two_sides_add_up():
-    crd = CRD(weight=1.0, ce_weight=1.0, kd_weight=0.0, temperature=4.0, features=2, negatives=1, sharpness=1.0,
-              momentum=0.5, positive="exact")
+    crd = CRD(weight=1.0, reference=None, scaling="none", ce_weight=1.0, kd_weight=0.0, temperature=4.0, features=2,
+              negatives=1, sharpness=1.0, momentum=0.5, positive="exact")
     crd.student_memory = crd.teacher_memory = torch.zeros(2, 2, dtype=torch.float64)  # every similarity is exp(0)
     crd.student_scale, crd.teacher_scale = (torch.zeros((), dtype=torch.float64) for _ in range(2))
     unit = torch.tensor([[1.0, 0.0]], dtype=torch.float64)

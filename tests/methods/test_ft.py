@@ -10,7 +10,7 @@ from tests.toy import state, toy_run
 
 def of(**changes) -> FT:
     return FT(**({"rate": 0.5, "reconstruction": "l1", "paraphraser_epochs": 1, "factor": "full", "weight": 500.0,
-                  "ce_weight": 1.0} | changes))
+                  "reference": None, "scaling": "none", "ce_weight": 1.0} | changes))
 
 
 def maps(*values: float) -> torch.Tensor:

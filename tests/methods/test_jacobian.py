@@ -10,6 +10,8 @@ from tests.toy import toy_run
 
 PICTURE = torch.tensor([[0.3, -2.0]], dtype=torch.float64).view(1, 2, 1, 1)
 
+PLAIN = Jacobian(weight=1.0, reference=None, scaling="none", ce_weight=1.0)
+
 
 def of_linear(weights: torch.Tensor, trained: bool = False) -> torch.Tensor:
     pictures = PICTURE.clone().requires_grad_()
@@ -23,13 +25,13 @@ def weights(*row: float) -> torch.Tensor:
 def test_linear_networks():
     wanted, given = of_linear(weights(1, 0)), of_linear(weights(3, 4))
     assert torch.allclose(given, torch.tensor([[0.6, 0.8]], dtype=torch.float64), atol=1e-9)
-    assert Jacobian(weight=1.0, ce_weight=1.0).distance(wanted, given).item() == pytest.approx(0.4, abs=1e-6)
+    assert PLAIN.distance(wanted, given).item() == pytest.approx(0.4, abs=1e-6)
     assert torch.allclose(of_linear(5 * weights(3, 4)), given, atol=1e-9)
 
 
 def test_the_student_learns_from_it():
     own = weights(3, 4).requires_grad_()
-    Jacobian(weight=1.0, ce_weight=1.0).distance(of_linear(weights(1, 0)), of_linear(own, trained=True)).backward()
+    PLAIN.distance(of_linear(weights(1, 0)), of_linear(own, trained=True)).backward()
     # 0.5 * |g/|g| - (1, 0)|^2 = 1 - g1/|g|, whose gradient at (3, 4) is (-16, 12) / 125
     assert torch.allclose(own.grad[1], torch.tensor([-16.0, 12.0], dtype=torch.float64) / 125, atol=1e-9)
     assert own.grad[0].abs().sum() == 0

@@ -75,7 +75,8 @@ def test_over_kd(cast, batch):
 
 def test_over_dkd(cast, batch):
     cast.teachers = cast.teachers[1:]
-    method = LogitStd(base=DKD(temperature=2.0, ce_weight=1.0, alpha=9.0, beta=72.0, warmup_epochs=0))
+    method = LogitStd(base=DKD(temperature=2.0, ce_weight=1.0, alpha=9.0, beta=72.0, reference=None, scaling="none",
+                                warmup_epochs=0))
     student, teacher = cast.student(batch).logits, cast.teacher(batch).logits
     target, others = decoupled(standardised(teacher), standardised(student), batch.y, 2.0)
     assert terms_of(method, cast, batch) == pytest.approx({
@@ -95,4 +96,4 @@ def test_the_gradient_goes_through_the_students_mean_and_deviation(cast, batch):
 
 def test_a_base_without_answers_is_refused():
     with pytest.raises(ValueError, match="does not learn from answers"):
-        LogitStd(base=AT(power=2.0, weight=1.0, reference=None, ce_weight=1.0, mode="code"))
+        LogitStd(base=AT(power=2.0, weight=1.0, reference=None, scaling="linear", ce_weight=1.0, mode="code"))

@@ -32,7 +32,7 @@ def test_known_distance():
     target = teacher.clamp_min(-0.5)
     assert partial(target, student).item() == pytest.approx(1.25, abs=1e-9)
     maps = [values[:, :, None, None] for values in (teacher, student)]
-    ofd = OFD(weight=1.0, ce_weight=1.0)
+    ofd = OFD(weight=1.0, reference=None, scaling="none", ce_weight=1.0)
     margin = torch.full((4,), -0.5, dtype=torch.float64)
     assert ofd.distance(maps[:1], [margin], maps[1:]).item() == pytest.approx(1.25, abs=1e-9)
     assert ofd.distance(maps[:1] * 2, [margin] * 2, maps[1:] * 2).item() == pytest.approx(1.25 * 1.5, abs=1e-9)

@@ -52,12 +52,14 @@ class TestLogitMSE:
     @pytest.mark.parametrize(("target", "reduction", "wanted"), [
         ([2, 0], "sum_class", 2.0), ([2, 0], "mean", 2.0), ([2, 0, 0, 0], "sum_class", 2.0), ([2, 0, 0, 0], "mean", 1.0)])
     def test_reductions(self, target, reduction, wanted):
-        method = LogitMSE(weight=1.0, ce_weight=0.0, reduction=reduction, center=False)
+        method = LogitMSE(weight=1.0, ce_weight=0.0, reference=None, scaling="none", reduction=reduction,
+                          center=False)
         close(method.regression(vectors(target), torch.zeros(1, len(target), dtype=F64)), wanted)
 
     def test_centred_ignores_a_shift_and_is_the_limit_of_high_temperatures(self):
         teacher, student = vectors([3, -1, -2]), vectors([0.5, 0.5, -1])
-        method = LogitMSE(weight=1.0, ce_weight=0.0, reduction="sum_class", center=True)
+        method = LogitMSE(weight=1.0, ce_weight=0.0, reference=None, scaling="none", reduction="sum_class",
+                          center=True)
         close(method.regression(teacher + 7, student), float(method.regression(teacher, student)))
         # T^2 KL tends to the centred squared error over 2K: the regression (half the square) over K
         assert 1000**2 * float(kl(teacher, student, 1000.0)) == pytest.approx(
@@ -89,7 +91,7 @@ class TestDKD:
 
 
 class TestAT:
-    method = AT(power=2.0, weight=1.0, reference=None, ce_weight=0.0, mode="code")
+    method = AT(power=2.0, weight=1.0, reference=None, scaling="linear", ce_weight=0.0, mode="code")
 
     @pytest.mark.parametrize(("one", "other", "wanted"), [([1, 0], [0, 1], 1.0), ([3, 4], [1, 1], 0.0370360)])
     def test_examples(self, one, other, wanted):
@@ -106,7 +108,7 @@ class TestAT:
     @pytest.mark.parametrize(("reference", "wanted"), [(64, 1.0), (1024, 1 / 16), (None, 1.0)])
     def test_the_weight_holds_for_a_number_of_places(self, reference, wanted):
         run = toy_run("at", "offline")  # digits: 8x8 places at the first stage
-        method = AT(power=2.0, weight=1.0, reference=reference, ce_weight=0.0, mode="code")
+        method = AT(power=2.0, weight=1.0, reference=reference, scaling="linear", ce_weight=0.0, mode="code")
         method.setup(run.cast, run.data)
         batch = next(run.stream.epoch(0, 1))
         student, teacher = run.cast.student(batch), run.cast.teacher(batch)
@@ -114,7 +116,7 @@ class TestAT:
         assert method.loss(run.cast, batch)["at"].item() == pytest.approx(wanted * apart.item(), rel=1e-5)
 
     def test_paper_form_is_half_the_distance(self):
-        paper = AT(power=2.0, weight=1.0, reference=None, ce_weight=0.0, mode="paper")
+        paper = AT(power=2.0, weight=1.0, reference=None, scaling="linear", ce_weight=0.0, mode="paper")
         maps = [tensor(values, dtype=F64).view(1, 1, 1, 2) for values in ([1, 0], [0, 1])]
         close(paper.distance(*maps), math.sqrt(2) / 2)
 

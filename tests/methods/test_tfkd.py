@@ -16,7 +16,8 @@ F64 = torch.float64
 
 
 def made_up(target, temperature=20.0, **weights):
-    return TfKDReg(confidence=0.99, temperature=temperature, target=target, **({"ce_weight": 0.9, "kd_weight": 0.1} | weights))
+    return TfKDReg(confidence=0.99, temperature=temperature, target=target, reference=None, scaling="none",
+                   **({"ce_weight": 0.9, "kd_weight": 0.1} | weights))
 
 
 def test_the_designed_teacher():
@@ -84,6 +85,6 @@ def test_a_student_like_its_teacher_has_no_soft_term(networks, data):
 
     student = networks().student()
     student.eval()
-    terms = TfKDSelf(temperature=6.0, ce_weight=0.05, kd_weight=0.475).loss(
+    terms = TfKDSelf(temperature=6.0, ce_weight=0.05, kd_weight=0.475, reference=None, scaling="none").loss(
         Cast(student, [frozen(student)]), Batch(torch.randn(4, *data.shape), tensor([0, 1, 2, 3])))
     assert float(terms["kd"].detach()) == pytest.approx(0, abs=1e-6)

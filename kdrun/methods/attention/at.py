@@ -8,8 +8,9 @@ from torch import Tensor
 from kdrun.bounds import AtLeastOne, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
-from kdrun.losses import same_size, unit_rows
-from kdrun.method import Method, Terms
+from kdrun.losses import places, same_size, unit_rows
+from kdrun.method import Terms
+from kdrun.scaling import ScaledWeights, Scaling
 
 
 def attention(maps: Tensor, power: float) -> Tensor:
@@ -18,7 +19,7 @@ def attention(maps: Tensor, power: float) -> Tensor:
     return unit_rows(sizes.pow(power).mean(dim=1).flatten(1))
 
 
-class AT(Method):
+class AT(ScaledWeights):
     """Match where each stage looks: its activation map, summed over channels (Zagoruyko and Komodakis 2017).
 
     Networks must have equally many stages; where their maps differ in size the larger is averaged down.
@@ -31,7 +32,8 @@ class AT(Method):
     Args:
         power: of the absolute activations.
         weight: of the sum over stages.
-        reference: for how many places of the first stage `weight` was chosen (1024 is 32x32); null takes it as it is.
+        reference: for how many places of the first stage `weight` was given (1024 is 32x32); null takes it as it is.
+        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
         ce_weight: of the cross-entropy with the labels.
         mode: `code` is the mean square difference that the authors released, `paper` half the unsquared distance of
             their equation 2.
@@ -41,13 +43,13 @@ class AT(Method):
     source = "Zagoruyko, Komodakis: Paying more attention to attention. ICLR 2017"
     survey_scheme = "offline"
     rows = ("Gou 1", "Gou section 6.5")
+    unit = "places of the first stage"
 
-    def __init__(self, *, power: Positive, weight: NonNegative, reference: AtLeastOne | None, ce_weight: NonNegative,
-                 mode: Literal["code", "paper"]) -> None:
+    def __init__(self, *, power: Positive, weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling,
+                 ce_weight: NonNegative, mode: Literal["code", "paper"]) -> None:
         super().__init__()
+        self.reference, self.scaling = reference if mode == "code" else None, scaling
         self.power, self.weight, self.ce_weight, self.mode = power, weight, ce_weight, mode
-        self.reference = reference
-        self.scale = 1.0
 
     def setup(self, cast: Cast, data: object) -> None:
         """Check that the stages pair up.
@@ -59,9 +61,7 @@ class AT(Method):
         if len(student) != len(teacher):
             raise ValueError(f"attention transfer pairs stages, but the student has {len(student)} and the teacher "
                              f"{len(teacher)}")
-        if self.reference is not None and self.mode == "code":
-            places = min(student[0][1], teacher[0][1]) * min(student[0][2], teacher[0][2])
-            self.scale = places / self.reference
+        self.rescale(places(student[0], teacher[0]))
 
     def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
         """How far apart two stages look, a scalar; maps [B, C, H, W] with any channels."""

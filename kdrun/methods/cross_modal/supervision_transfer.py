@@ -9,8 +9,9 @@ from kdrun.bounds import AtLeastOne, Count, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
-from kdrun.losses import same_size
-from kdrun.method import Method, Phase, Terms
+from kdrun.losses import places, same_size
+from kdrun.method import Phase, Terms
+from kdrun.scaling import ScaledWeights, Scaling
 
 
 def distance(teacher: Tensor, student: Tensor) -> Tensor:
@@ -18,7 +19,7 @@ def distance(teacher: Tensor, student: Tensor) -> Tensor:
     return (student - teacher.detach()).square().flatten(1).sum(dim=1).mean()
 
 
-class SupervisionTransfer(Method):
+class SupervisionTransfer(ScaledWeights):
     """Regress a layer of a teacher that sees another modality, without labels, then learn the task (Gupta et al. 2016).
 
     Both see the same sample, the teacher in a modality that has been learned already (`dataset=pair`). In the first phase
@@ -31,6 +32,8 @@ class SupervisionTransfer(Method):
         teacher_stage: whose map is carried over, from 1; null for the last.
         student_stage: that learns it; null for the last.
         weight: of the distance; with a plain optimizer it only scales the first phase's learning rate.
+        reference: for how many places of the map `weight` was given; null takes it as it is, whatever their number.
+        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
         transfer_epochs: of the first phase.
     """
 
@@ -39,12 +42,14 @@ class SupervisionTransfer(Method):
     source = "Gupta, Hoffman, Malik: Cross modal distillation for supervision transfer. CVPR 2016"
     survey_scheme = "offline"
     rows = ("Gou 4",)
+    unit = "places of the stage"
 
     regressor: nn.Module | None
 
     def __init__(self, *, teacher_stage: AtLeastOne | None, student_stage: AtLeastOne | None, weight: Positive,
-                 transfer_epochs: Count) -> None:
+                 reference: AtLeastOne | None, scaling: Scaling, transfer_epochs: Count) -> None:
         super().__init__()
+        self.reference, self.scaling = reference, scaling
         self.teacher_stage, self.student_stage = teacher_stage, student_stage
         self.weight, self.transfer_epochs = weight, transfer_epochs
 
@@ -61,6 +66,7 @@ class SupervisionTransfer(Method):
                 raise ValueError(f"method.{key} is {wanted}, but the {who} has {len(stages)} stages")
         self.taught, self.tapped = self.student_stage or len(student), self.teacher_stage or len(teacher)
         before, after = student[self.taught - 1][0], teacher[self.tapped - 1][0]
+        self.rescale(places(student[self.taught - 1], teacher[self.tapped - 1]))
         layer = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
         self.regressor = layer.to(next(cast.student.parameters()).device)
 
@@ -77,7 +83,7 @@ class SupervisionTransfer(Method):
         """The distance of the maps of one sample in two modalities (equation 1)."""
         assert self.regressor is not None
         given = self.regressor(cast.student(batch).stages[self.taught - 1])
-        return {"transfer": self.weight * distance(*same_size(cast.teacher(batch).stages[self.tapped - 1], given))}
+        return {"transfer": self.scale * self.weight * distance(*same_size(cast.teacher(batch).stages[self.tapped - 1], given))}
 
     def loss(self, cast: Cast, batch: Batch) -> Terms:
         """The labels alone."""

@@ -6,12 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import Count, NonNegative, Positive
+from kdrun.bounds import AtLeastOne, Count, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
-from kdrun.losses import same_size, soft_cross_entropy
-from kdrun.method import Method, Phase, Terms
+from kdrun.losses import places, same_size, soft_cross_entropy
+from kdrun.method import Phase, Terms
+from kdrun.scaling import ScaledWeights, Scaling
 
 
 def boundary(teacher: Tensor, student: Tensor, margin: float) -> Tensor:
@@ -30,7 +31,7 @@ def boundary(teacher: Tensor, student: Tensor, margin: float) -> Tensor:
     return short.square().sum() / len(student)
 
 
-class AB(Method):
+class AB(ScaledWeights):
     """Start the student from the teacher's activation boundaries: which neurons are on, not how much (Heo et al. 2019).
 
     First the student without its classifier learns the boundaries of every stage at a constant rate, through a connector
@@ -44,6 +45,8 @@ class AB(Method):
     Args:
         margin: of the boundaries.
         weight: of the last stage's boundaries; each stage before counts half of the next.
+        reference: for how many places of the first stage `weight` was given; null takes it as it is, whatever their number.
+        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
         boundary_epochs: of the first phase.
         temperature: of the second phase; no factor of its square.
         ce_weight: of the cross-entropy with the labels in the second phase.
@@ -56,12 +59,15 @@ class AB(Method):
              "neurons. AAAI 2019"
     survey_scheme = "offline"
     rows = ("Gou 1", "Alkhulaifi 2")
+    unit = "places of the first stage"
 
     connectors: nn.ModuleList
 
-    def __init__(self, *, margin: Positive, weight: Positive, boundary_epochs: Count, temperature: Positive,
-                 ce_weight: NonNegative, kd_weight: NonNegative) -> None:
+    def __init__(self, *, margin: Positive, weight: Positive, reference: AtLeastOne | None, scaling: Scaling,
+                 boundary_epochs: Count, temperature: Positive, ce_weight: NonNegative,
+                 kd_weight: NonNegative) -> None:
         super().__init__()
+        self.reference, self.scaling = reference, scaling
         if not ce_weight and not kd_weight:
             raise ValueError("ce_weight and kd_weight are both 0, so that nothing would train the classifier")
         self.margin, self.weight, self.boundary_epochs = margin, weight, boundary_epochs
@@ -77,6 +83,7 @@ class AB(Method):
         if len(student) != len(teacher):
             raise ValueError(f"activation boundaries pair stages, but the student has {len(student)} and the teacher "
                              f"{len(teacher)}")
+        self.rescale(places(student[0], teacher[0]))
         self.connectors = nn.ModuleList(
             nn.Identity() if before[0] == after[0]
             else nn.Sequential(nn.Conv2d(before[0], after[0], 1, bias=False), nn.BatchNorm2d(after[0]))
@@ -92,7 +99,7 @@ class AB(Method):
         """The boundaries alone."""
         connected = [connector(maps) for connector, maps in
                      zip(self.connectors, cast.student(batch).preacts, strict=True)]
-        return {"ab": self.weight * self.distance(cast.teacher(batch).preacts, connected)}
+        return {"ab": self.scale * self.weight * self.distance(cast.teacher(batch).preacts, connected)}
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """The boundaries, then the answers."""

@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import Bounds, Count, NonNegative
+from kdrun.bounds import AtLeastOne, Bounds, Count, NonNegative
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
-from kdrun.losses import same_size, unit_rows
-from kdrun.method import Method, Phase, Terms
+from kdrun.losses import places, same_size, unit_rows
+from kdrun.method import Phase, Terms
+from kdrun.scaling import ScaledWeights, Scaling
 
 SLOPE = 0.1  # of every leaky activation, as the authors released it
 
@@ -30,7 +31,7 @@ def factor(maps: Tensor, form: Literal["full", "spatial"]) -> Tensor:
     return unit_rows((maps if form == "full" else maps.square().mean(dim=1)).flatten(1))
 
 
-class FT(Method):
+class FT(ScaledWeights):
     """Let the student translate what the teacher paraphrases: factors of the last map (Kim et al. 2018).
 
     First the paraphraser learns to rebuild the teacher's map through fewer channels, without labels and without the
@@ -42,6 +43,8 @@ class FT(Method):
         paraphraser_epochs: of the first phase.
         factor: `full` compares every channel, `spatial` the mean square of each place (RepDistiller).
         weight: of the factors' mean absolute difference.
+        reference: for how many places of the last stage `weight` was given; null takes it as it is, whatever their number.
+        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
         ce_weight: of the cross-entropy with the labels.
     """
 
@@ -49,6 +52,7 @@ class FT(Method):
     source = "Kim, Park, Kwak: Paraphrasing complex network: network compression via factor transfer. NeurIPS 2018"
     survey_scheme = "offline"
     rows = ("Gou 1", "Gou 5", "Gou 6")
+    unit = "places of the last stage"
 
     paraphraser: nn.Sequential
     rebuilder: nn.Sequential
@@ -56,13 +60,15 @@ class FT(Method):
 
     def __init__(self, *, rate: Annotated[float, Bounds(above=0, most=1)], reconstruction: Literal["l1", "mse"],
                  paraphraser_epochs: Count, factor: Literal["full", "spatial"], weight: NonNegative,
-                 ce_weight: NonNegative) -> None:
+                 reference: AtLeastOne | None, scaling: Scaling, ce_weight: NonNegative) -> None:
         super().__init__()
+        self.reference, self.scaling = reference, scaling
         self.rate, self.reconstruction, self.paraphraser_epochs = rate, reconstruction, paraphraser_epochs
         self.factor, self.weight, self.ce_weight = factor, weight, ce_weight
 
     def setup(self, cast: Cast, data: object) -> None:
         """Build paraphraser and translator."""
+        self.rescale(places(cast.student.shapes.stages[-1], cast.teacher.shapes.stages[-1]))
         place = next(cast.student.parameters()).device
         own, given = cast.student.shapes.stages[-1][0], cast.teacher.shapes.stages[-1][0]
         few = max(1, round(self.rate * given))
@@ -95,4 +101,4 @@ class FT(Method):
         """Labels and factors."""
         student, teacher = cast.student(batch), cast.teacher(batch)
         apart = self.distance(self.paraphraser(teacher.stages[-1].detach()), self.translator(student.stages[-1]))
-        return {"ce": self.ce_weight * self.hard(student, batch), "ft": self.weight * apart}
+        return {"ce": self.ce_weight * self.hard(student, batch), "ft": self.scale * self.weight * apart}

@@ -1,13 +1,16 @@
 """Jacobian matching."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from kdrun.bounds import NonNegative
+from kdrun.bounds import AtLeastOne, NonNegative
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.losses import unit_rows
-from kdrun.method import Method, Terms
+from kdrun.method import Terms
+from kdrun.scaling import ScaledWeights, Scaling
 
 
 def sensitivity(logits: Tensor, pictures: Tensor, labels: Tensor, trained: bool) -> Tensor:
@@ -23,7 +26,7 @@ def sensitivity(logits: Tensor, pictures: Tensor, labels: Tensor, trained: bool)
     return unit_rows(torch.autograd.grad(asked, pictures, create_graph=trained)[0].flatten(1))
 
 
-class Jacobian(Method):
+class Jacobian(ScaledWeights):
     """Match how the label's logit changes with each pixel (Srinivas and Fleuret 2018).
 
     The paper matches every entry of the Jacobian and picks the largest answer's row to afford it; this takes the row of
@@ -33,6 +36,8 @@ class Jacobian(Method):
 
     Args:
         weight: of the mean squared difference.
+        reference: for how many numbers of a picture `weight` was given; null takes it as it is, whatever their number.
+        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
         ce_weight: of the cross-entropy with the labels.
     """
 
@@ -40,10 +45,17 @@ class Jacobian(Method):
     source = "Srinivas, Fleuret: Knowledge transfer with Jacobian matching. ICML 2018"
     survey_scheme = "offline"
     rows = ("Gou section 6.5",)
+    unit = "numbers of a picture"
 
-    def __init__(self, *, weight: NonNegative, ce_weight: NonNegative) -> None:
+    def __init__(self, *, weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling,
+                 ce_weight: NonNegative) -> None:
         super().__init__()
+        self.reference, self.scaling = reference, scaling
         self.weight, self.ce_weight = weight, ce_weight
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Count the numbers of a picture."""
+        self.rescale(math.prod(cast.student.input_shape))
 
     def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
         """Of two sensitivities [B, D], a scalar."""
@@ -57,4 +69,4 @@ class Jacobian(Method):
         student = cast.student(pictures)
         given = sensitivity(student.logits, pictures, batch.labels, trained=True)
         return {"ce": self.ce_weight * self.hard(student, batch),
-                "jacobian": self.weight * self.distance(wanted, given)}
+                "jacobian": self.scale * self.weight * self.distance(wanted, given)}

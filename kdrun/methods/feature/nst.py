@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import NonNegative
+from kdrun.bounds import AtLeastOne, NonNegative
 from kdrun.cast import Cast, Output
 from kdrun.data.batch import Batch
-from kdrun.losses import same_size
-from kdrun.method import Method, Terms
+from kdrun.losses import places, same_size
+from kdrun.method import Terms
+from kdrun.scaling import ScaledWeights, Scaling
 
 Kernel = Literal["poly", "linear", "gaussian"]
 
@@ -47,7 +48,7 @@ def discrepancy(teacher: Tensor, student: Tensor, kernel: Kernel) -> Tensor:
     return mean(wanted, wanted) + mean(given, given) - 2 * mean(given, wanted)
 
 
-class NST(Method):
+class NST(ScaledWeights):
     """Match what the channels of a map respond to, as two sets of patterns (Huang and Wang 2017).
 
     Networks may differ in channels; where their maps differ in size the larger is averaged down. The part of the
@@ -61,6 +62,8 @@ class NST(Method):
         stages: `last`, as the authors have it, or `all`, summed (RepDistiller).
         activated: whether maps are taken after their activation; the authors take them before.
         weight: of the discrepancy.
+        reference: for how many places of the last stage `weight` was given; null takes it as it is, whatever their number.
+        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
         ce_weight: of the cross-entropy with the labels.
     """
 
@@ -69,12 +72,14 @@ class NST(Method):
              "arXiv 1707.01219, 2017"
     survey_scheme = "offline"
     rows = ("Gou 1", "Gou section 6.5")
+    unit = "places of the last stage"
 
     def __init__(self, *, kernel: Kernel, stages: Literal["last", "all"], activated: bool, weight: NonNegative,
-                 ce_weight: NonNegative) -> None:
+                 reference: AtLeastOne | None, scaling: Scaling, ce_weight: NonNegative) -> None:
         super().__init__()
         self.kernel, self.stages, self.activated = kernel, stages, activated
         self.weight, self.ce_weight = weight, ce_weight
+        self.reference, self.scaling = reference, scaling
 
     def setup(self, cast: Cast, data: object) -> None:
         """Check that there are patterns to match.
@@ -88,6 +93,7 @@ class NST(Method):
                              f"{len(teacher)}; choose method.stages=last")
         if any(shape[1:].numel() == 1 for shape in (student[-1], teacher[-1])):
             raise ValueError("neuron selectivity needs maps of more than one place, but the last stage's is 1x1")
+        self.rescale(places(student[-1], teacher[-1]))
 
     def maps(self, output: Output) -> tuple[Tensor, ...]:
         """Those that are matched."""
@@ -99,4 +105,4 @@ class NST(Method):
         student, teacher = cast.student(batch), cast.teacher(batch)
         apart = [discrepancy(*same_size(*pair), self.kernel)
                  for pair in zip(self.maps(teacher), self.maps(student), strict=True)]
-        return {"ce": self.ce_weight * self.hard(student, batch), "nst": self.weight * torch.stack(apart).sum()}
+        return {"ce": self.ce_weight * self.hard(student, batch), "nst": self.scale * self.weight * torch.stack(apart).sum()}

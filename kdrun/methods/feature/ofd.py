@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import NonNegative
+from kdrun.bounds import AtLeastOne, NonNegative
 from kdrun.cast import Cast, Role
 from kdrun.data.batch import Batch
-from kdrun.losses import same_size
-from kdrun.method import Method, Terms
+from kdrun.losses import places, same_size
+from kdrun.method import Terms
+from kdrun.scaling import ScaledWeights, Scaling
 
 
 def expected_negative(mean: Tensor, spread: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ def closing(role: Role) -> list[nn.BatchNorm2d | None]:
     return [next((module for module, output in made if output is maps), None) for maps in preacts]
 
 
-class OFD(Method):
+class OFD(ScaledWeights):
     """Match every stage before its activation, through a margin that forgives negative responses (Heo et al. 2019).
 
     A teacher's value is the target where it is above its channel's margin, the margin where it is below, and a student
@@ -78,6 +79,8 @@ class OFD(Method):
 
     Args:
         weight: of the last stage; each stage before counts half of the next.
+        reference: for how many places of the first stage `weight` was given; null takes it as it is, whatever their number.
+        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
         ce_weight: of the cross-entropy with the labels.
     """
 
@@ -85,9 +88,12 @@ class OFD(Method):
     source = "Heo, Kim, Yun, Park, Kwak, Choi: A comprehensive overhaul of feature distillation. ICCV 2019"
     survey_scheme = "offline"
     rows = ("Gou 1",)
+    unit = "places of the first stage"
 
-    def __init__(self, *, weight: NonNegative, ce_weight: NonNegative) -> None:
+    def __init__(self, *, weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling,
+                 ce_weight: NonNegative) -> None:
         super().__init__()
+        self.reference, self.scaling = reference, scaling
         self.weight, self.ce_weight = weight, ce_weight
 
     def setup(self, cast: Cast, data: object) -> None:
@@ -100,6 +106,7 @@ class OFD(Method):
         if len(student) != len(teacher):
             raise ValueError(f"feature distillation pairs stages, but the student has {len(student)} and the teacher "
                              f"{len(teacher)}")
+        self.rescale(places(student[0], teacher[0]))
         self.connectors = nn.ModuleList(
             nn.Sequential(nn.Conv2d(before[0], after[0], 1, bias=False), nn.BatchNorm2d(after[0]))
             for before, after in zip(student, teacher, strict=True))
@@ -121,4 +128,4 @@ class OFD(Method):
                    for module, maps in zip(self.closing, teacher.preacts, strict=True)]
         connected = [connector(maps) for connector, maps in zip(self.connectors, student.preacts, strict=True)]
         return {"ce": self.ce_weight * self.hard(student, batch),
-                "ofd": self.weight * self.distance(teacher.preacts, margins, connected)}
+                "ofd": self.scale * self.weight * self.distance(teacher.preacts, margins, connected)}

@@ -12,7 +12,8 @@ from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.engine import Run
 from kdrun.losses import soften, unit_rows
-from kdrun.method import Method, Phase, Terms
+from kdrun.method import Phase, Terms
+from kdrun.scaling import ScaledWeights, Scaling
 
 EPSILON = 1e-7
 
@@ -66,7 +67,7 @@ class Drawer:
         return self.order[self.start[labels] + places]
 
 
-class CRD(Method):
+class CRD(ScaledWeights):
     """Tell the teacher's embedding of the same picture from those of other classes (Tian et al. 2020).
 
     Student and teacher each have a linear embedding, both trained, and a memory of every training sample's last
@@ -75,6 +76,8 @@ class CRD(Method):
 
     Args:
         weight: of the contrast of both sides.
+        reference: for how many classes `weight` was given; null takes it as it is, whatever their number.
+        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
         ce_weight: of the cross-entropy with the labels.
         kd_weight: of the softened answers, for the form that the authors call CRD+KD.
         temperature: of the softened answers.
@@ -95,13 +98,13 @@ class CRD(Method):
     student_scale: Tensor
     teacher_scale: Tensor
 
-    def __init__(self, *, weight: NonNegative, ce_weight: NonNegative, kd_weight: NonNegative, temperature: Positive,
-                 features: AtLeastOne, negatives: AtLeastOne, sharpness: Positive, momentum: Proportion,
-                 positive: Literal["exact", "relax"]) -> None:
+    def __init__(self, *, weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling, ce_weight: NonNegative,
+                 kd_weight: NonNegative, temperature: Positive, features: AtLeastOne, negatives: AtLeastOne,
+                 sharpness: Positive, momentum: Proportion, positive: Literal["exact", "relax"]) -> None:
         super().__init__()
         self.weight, self.ce_weight, self.kd_weight, self.temperature = weight, ce_weight, kd_weight, temperature
         self.features, self.negatives, self.sharpness, self.momentum = features, negatives, sharpness, momentum
-        self.positive = positive
+        self.positive, self.reference, self.scaling = positive, reference, scaling
 
     def setup(self, cast: Cast, data: object) -> None:
         """Build the embeddings and the memories.
@@ -110,6 +113,7 @@ class CRD(Method):
             ValueError: the training split has one class only.
         """
         assert isinstance(data, Data)
+        self.rescale(cast.student.shapes.logits[0])
         self.drawer = Drawer(data.train.labels.cpu())
         place = next(cast.student.parameters()).device
         self.student_embedding = nn.Linear(cast.student.shapes.embedding[0], self.features).to(place)
@@ -157,7 +161,7 @@ class CRD(Method):
             else self.drawer.relatives(labels, self.generator)[:, None].to(batch.x.device)
         others = self.drawer.negatives(labels, self.negatives, self.generator).to(batch.x.device)
         terms = {"ce": self.ce_weight * self.hard(output, batch),
-                 "crd": self.weight * self.contrasts(*vectors, torch.cat([first, others], dim=1))}
+                 "crd": self.scale * self.weight * self.contrasts(*vectors, torch.cat([first, others], dim=1))}
         if self.kd_weight:
             terms["kd"] = self.kd_weight * soften(cast.teacher(batch).logits, output.logits, self.temperature)
         yield "student", terms

@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import Count, NonNegative, Positive
+from kdrun.bounds import AtLeastOne, Count, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
-from kdrun.method import Method, Terms
+from kdrun.method import Terms
+from kdrun.scaling import ScaledWeights, Scaling
 
 
 def decoupled(teacher: Tensor, student: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -38,7 +39,7 @@ def decoupled(teacher: Tensor, student: Tensor, labels: Tensor, temperature: flo
     return temperature**2 * target, temperature**2 * others
 
 
-class DKD(Method):
+class DKD(ScaledWeights):
     """Weigh what the teacher says of the label and of the other classes apart (Zhao et al. 2022, equation 7).
 
     Args:
@@ -46,6 +47,8 @@ class DKD(Method):
         ce_weight: of the cross-entropy with the labels.
         alpha: of the target part.
         beta: of the non-target part.
+        reference: for how many classes `beta` was given; null takes it as it is, whatever their number.
+        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
         warmup_epochs: both parts grow linearly over these first epochs, from 1/warmup_epochs in the first one; a
             shorter training than this never reaches their full weight.
     """
@@ -54,12 +57,18 @@ class DKD(Method):
     source = "Zhao, Cui, Song, Qiu, Liang: Decoupled knowledge distillation. CVPR 2022"
     survey_scheme = ""
     rows = ()
+    scaled = ("beta",)
 
     def __init__(self, *, temperature: Positive, ce_weight: NonNegative, alpha: NonNegative, beta: NonNegative,
-                 warmup_epochs: Count) -> None:
+                 reference: AtLeastOne | None, scaling: Scaling, warmup_epochs: Count) -> None:
         super().__init__()
+        self.reference, self.scaling = reference, scaling
         self.temperature, self.ce_weight, self.alpha, self.beta = temperature, ce_weight, alpha, beta
         self.warmup_epochs = warmup_epochs
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Count the classes."""
+        self.rescale(cast.student.shapes.logits[0])
 
     def loss(self, cast: Cast, batch: Batch) -> Terms:
         """Labels and the two parts."""
@@ -67,4 +76,4 @@ class DKD(Method):
         target, others = decoupled(teacher.logits, student.logits, batch.labels, self.temperature)
         grown = min((batch.epoch + 1) / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
         return {"ce": self.ce_weight * self.hard(student, batch),
-                "tckd": grown * self.alpha * target, "nckd": grown * self.beta * others}
+                "tckd": grown * self.alpha * target, "nckd": grown * self.scale * self.beta * others}

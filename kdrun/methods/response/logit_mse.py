@@ -4,17 +4,20 @@ from typing import Literal
 
 from torch import Tensor
 
-from kdrun.bounds import NonNegative
+from kdrun.bounds import AtLeastOne, NonNegative
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
-from kdrun.method import Method, Terms
+from kdrun.method import Terms
+from kdrun.scaling import ScaledWeights, Scaling
 
 
-class LogitMSE(Method):
+class LogitMSE(ScaledWeights):
     """Regress the teacher's logits (Ba and Caruana 2014, equation 1; Bucila et al. 2006).
 
     Args:
         weight: of the regression.
+        reference: with `mean`, for how many classes `weight` was given; null takes it as it is, whatever their number.
+        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
         ce_weight: of the cross-entropy with the labels; the paper's student never sees them.
         reduction: `sum_class` is the paper's: half the squared distance, summed over classes; `mean` averages over
             classes too, and is smaller by half the number of classes.
@@ -26,10 +29,15 @@ class LogitMSE(Method):
     survey_scheme = "offline"
     rows = ("Gou section 3.1",)
 
-    def __init__(self, *, weight: NonNegative, ce_weight: NonNegative, reduction: Literal["sum_class", "mean"],
-                 center: bool) -> None:
+    def __init__(self, *, weight: NonNegative, ce_weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling,
+                 reduction: Literal["sum_class", "mean"], center: bool) -> None:
         super().__init__()
+        self.reference, self.scaling = reference if reduction == "mean" else None, scaling
         self.weight, self.ce_weight, self.reduction, self.center = weight, ce_weight, reduction, center
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Count the classes."""
+        self.rescale(cast.student.shapes.logits[0])
 
     def regression(self, teacher: Tensor, student: Tensor) -> Tensor:
         """The distance of logits [B, K], a scalar."""
@@ -43,4 +51,4 @@ class LogitMSE(Method):
         """Labels and the regression."""
         student, teacher = cast.student(batch), cast.teacher(batch)
         return {"ce": self.ce_weight * self.hard(student, batch),
-                "mse": self.weight * self.regression(teacher.logits, student.logits)}
+                "mse": self.scale * self.weight * self.regression(teacher.logits, student.logits)}

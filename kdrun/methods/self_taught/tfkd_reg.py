@@ -5,11 +5,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from kdrun.bounds import NonNegative, Positive, Proportion
+from kdrun.bounds import AtLeastOne, NonNegative, Positive, Proportion
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.losses import kl
-from kdrun.method import Method, Teachers, Terms
+from kdrun.method import Teachers, Terms
+from kdrun.scaling import ScaledWeights, Scaling
 
 
 def designed(labels: Tensor, classes: int, confidence: float) -> Tensor:
@@ -18,7 +19,7 @@ def designed(labels: Tensor, classes: int, confidence: float) -> Tensor:
     return even.scatter(1, labels[:, None], confidence)
 
 
-class TfKDReg(Method):
+class TfKDReg(ScaledWeights):
     """Match a teacher that is always right and equally sure, and made up by hand (Yuan et al. 2020, equation 8).
 
     The two ways to soften it are not alike. `code` is what the authors released: a softmax over its probabilities, hence
@@ -33,6 +34,8 @@ class TfKDReg(Method):
         target: `code` or `tempered`.
         ce_weight: of the cross-entropy with the labels.
         kd_weight: of the divergence, without the squared temperature.
+        reference: for how many classes `kd_weight` was given; null takes it as it is, whatever their number.
+        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("self",)
@@ -41,12 +44,18 @@ class TfKDReg(Method):
     source = "Yuan, Tay, Li, Wang, Feng: Revisiting knowledge distillation via label smoothing regularization. CVPR 2020"
     survey_scheme = "self"
     rows = ("Gou section 4.3",)
+    scaled = ("kd_weight",)
 
     def __init__(self, *, confidence: Proportion, temperature: Positive, target: Literal["code", "tempered"],
-                 ce_weight: NonNegative, kd_weight: NonNegative) -> None:
+                 ce_weight: NonNegative, kd_weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling) -> None:
         super().__init__()
         self.confidence, self.temperature, self.target = confidence, temperature, target
         self.ce_weight, self.kd_weight = ce_weight, kd_weight
+        self.reference, self.scaling = reference, scaling
+
+    def setup(self, cast: Cast, data: object) -> None:
+        """Count the classes."""
+        self.rescale(cast.student.shapes.logits[0])
 
     def soft(self, labels: Tensor, student: Tensor) -> Tensor:
         """The divergence of logits [B, K] from the teacher, a scalar."""
@@ -59,4 +68,4 @@ class TfKDReg(Method):
         """Labels and the teacher."""
         student = cast.student(batch)
         return {"ce": self.ce_weight * self.hard(student, batch),
-                "kd": self.kd_weight * self.soft(batch.labels, student.logits)}
+                "kd": self.scale * self.kd_weight * self.soft(batch.labels, student.logits)}

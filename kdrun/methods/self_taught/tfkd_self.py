@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
-from kdrun.bounds import NonNegative, Positive
+from kdrun.bounds import AtLeastOne, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
 from kdrun.losses import soften
-from kdrun.method import Method, Phase, Teachers, Terms
+from kdrun.method import Phase, Teachers, Terms
+from kdrun.scaling import ScaledWeights, Scaling
 
 
-class TfKDSelf(Method):
+class TfKDSelf(ScaledWeights):
     """Train the student again, taught by what it became when trained alone (Yuan et al. 2020, equation 6).
 
     The baseline of the run is the teacher, frozen, so both start from the same first weights. The authors average the
@@ -22,6 +23,8 @@ class TfKDSelf(Method):
         temperature: softens both answers.
         ce_weight: of the cross-entropy with the labels.
         kd_weight: of the soft term, which holds the squared temperature.
+        reference: for how many classes `kd_weight` was given; null takes it as it is, whatever their number.
+        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("self",)
@@ -30,13 +33,17 @@ class TfKDSelf(Method):
     source = "Yuan, Tay, Li, Wang, Feng: Revisiting knowledge distillation via label smoothing regularization. CVPR 2020"
     survey_scheme = "self"
     rows = ("Gou 6",)
+    scaled = ("kd_weight",)
 
-    def __init__(self, *, temperature: Positive, ce_weight: NonNegative, kd_weight: NonNegative) -> None:
+    def __init__(self, *, temperature: Positive, ce_weight: NonNegative, kd_weight: NonNegative,
+                 reference: AtLeastOne | None, scaling: Scaling) -> None:
         super().__init__()
+        self.reference, self.scaling = reference, scaling
         self.temperature, self.ce_weight, self.kd_weight = temperature, ce_weight, kd_weight
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """One, by the baseline."""
+        self.rescale(run.cast.student.shapes.logits[0])
         run.cast.teachers = [run.networks.baseline()]
         yield Phase()
 
@@ -44,4 +51,4 @@ class TfKDSelf(Method):
         """Labels and the student's trained self."""
         student, teacher = cast.student(batch), cast.teacher(batch)
         return {"ce": self.ce_weight * self.hard(student, batch),
-                "kd": self.kd_weight * soften(teacher.logits, student.logits, self.temperature)}
+                "kd": self.scale * self.kd_weight * soften(teacher.logits, student.logits, self.temperature)}
