@@ -316,7 +316,7 @@ class Experiment:
             results.write_csv(folder / f"{name}.csv", [{"run": folder.name, **row} for row in report])
         from kdrun.survey.plots.curves import learning_curves
 
-        learning_curves(history, folder / "curves.png")
+        learning_curves(history, folder / "curves.png", self.settings.choices["method"])
         for one in made:
             if one.origin == "trained" and one.entry is None:
                 save_weights(one.network, folder / f"{one.role.replace(' ', '_')}.safetensors")

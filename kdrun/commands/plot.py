@@ -10,8 +10,9 @@ from kdrun.config import Refused
 
 MORE = """\
 Pictures; all without a name:
+  gaps            the gap of every method to the student alone, seed by seed, with confidence intervals
   relative_error  accuracy against relative error
-  pareto          accuracy against distillation factor, with the Pareto front
+  pareto          accuracy against distillation factor, with the Pareto front; gaps where all students are of one size
   alpha           distillation score against alpha, with the points where another student becomes the best
   curves          learning curves of every method over its seeds
   classes         recall of each class against the teacher's
@@ -36,6 +37,8 @@ def main(words: Sequence[str]) -> int:
     arguments.add_argument("--where", metavar="CONDITION", help="""which runs: 'dataset == "cifar100" and seed in [1, 2]'""")
     arguments.add_argument("--to", type=Path, metavar="FOLDER", help="where the pictures go (OUTPUTS/plots)")
     arguments.add_argument("--format", choices=FORMATS, help="only this one; both without")
+    arguments.add_argument("--rank-weak-teachers", action="store_true",
+                           help="let a method be the best whose teacher is no better than the student alone")
     asked = arguments.parse_args(list(words))
 
     from kdrun.survey.plots import KINDS, draw
@@ -50,7 +53,7 @@ def main(words: Sequence[str]) -> int:
     found = finished(asked.outputs, asked.where)
     left_out: list[str] = []
     drawn = 0
-    for plot in draw(found, asked.names or tuple(KINDS), left_out):
+    for plot in draw(found, asked.names or tuple(KINDS), left_out, asked.rank_weak_teachers):
         drawn += 1
         for kind in [asked.format] if asked.format else FORMATS:
             path = folder / f"{plot.slug}.{kind}"

@@ -36,10 +36,12 @@ def report(found: "Collection", place: Path, wanted: Wanted | None = None) -> st
     from markupsafe import Markup
 
     from kdrun.survey.plots import draw
+    from kdrun.survey.plots.style import dark_mode
 
     left_out: list[str] = []
-    drawn = list(draw(found, left_out=left_out))
-    (league,) = tables(found, wanted or Wanted(), ["league"])
+    wanted = wanted or Wanted()
+    drawn = list(draw(found, left_out=left_out, rank_weak=wanted.rank_weak))
+    (league,) = tables(found, wanted, ["league"])
     parts = []
     for part in league.parts:
         columns = league.shown(part)
@@ -52,7 +54,8 @@ def report(found: "Collection", place: Path, wanted: Wanted | None = None) -> st
     last = max(str(told.get("finished", "")) for told in found.runs.values())
     return pages.get_template("report.html").render(
         title="kdrun report", told=f"{runs} run{'' if runs == 1 else 's'}, the last one finished {last}",
-        style=Markup((PAGE / "report.css").read_text(encoding="utf-8")), script=Markup(script),
+        style=Markup((PAGE / "report.css").read_text(encoding="utf-8") + dark_mode("figure svg ") + "\n"),
+        script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         league=parts, notes=league.notes, panels=by_panel(drawn), runs=by_comparison(found, place),
         left_out=[*left_out, *found.skipped],

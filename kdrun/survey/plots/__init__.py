@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from kdrun.survey.plots.alpha import alpha
 from kdrun.survey.plots.classes import classes
 from kdrun.survey.plots.curves import curves
+from kdrun.survey.plots.gaps import gaps
 from kdrun.survey.plots.panel import Panel, panels
 from kdrun.survey.plots.pareto import pareto
 from kdrun.survey.plots.plot import Plot, styled
@@ -18,21 +19,28 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "Plot", "draw"]
 
 KINDS: Final[dict[str, Callable[[Panel, list[str]], Iterator[Plot]]]] = {
-    "relative_error": relative_error, "pareto": pareto, "alpha": alpha, "curves": curves, "classes": classes,
+    "gaps": gaps, "relative_error": relative_error, "pareto": pareto, "alpha": alpha, "curves": curves, "classes": classes,
     "reliability": reliability,
 }
 
 
-def draw(collection: "Collection", kinds: Sequence[str] = tuple(KINDS), left_out: list[str] | None = None) -> Iterator[Plot]:
-    """Draw what was collected, kind by kind within each panel.
+def draw(collection: "Collection", kinds: Sequence[str] = tuple(KINDS), left_out: list[str] | None = None,
+         rank_weak: bool = False) -> Iterator[Plot]:
+    """Draw what was collected, kind by kind within each panel, each picture once: a kind may stand in for another.
 
     Args:
         collection: from `collect`.
         kinds: of `KINDS`.
         left_out: where a line is added for everything that a picture could not show.
+        rank_weak: whether a method may be the best of all whose teacher is no better than the student alone.
     """
-    for panel in panels(collection):
+    left_out = left_out if left_out is not None else []
+    done: set[str] = set()
+    for panel in panels(collection, rank_weak):
         for kind in kinds:
+            missing: list[str] = []
             with styled():
-                drawn = list(KINDS[kind](panel, left_out if left_out is not None else []))
+                drawn = [plot for plot in KINDS[kind](panel, missing) if plot.slug not in done]
+            left_out += [line for line in missing if line not in left_out]
+            done |= {plot.slug for plot in drawn}
             yield from drawn

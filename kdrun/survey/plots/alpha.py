@@ -1,13 +1,14 @@
 """The distillation score against alpha, its weight of size against accuracy, and where another network becomes the best."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from kdrun.survey.plots.labels import Label, column, spread, text_width
-from kdrun.survey.plots.panel import Entry, Panel, best_by_alpha, seeds_said
+from kdrun.survey.plots.panel import Entry, Panel, best_by_alpha, seeds_said, weak_said
 from kdrun.survey.plots.plot import Plot
 from kdrun.survey.plots.scatter import growing
-from kdrun.survey.plots.style import GRID, freeze, looks, sheet
+from kdrun.survey.plots.style import GRID, MIDDLE, freeze, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +20,10 @@ BEFORE: Final = 40.0  # points from a name to the start of its line
 GOOD: Final = (
     "Lower is better: the score is α times the share of the teacher's size, plus 1 − α times the share of its accuracy that is "
     "lost.")
-COLOURS: Final = "Colours tell the students' networks apart. "
-THICK: Final = "Broken lines are students trained alone, thick ones the best at some α:"
+STYLES: Final = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))  # of the lines of each network
+NETWORKS: Final = "Kinds of lines tell the students' networks apart ({}). "
+KINDS: Final = ("solid", "broken", "dotted", "dashes and dots")
+THICK: Final = "Black lines are students trained alone, thick ones the best at some α:"
 ONE_SIZE: Final = "All students here are of one size: then accuracy alone decides, whatever α is. "
 
 
@@ -32,7 +35,7 @@ def alpha(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
         left_out: where a line is added for what cannot be.
     """
     for unit, rows in panel.students[panel.students["size_unit"].notna()].groupby("size_unit", sort=True):
-        every = [entry for entry in Panel(panel.label, rows, panel.collection).entries(str(unit)) if entry.role != "teacher"]
+        every = [entry for entry in replace(panel, students=rows).entries(str(unit)) if entry.role != "teacher"]
         entries = [entry for entry in every if entry.loss is not None and entry.size is not None]
         left_out += [f"alpha: {entry.label} has no teacher or no size, so no distillation score" for entry in every
                      if entry not in entries]
@@ -42,11 +45,10 @@ def alpha(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
 
 def alpha_of(panel: Panel, unit: str, entries: Sequence[Entry]) -> Plot:
     """The picture for sizes in one unit."""
-    stretches = best_by_alpha({entry.label: (entry.score(0), entry.score(1)) for entry in entries})
+    stretches = best_by_alpha({entry.label: (entry.score(0), entry.score(1)) for entry in panel.ranked(entries)})
     best = {name for _, _, name in stretches}
-    one_network = len(panel.networks) == 1
-    networks = looks(panel.networks)
-    colours = {entry.label: (entry.look if one_network else networks[entry.network])["color"] for entry in entries}
+    networks = dict.fromkeys(entry.network for entry in entries)
+    styles = {network: place % len(STYLES) for place, network in enumerate(networks)}
 
     def drawn(height: float) -> "Figure | None":
         figure = sheet(height)
@@ -59,7 +61,7 @@ def alpha_of(panel: Panel, unit: str, entries: Sequence[Entry]) -> Plot:
         axes.spines["right"].set_visible(True)
         axes.grid(axis="x", **GRID)
         for entry in entries:
-            line(axes, entry, colours[entry.label], strong=entry.label in best)
+            line(axes, entry, STYLES[styles[entry.network]], strong=entry.label in best)
         axes.margins(y=0.06)
         freeze(figure)
         inside = axes.get_window_extent().width * 72 / figure.dpi
@@ -70,25 +72,28 @@ def alpha_of(panel: Panel, unit: str, entries: Sequence[Entry]) -> Plot:
         ticks = [tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
         axes.set_yticks(ticks)
         axes.hlines(ticks, 0, 1, zorder=0.5, **GRID)
-        labels = [Label(0, entry.score(0), entry.label, colours[entry.label]) for entry in entries]
+        labels = [Label(0, entry.score(0), entry.label, entry.look["color"]) for entry in entries]
         if not column(axes, labels, room - BEFORE, align="right"):
             return None
         switches(axes, stretches, {entry.label: entry for entry in entries})
         return figure
 
+    told = ", ".join(f"{network}: {KINDS[style]}" for network, style in styles.items())
     winners = "; ".join(f"{name} for α from {low:.2f} to {high:.2f}" for low, high, name in stretches)
     one_size = len({round(entry.score(1), 9) for entry in entries}) == 1
     return Plot("alpha", panel.label, panel.label, f"alpha-{unit}-{panel.slug}", "Distillation score against alpha",
-                f"{GOOD} {'' if one_network else COLOURS}{THICK} {winners}. {ONE_SIZE if one_size else ''}"
-                f"{seeds_said((entry.accuracy.count for entry in entries), spread='')}",
+                f"{GOOD} {NETWORKS.format(told) if len(networks) > 1 else ''}{THICK} {winners or 'none'}. "
+                f"{ONE_SIZE if one_size else ''}{seeds_said((entry.accuracy.count for entry in entries), spread='')}"
+                f"{weak_said(any(entry.weak for entry in entries), panel.rank_weak)}",
                 growing(drawn, 4.0, len(entries)))
 
 
-def line(axes: "Axes", entry: Entry, colour: str, *, strong: bool) -> None:
-    """The line of an entry, with a dot at its start: thick if it is the best somewhere, broken if it is a baseline."""
-    axes.plot([0, 1], [entry.score(0), entry.score(1)], color=colour, linewidth=2.4 if strong else 0.9,
-              linestyle=(0, (4, 2)) if entry.role == "baseline" else "-", zorder=3 if strong else 2)
-    axes.plot([0], [entry.score(0)], "o", color=colour, markersize=4, zorder=4, clip_on=False,
+def line(axes: "Axes", entry: Entry, style: Any, *, strong: bool) -> None:
+    """The line of an entry, with its marker at the start: thick if it is the best somewhere."""
+    colour = entry.look["color"]
+    axes.plot([0, 1], [entry.score(0), entry.score(1)], color=colour, linewidth=2.4 if strong else 0.9, linestyle=style,
+              zorder=3 if strong else 2)
+    axes.plot([0], [entry.score(0)], entry.look["marker"], color=colour, markersize=5, zorder=4, clip_on=False,
               markerfacecolor="white" if entry.few else colour)
 
 
@@ -103,10 +108,10 @@ def switches(axes: "Axes", stretches: Sequence[tuple[float, float, str]], named:
     wanted = [(place - low) / (high - low) * inside for place in places]
     height = axes.get_window_extent().height * 72 / axes.figure.dpi
     for place, text, right, up in zip(places, texts, spread(wanted, wide, wide / 2, inside - wide / 2), wanted, strict=True):
-        axes.axvline(place, color="#7A7A7A", linewidth=0.8, linestyle=(0, (1.5, 1.5)), zorder=1)
+        axes.axvline(place, color=MIDDLE, linewidth=0.8, linestyle=(0, (1.5, 1.5)), zorder=1)
         axes.annotate(text, (up, height), (right, height + 10), xycoords="axes points", textcoords="axes points", fontsize=size,
                       ha="center", va="bottom", annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": "#7A7A7A", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0})
+                      arrowprops={"arrowstyle": "-", "color": MIDDLE, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0})
     for (start, _, name), place in zip(stretches[1:], places, strict=True):
         axes.plot([start], [named[name].score(place)], "o", color="black", markersize=5, markerfacecolor="white", zorder=6)
 

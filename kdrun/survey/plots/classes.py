@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from kdrun.survey.plots.panel import Panel, pages, seeds_said
 from kdrun.survey.plots.plot import Plot
-from kdrun.survey.plots.style import ALONE, GRID, Look, freeze, shown, small_multiples
+from kdrun.survey.plots.style import ALONE, GRID, MIDDLE, Look, freeze, shown, small_multiples
 from kdrun.survey.statistics import FEWEST, Over, over
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def classes_page(found: Mapping[str, tuple[Changes, Look]], chosen: Sequence[str
         axes.grid(**GRID)
         axes.tick_params(axis="y", length=0)
         if two_ends:
-            axes.axhline(ENDS - 0.5, color="#7A7A7A", linewidth=0.6, linestyle=(0, (4, 3)))
+            axes.axhline(ENDS - 0.5, color=MIDDLE, linewidth=0.6, linestyle=(0, (4, 3)))
     grid[0].set_yticks(range(len(chosen)), [shown(label, 22) for label in chosen])
     grid[0].set_ylim(len(chosen) - 0.4, -0.6)
     figure.supxlabel("recall of the student minus recall of its teacher, percentage points", fontsize=9)

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any, Final
 from kdrun.files import write_atomically
 from kdrun.survey.plots.panel import Panel, pages, seeds_said
 from kdrun.survey.plots.plot import Plot, bytes_of, styled
-from kdrun.survey.plots.style import FAINT, GRID, SMALL, Look, error_axis, freeze, sheet, shown, small_multiples
+from kdrun.survey.plots.style import (
+    FAINT,
+    GRID,
+    MIDDLE,
+    SMALL,
+    Look,
+    error_axis,
+    freeze,
+    look_of,
+    sheet,
+    shown,
+    small_multiples,
+)
 from kdrun.survey.statistics import FEWEST, Over, over
 
 if TYPE_CHECKING:
@@ -17,20 +29,19 @@ if TYPE_CHECKING:
 
 __all__ = ["curves", "learning_curves"]
 
-ROLES = {"teacher": ("#0072B2", "--"), "baseline": ("#E69F00", ":"), "student": ("#009E73", "-")}
-
 BESIDE: Final = {"teacher": ":", "baseline": "--"}  # line styles of what stands beside every method
 GOOD: Final = (
     "Lower is better, and so is sooner: a method is worth its trouble where its coloured line ends below the broken one (the "
     "student trained alone); the dotted line is the teacher's, the grey ones are the other methods'.")
 
 
-def learning_curves(history: list[dict[str, Any]], path: Path) -> None:
+def learning_curves(history: list[dict[str, Any]], path: Path, method: str) -> None:
     """Draw the validation error of every network of a run over its epochs; nothing where nothing was validated.
 
     Args:
         history: rows of history.csv.
         path: a PNG or SVG file.
+        method: its key, whose colour the student has.
     """
     errors: dict[str, list[float]] = {}
     for row in history:
@@ -42,10 +53,11 @@ def learning_curves(history: list[dict[str, Any]], path: Path) -> None:
         figure = sheet(4)
         axes = figure.add_subplot()
         for role, values in errors.items():
-            colour, line = ROLES.get(role, ("#CC79A7", "-."))
+            colour = "black" if role in BESIDE else look_of(method)["color"] if role == "student" else MIDDLE
+            line = BESIDE.get(role, "-" if role == "student" else "-.")
             axes.plot(range(1, len(values) + 1), values, line, color=colour, linewidth=1.8, label=f"{role}: {values[-1]:.2f} %")
         axes.set(xlabel="epoch", ylabel="validation error, %")
-        error_axis(axes, max(map(max, errors.values())))
+        error_axis(axes, min(map(min, errors.values())), max(map(max, errors.values())))
         axes.grid(**GRID)
         axes.legend(title="last epoch", frameon=False)
         kind = path.suffix.removeprefix(".")
@@ -75,16 +87,16 @@ def curves(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
         lasts = [f"{named[role]} {curve[-1].mean:.2f} %" for role, curve in beside.items()]
         last = f" Last epoch: {', '.join(lasts)}." if lasts else ""
         for page in pages(list(taught)):
+            figure, axis = curves_page(taught, page.names, beside, part.look)
             yield Plot("curves", panel.label, part.label, f"curves-{part.slug}{page.tail}",
                        f"Learning curves of {network}{page.which}",
                        f"{GOOD}{last} {seeds_said((taught[name][-1].count for name in page.names), 'bands', few='')} "
-                       "The vertical axis is one of square roots.",
-                       curves_page(taught, page.names, beside, part.look))
+                       f"The vertical axis is {axis}.", figure)
 
 
 def curves_page(taught: Mapping[str, list[Over]], names: Sequence[str], beside: Mapping[str, list[Over]],
-                look: Mapping[str, Look]) -> "Figure":
-    """A small picture for each of these methods, the others' curves behind its own."""
+                look: Mapping[str, Look]) -> tuple["Figure", str]:
+    """A small picture for each of these methods, the others' curves behind its own; and what its vertical axis is."""
     figure, grid = small_multiples(len(names), height=1.75)
     for axes, variant in zip(grid, names, strict=True):
         for other, curve in taught.items():
@@ -100,11 +112,12 @@ def curves_page(taught: Mapping[str, list[Over]], names: Sequence[str], beside: 
         few = f", n={last.count}: too few" if last.count < FEWEST else ""
         axes.set_title(f"{shown(variant, 30)}\nlast {last.mean:.2f}{about} %{few}", loc="left", fontsize=SMALL)
         axes.grid(**GRID)
-    error_axis(grid[0], max(max(means(curve)) for curve in [*taught.values(), *beside.values()]))
+    every = [value for curve in [*taught.values(), *beside.values()] for value in means(curve)]
+    axis = error_axis(grid[0], min(every), max(every))
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("validation error, %", fontsize=9)
     freeze(figure)
-    return figure
+    return figure, axis
 
 
 def mean_curve(rows: "DataFrame") -> list[Over]:

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kdrun import scores
 from kdrun.catalogue import natural
-from kdrun.survey.plots.style import ALONE, TEACHER, Look, looks, shown
+from kdrun.survey.grid import WEAK
+from kdrun.survey.plots.style import ALONE, TEACHER, Look, look_of, shown
 from kdrun.survey.sameness import comparison
 from kdrun.survey.statistics import FEWEST, Over, over
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from kdrun.survey.collection import Collection
 
-__all__ = ["Entry", "Page", "Panel", "best_by_alpha", "front", "pages", "panels", "seeds_said"]
+__all__ = ["Entry", "Page", "Panel", "best_by_alpha", "front", "pages", "panels", "seeds_said", "weak_said"]
 
 PER_PAGE: Final = 12  # small pictures in one
 
@@ -39,6 +40,7 @@ class Entry:
         loss: the distillation score at alpha 0: the share of the teacher's accuracy that is lost.
         size: the distillation score at alpha 1: the share of the teacher's size.
         look: colour and marker.
+        weak: whether its teacher is no better than the student alone.
     """
 
     role: str
@@ -52,6 +54,7 @@ class Entry:
     loss: Over | None
     size: Over | None
     look: Look
+    weak: bool = False
 
     @property
     def few(self) -> bool:
@@ -62,6 +65,7 @@ class Entry:
     def short(self) -> str:
         """The label where the network is told elsewhere."""
         name = {"teacher": "teacher", "baseline": "alone"}.get(self.role, shown(self.variant))
+        name += f" {WEAK}" if self.weak else ""
         return f"{name} (n={self.accuracy.count})" if self.few else name
 
     def score(self, alpha: float) -> float:
@@ -79,11 +83,13 @@ class Panel:
         label: what they share, in words that end in a digest of it.
         students: the student's row of each run, as `Collection.students` has it.
         collection: where they are from.
+        rank_weak: whether a method may be the best of all whose teacher is no better than the student alone.
     """
 
     label: str
     students: "DataFrame"
     collection: "Collection"
+    rank_weak: bool = False
 
     @property
     def slug(self) -> str:
@@ -99,12 +105,18 @@ class Panel:
     @cached_property
     def comparisons(self) -> list["Panel"]:
         """The same, apart by the student's network, where something is drawn that only networks of one kind share."""
-        return [Panel(str(label), rows, self.collection) for label, rows in self.students.groupby("comparison", sort=True)]
+        return [replace(self, label=str(label), students=rows)
+                for label, rows in self.students.groupby("comparison", sort=True)]
 
     @cached_property
     def look(self) -> dict[str, Look]:
-        """Of each variant: the same in all pictures of a collection."""
-        return looks(sorted(set(self.collection.students["variant"]), key=natural))
+        """Of each variant: that of its method."""
+        return {str(name): look_of(str(method)) for name, method in zip(self.students["variant"], self.students["method"],
+                                                                        strict=True)}
+
+    def ranked(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those that may be the best of all."""
+        return [entry for entry in entries if self.rank_weak or not entry.weak]
 
     @property
     def variants(self) -> dict[str, "Series"]:
@@ -172,11 +184,26 @@ class Panel:
         def lost(student: float, teacher: float) -> float | None:
             return scores.distillation_score(1, 1, student, teacher, alpha=0)
 
-        few = f" (n={accuracy.count})" if accuracy.count < FEWEST else ""
+        weak = role == "student" and weakly_taught(rows)
+        few = (f" {WEAK}" if weak else "") + (f" (n={accuracy.count})" if accuracy.count < FEWEST else "")
         return Entry(role, network, variant, shown(label) + few, tuple(rows["run"]), accuracy,
                      beside(scores.relative_error, own, theirs),
                      beside(scores.distillation_factor, parameters, rows["teacher_parameters"]),
-                     beside(lost, own, theirs), beside(share, sizes, rows[f"teacher_{size_unit}"]), look)
+                     beside(lost, own, theirs), beside(share, sizes, rows[f"teacher_{size_unit}"]), look, weak)
+
+
+def weakly_taught(rows: "DataFrame") -> bool:
+    """Whether the teacher of these runs is no better than their student alone, on average."""
+    both = rows.dropna(subset=["teacher_accuracy", "baseline_accuracy"])
+    return len(both) > 0 and scores.weak_teacher(float(both["teacher_accuracy"].mean()),
+                                                 float(both["baseline_accuracy"].mean()))
+
+
+def weak_said(weak: bool, ranked: bool) -> str:
+    """What the mark of a weak teacher means, for a caption; nothing where there is none."""
+    left_out = "" if ranked else ", and the method is not ranked"
+    return f" {WEAK}: the teacher is no better than the student alone, which flatters what is measured against it{left_out}." \
+        if weak else ""
 
 
 def as_float(value: Any) -> float | None:
@@ -186,14 +213,14 @@ def as_float(value: Any) -> float | None:
     return None if pandas.isna(value) else float(value)
 
 
-def panels(collection: "Collection") -> list[Panel]:
+def panels(collection: "Collection", rank_weak: bool = False) -> list[Panel]:
     """The runs of a collection, apart by what must not be ranked together, in order of their labels."""
     students = collection.students
     students = students[students["run"].isin(collection.runs)]
     # the label of a comparison, with one student for all
     shared = students["run"].map({run: comparison({**told, "settings": {**told["settings"], "student": {"name": "students"}}})
                                   for run, told in collection.runs.items()})
-    return [Panel(str(label), rows, collection) for label, rows in students.groupby(shared, sort=True)]
+    return [Panel(str(label), rows, collection, rank_weak) for label, rows in students.groupby(shared, sort=True)]
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from kdrun.survey.plots.gaps import gaps
 from kdrun.survey.plots.labels import Label, column, place, text_width
-from kdrun.survey.plots.panel import Entry, Panel, front, seeds_said
+from kdrun.survey.plots.panel import Entry, Panel, front, seeds_said, weak_said
 from kdrun.survey.plots.plot import Plot
 from kdrun.survey.plots.scatter import deviation, growing, known, points
-from kdrun.survey.plots.style import FAINT, GRID, freeze, sheet, shown
+from kdrun.survey.plots.style import FAINT, GRID, MIDDLE, freeze, sheet, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,41 +20,33 @@ if TYPE_CHECKING:
 __all__ = ["pareto"]
 
 TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 5000, 10_000)
-MARGIN, LEADER, AROUND = 12.0, 10.0, 80.0    # points
+MARGIN, LEADER, AROUND, HALF = 12.0, 10.0, 80.0, 5.0    # points; the last is half a marker
 CROWDED, BEST = 40, 6  # more points than that are not all named where sizes are close, but only so many of each size
 GOOD = ("Up and to the right is better: more accurate, and smaller. The grey step is the Pareto front: nothing here is both "
         "smaller and more accurate than what lies on it")
 WORTH = ("A method is worth its trouble if it is above the same student trained alone (diamond). Students of one size stand "
-         "beside one another, the most accurate first.")
+         "above one another.")
 OTHERS = "Grey dots are the {} others; accuracy against relative error names them. "
 
 
 @dataclass(frozen=True)
 class Group:
-    """Entries of one size, the most accurate first, side by side around their place."""
+    """Entries of one size, the most accurate first: they stand above one another, each where its numbers say."""
 
     network: str
     factor: float
     entries: list[Entry]
 
     @property
-    def pitch(self) -> float:
-        """Points between two neighbours."""
-        return min(7.0, 70 / len(self.entries))
-
-    @property
-    def half(self) -> float:
-        """Points from the middle to the outermost entry."""
-        return self.pitch * (len(self.entries) - 1) / 2
-
-    @property
     def beside(self) -> float:
         """Points that the names beside it take."""
-        return LEADER + max(text_width([entry.short for entry in self.entries]), text_width([self.network], 9) - 2 * self.half)
+        return LEADER + max(text_width([entry.short for entry in self.entries]), text_width([self.network], 9) - 2 * HALF)
 
 
 def pareto(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
     """Accuracy against the distillation factor, with the front of what nothing beats in both.
+
+    Where all students are of one size there is nothing to weigh: their gaps to the student alone are drawn instead.
 
     Args:
         panel: what is drawn.
@@ -62,10 +55,13 @@ def pareto(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
     entries = [entry for entry in panel.entries() if entry.factor is not None]
     left_out += [f"pareto: {entry.label} has no teacher or no size, so no distillation factor" for entry in panel.entries()
                  if entry not in entries]
-    if len(entries) < 2:
+    if len({round(known(entry.factor).mean, 9) for entry in entries if entry.role != "teacher"}) < 2:
+        if entries:
+            yield from gaps(panel, [])
         return
     groups = grouped(entries)
-    best = [entries[number] for number in front([(known(entry.factor).mean, entry.accuracy.mean) for entry in entries])]
+    ranked = panel.ranked(entries)
+    best = [ranked[number] for number in front([(known(entry.factor).mean, entry.accuracy.mean) for entry in ranked])]
     few = any(entry.few for entry in best)
 
     unnamed = less_known(groups, best)
@@ -93,7 +89,8 @@ def pareto(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
     named = "; ".join(entry.label.partition(" (n=")[0] for entry in best)
     yield Plot("pareto", panel.label, panel.label, f"pareto-{panel.slug}", "Accuracy against distillation factor",
                f"{GOOD} ({named}){'; dotted, as it rests on means of fewer than 3 seeds' if few else ''}. {WORTH} "
-               f"{OTHERS.format(dots) if dots else ''}{seeds_said(entry.accuracy.count for entry in entries)}", figure)
+               f"{OTHERS.format(dots) if dots else ''}{seeds_said(entry.accuracy.count for entry in entries)}"
+               f"{weak_said(len(ranked) < len(entries) or any(entry.weak for entry in entries), panel.rank_weak)}", figure)
 
 
 def grouped(entries: Sequence[Entry]) -> list[Group]:
@@ -116,15 +113,9 @@ def across(axes: "Axes", factor: float) -> float:
     return (axes.transData.transform((factor, 1))[0] - axes.get_window_extent().x0) * 72 / axes.figure.dpi
 
 
-def shifted(axes: "Axes", group: Group, number: int) -> float:
-    """The factor at which the marker of an entry of the group stands."""
-    low, high = axes.get_xlim()
-    return group.factor * (high / low) ** ((number * group.pitch - group.half) / inside(axes)[0])
-
-
 def scale_sizes(axes: "Axes", groups: Sequence[Group], in_columns: bool) -> None:
     """Limits and ticks of the horizontal axis: with room for the markers, and for the names behind the last."""
-    before, after = MARGIN + groups[0].half, MARGIN / 2 + groups[-1].half + (groups[-1].beside if in_columns else AROUND)
+    before, after = MARGIN + HALF, MARGIN / 2 + HALF + (groups[-1].beside if in_columns else AROUND)
     if not in_columns:
         before += AROUND / 2
     low, high = math.log(groups[0].factor), math.log(groups[-1].factor)
@@ -149,27 +140,26 @@ def stepped(axes: "Axes", best: Sequence[Entry], *, dotted: bool) -> list[tuple[
     for entry, lower in zip(best, [*(entry.accuracy.mean for entry in best[1:]), axes.get_ylim()[0]], strict=True):
         xs += [known(entry.factor).mean] * 2
         ys += [entry.accuracy.mean, lower]
-    axes.plot(xs, ys, color="#7A7A7A", linewidth=1.2, zorder=1.5, linestyle=(0, (1.5, 1.5)) if dotted else "-")
+    axes.plot(xs, ys, color=MIDDLE, linewidth=1.2, zorder=1.5, linestyle=(0, (1.5, 1.5)) if dotted else "-")
     return list(zip(xs, ys, strict=True))
 
 
 def fit_across(axes: "Axes", groups: Sequence[Group]) -> bool:
     """Whether the names of each group have room before the next one."""
-    ends = [*(across(axes, group.factor) - group.half for group in groups[1:]), inside(axes)[0]]
-    return all(across(axes, group.factor) + group.half + group.beside + MARGIN / 2 <= end + 1
+    ends = [*(across(axes, group.factor) - HALF for group in groups[1:]), inside(axes)[0]]
+    return all(across(axes, group.factor) + HALF + group.beside + MARGIN / 2 <= end + 1
                for group, end in zip(groups, ends, strict=True))
 
 
 def columns(axes: "Axes", groups: Sequence[Group]) -> bool:
     """Markers, and names in a column right of each group; False if the axes are not high enough."""
     for group in groups:
-        xs = [shifted(axes, group, number) for number in range(len(group.entries))]
-        points(axes, group.entries, xs)
+        points(axes, group.entries, [group.factor] * len(group.entries))
         middle = across(axes, group.factor)
-        axes.annotate(shown(group.network), (middle - group.half - 3, inside(axes)[1] + 3), xycoords="axes points", fontsize=9,
+        axes.annotate(shown(group.network), (middle - HALF - 3, inside(axes)[1] + 3), xycoords="axes points", fontsize=9,
                       annotation_clip=False)
-        labels = [Label(x, entry.accuracy.mean, entry.short) for x, entry in zip(xs, group.entries, strict=True)]
-        if not column(axes, labels, middle + group.half + LEADER):
+        labels = [Label(group.factor, entry.accuracy.mean, entry.short) for entry in group.entries]
+        if not column(axes, labels, middle + HALF + LEADER):
             return False
     return True
 
@@ -191,7 +181,7 @@ def around(axes: "Axes", groups: Sequence[Group], line: Sequence[tuple[float, fl
         line: corners of what is not to be written on.
         unnamed: labels of what is only a dot.
     """
-    every = [(shifted(axes, group, number), entry) for group in groups for number, entry in enumerate(group.entries)]
+    every = [(group.factor, entry) for group in groups for entry in group.entries]
     known_ones = [(x, entry) for x, entry in every if entry.label not in unnamed]
     axes.plot([x for x, entry in every if entry.label in unnamed],
               [entry.accuracy.mean for _, entry in every if entry.label in unnamed], ".", color=FAINT, markersize=4, zorder=2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from kdrun.files import write_atomically
 from kdrun.survey.plots.labels import text_width
-from kdrun.survey.plots.style import SMALL, STYLE, WIDTH
+from kdrun.survey.plots.style import SMALL, STYLE, WIDTH, dark_mode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +46,10 @@ class Plot:
         """Write a PNG or SVG with the caption below it."""
         with styled():
             kind = path.suffix.removeprefix(".")
-            write_atomically(path, lambda part: part.write_bytes(bytes_of(self.captioned(), kind)))
+            drawn = bytes_of(self.captioned(), kind)
+            if kind == "svg":
+                drawn = following(drawn)
+            write_atomically(path, lambda part: part.write_bytes(drawn))
 
     def svg(self) -> str:
         """The picture alone: the page that it goes into writes the caption."""
@@ -90,6 +93,11 @@ def bytes_of(figure: "Figure", kind: str) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return stream.getvalue()
+
+
+def following(svg: bytes) -> bytes:
+    """An SVG file that is dark where its reader's other pages are."""
+    return svg.replace(b"</style>", f"\n{dark_mode()}</style>".encode(), 1)
 
 
 def wrapped(text: str) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kdrun.survey.plots.labels import Label, column, text_width
-from kdrun.survey.plots.panel import Panel, seeds_said
+from kdrun.survey.plots.panel import Panel, seeds_said, weak_said
 from kdrun.survey.plots.plot import Plot
 from kdrun.survey.plots.scatter import growing, known, points
 from kdrun.survey.plots.style import GRID, WIDTH, freeze, shown, small_multiples
@@ -60,4 +60,5 @@ def relative_error(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
         return figure
 
     yield Plot("relative_error", panel.label, panel.label, f"relative_error-{panel.slug}", "Accuracy against relative error",
-               f"{GOOD} {seeds_said(entry.accuracy.count for entry in entries)}", growing(drawn, 2.9, len(entries)))
+               f"{GOOD} {seeds_said(entry.accuracy.count for entry in entries)}"
+               f"{weak_said(any(entry.weak for entry in entries), ranked=True)}", growing(drawn, 2.9, len(entries)))
