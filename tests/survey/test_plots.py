@@ -10,7 +10,7 @@ import pandas
 import pytest
 import torch
 
-from kdrun import cli, metrics
+from kdrun import catalogue, cli, metrics
 from kdrun.commands import plot as command
 from kdrun.config import Refused
 from kdrun.survey.collection import collect
@@ -20,7 +20,7 @@ from kdrun.survey.plots.curves import learning_curves, mean_curve
 from kdrun.survey.plots.panel import best_by_alpha, front, pages, panels, seeds_said
 from kdrun.survey.plots.plot import styled, wrapped
 from kdrun.survey.plots.reliability import calibration
-from kdrun.survey.plots.style import WIDTH, looks, shown
+from kdrun.survey.plots.style import COLOURS, DARK, MARKERS, WIDTH, error_axis, look_of, sheet, shown
 from kdrun.survey.statistics import Over
 from tests.survey.runs import STUDENT, TEACHER, write_run
 from tests.survey.test_labels import assert_free
@@ -104,6 +104,7 @@ def test_a_student_without_a_teacher_is_left_out_with_a_line(tmp_path):
     for seed in (1, 2, 3):
         write_run(tmp_path, "kd", seed)
         write_run(tmp_path, "tfkd_self", seed, taught=None, under="self")
+        resized(write_run(tmp_path, "kd", seed, student={"name": "tiny"}), 20)
     left_out = []
     for plot in draw(collect(tmp_path), ["pareto", "alpha", "relative_error"], left_out):
         assert "tfkd_self" not in " ".join(texts(plot.svg()))
@@ -120,7 +121,7 @@ def test_other_data_teacher_or_recipe_is_another_picture(tmp_path, changes):
     found = panels(collect(tmp_path))
     assert [set(panel.students["variant"]) for panel in found] in ([{"kd"}, {"at"}], [{"at"}, {"kd"}])
     assert len({panel.slug for panel in found}) == 2
-    for plot in draw(collect(tmp_path), ["pareto", "relative_error"]):
+    for plot in draw(collect(tmp_path), ["pareto", "relative_error"]):  # of one size: the first is one of gaps
         assert len({"kd (n=2)", "at (n=2)"} & set(texts(plot.svg()))) == 1
 
 
@@ -128,6 +129,61 @@ def test_another_student_shares_the_picture_but_not_the_curves(outputs):
     (panel,) = panels(collect(outputs))
     assert panel.networks == ["small", "tiny"]
     assert [part.networks for part in panel.comparisons] == [["small"], ["tiny"]]
+
+
+def test_no_size_is_drawn_elsewhere_than_it_is(drawn):
+    """Every marker of the trade-off with size stands where its own factor is: 4 of the small student, 20 of the tiny one."""
+    (plot,) = [plot for plot in drawn[0] if plot.name == "pareto"]
+    (axes,) = plot.figure.axes
+    markers = [line for line in axes.lines if line.get_marker() not in ("None", "", None, "_", "|", 2, 3)]
+    assert len(markers) == 7  # the teacher, two students alone, three methods and one
+    assert {round(float(x), 9) for line in markers for x in line.get_xdata()} == {1, TEACHER / STUDENT, TEACHER / 20}
+
+
+def test_students_of_one_size_are_compared_by_their_gaps(tmp_path):
+    for seed, reached in ((1, 0.90), (2, 0.92), (3, 0.97)):
+        write_run(tmp_path, "kd", seed, reached, alone=0.90, taught=0.93)
+        write_run(tmp_path, "crd", seed, 0.80, alone=0.90, taught=0.93)
+        write_run(tmp_path, "dml", seed, 0.91, alone=0.90, taught=None, under="online")
+    write_run(tmp_path, "at", 1, 0.89, alone=0.90, taught=0.93)
+    (plot,) = draw(collect(tmp_path), ["pareto", "gaps"])
+    assert plot.name == "gaps"
+    assert "Student's t" in plot.caption
+    assert "not widened for the number of methods" in plot.caption
+    written = texts(plot.svg())
+    half = 4.302653 * 13 ** 0.5 / 3 ** 0.5  # gaps 0, 2, 7: mean 3, variance 13
+    assert f"+3.00 [{3 - half:+.2f}, {3 + half:+.2f}]" in written
+    assert "-10.00" in written  # three equal gaps: no interval
+    assert "at (n=1)" in written
+    assert [label for label in written if label in ("kd", "dml", "crd")] == ["kd", "dml", "crd"]  # the largest first
+    (axes,) = plot.figure.axes
+    drawn_at = {float(x) for line in axes.lines for x in line.get_xdata()}
+    assert {3.0, -10.0} <= {round(x, 6) for x in drawn_at}
+    low, high = axes.get_xlim()
+    assert low <= 3 - half < 3 + half <= high
+
+
+def test_an_interval_beyond_the_axis_ends_in_an_arrow(tmp_path):
+    for seed, reached in ((1, 0.90), (2, 0.94)):
+        write_run(tmp_path, "kd", seed, reached, alone=0.90)
+    (plot,) = draw(collect(tmp_path), ["gaps"])
+    (axes,) = plot.figure.axes
+    assert {line.get_marker() for line in axes.lines} >= {"<", ">"}  # 2 ± 25 points of two seeds
+    assert axes.get_xlim()[1] < 10
+
+
+def test_a_weak_teacher_is_marked_and_never_on_the_front(tmp_path):
+    for seed in (1, 2, 3):
+        write_run(tmp_path, "kd", seed, 0.9, taught=0.5, alone=0.85)
+        resized(write_run(tmp_path, "at", seed, 0.8, taught=0.5, alone=0.45, student={"name": "tiny"}), 20)
+    found = collect(tmp_path)
+    (plot,) = draw(found, ["pareto"])
+    assert {"kd !", "at"} <= set(texts(plot.svg()))
+    assert "no better than the student alone" in plot.caption
+    assert "kd, small !" not in plot.caption
+    assert "kd, small !" in next(draw(found, ["pareto"], rank_weak=True)).caption
+    (plot,) = draw(found, ["alpha"])
+    assert "kd, small !" not in plot.caption
 
 
 def test_front_holds_what_nothing_beats_in_both():
@@ -324,8 +380,60 @@ def test_hostile_names_are_texts(tmp_path):
     assert len(shown(HOSTILE[5])) == 48
 
 
-def test_looks_differ():
-    assert len({tuple(look.values()) for look in looks([str(number) for number in range(63)]).values()}) == 63
+def test_every_method_has_a_look_of_its_own():
+    names = list(catalogue.options("method"))
+    assert len({tuple(look_of(name).values()) for name in names}) == len(names) <= len(COLOURS) * len(MARKERS)
+    assert look_of("takd+at") == look_of("takd")
+    assert look_of("my_own") == look_of("my_own")
+
+
+def test_a_method_looks_the_same_whatever_is_drawn_with_it(outputs):
+    few, all_ = (panels(collect(outputs, where))[0].look for where in ("method == 'rkd'", None))
+    assert few == {"rkd": look_of("rkd")}
+    assert all_ == {name: look_of(name) for name in ("at", "kd", "rkd")}
+
+
+def test_colours_of_a_run_are_those_of_all_pictures(tmp_path):
+    history = [{"role": role, "split": "validation", "metric": "accuracy", "value": value}
+               for role in ("teacher", "baseline", "student") for value in (0.5, 0.6)]
+    learning_curves(history, tmp_path / "curves.svg", "rkd")
+    assert f"stroke: {look_of('rkd')['color'].lower()}" in (tmp_path / "curves.svg").read_text()
+
+
+@pytest.mark.parametrize(("lowest", "highest", "inside"), [(10.2, 98.0, 0.9), (38.0, 42.0, 0.9), (0.0, 60.0, 0.9)])
+def test_the_axis_fits_the_errors(lowest, highest, inside):
+    axes = sheet(2).add_subplot()
+    error_axis(axes, lowest, highest)
+    low, high = axes.get_ylim()
+    assert low <= lowest
+    assert high >= highest
+    ends = axes.transScale.transform([(0, low), (0, max(lowest, 1e-9)), (0, highest), (0, high)])[:, 1]
+    assert (ends[2] - ends[1]) / (ends[3] - ends[0]) >= inside  # the errors fill it
+    marks = [float(text.get_text()) for text in axes.get_yticklabels()]
+    assert len(marks) >= 3
+    assert all(low <= mark <= high for mark in marks)
+
+
+def test_every_colour_has_a_dark_one(drawn, tmp_path):
+    for plot in drawn[0]:
+        plot.save(tmp_path / "plot.svg")
+        drawn_part, _, rules = (tmp_path / "plot.svg").read_text().partition("@media screen and (prefers-color-scheme: dark)")
+        rules, _, rest = rules.partition("</style>")
+        assert {colour.upper() for colour in re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", drawn_part + rest)} <= set(DARK)
+        assert f"fill: {DARK['#000000'].lower()}" in rules
+
+
+def luminance(colour):
+    shares = [int(colour[start:start + 2], 16) / 255 for start in (1, 3, 5)]
+    red, green, blue = (share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_methods_stand_out_from_a_dark_page():
+    """By WCAG 2.1, success criterion 1.4.11: 3 to 1 for what is drawn."""
+    paper = luminance(DARK["#FFFFFF"])
+    for colour in (*COLOURS, "#000000", "#7A7A7A"):
+        assert (luminance(DARK[colour]) + 0.05) / (paper + 0.05) >= 3
 
 
 def test_captions_fit():
@@ -338,15 +446,15 @@ def test_captions_fit():
 
 def test_curves_of_one_run(tmp_path):
     path = tmp_path / "curves.svg"
-    learning_curves([], path)
-    learning_curves([{"role": "student", "split": "train", "metric": "ce", "value": 1.0}], path)
+    learning_curves([], path, "kd")
+    learning_curves([{"role": "student", "split": "train", "metric": "ce", "value": 1.0}], path, "kd")
     assert not path.exists()
     history = [{"role": role, "split": "validation", "metric": "accuracy", "value": value}
                for role, values in (("teacher", (0.5, 0.9)), ("student", (0.4, 0.75))) for value in values]
-    learning_curves(history, path)
+    learning_curves(history, path, "kd")
     assert {"teacher: 10.00 %", "student: 25.00 %"} <= set(texts(path.read_text()))
     first = path.read_bytes()
-    learning_curves(history, path)
+    learning_curves(history, path, "kd")
     assert path.read_bytes() == first
 
 
@@ -357,7 +465,7 @@ def test_command_writes_what_was_asked(outputs, tmp_path, capsys):
                          "--where", "student == 'small'"]) == 0
     told = capsys.readouterr()
     names = sorted(path.name for path in (tmp_path / "to").iterdir())
-    assert [name.partition("-")[0] for name in names] == ["alpha", "pareto"]
+    assert [name.partition("-")[0] for name in names] == ["alpha", "gaps"]  # of one size
     assert sorted(Path(line).name for line in told.out.splitlines()) == names
     assert told.err == ""
     assert "tiny" not in (tmp_path / "to" / names[1]).read_text()

@@ -53,12 +53,12 @@ def pareto(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
         left_out: where a line is added for what cannot be.
     """
     entries = [entry for entry in panel.entries() if entry.factor is not None]
-    left_out += [f"pareto: {entry.label} has no teacher or no size, so no distillation factor" for entry in panel.entries()
-                 if entry not in entries]
     if len({round(known(entry.factor).mean, 9) for entry in entries if entry.role != "teacher"}) < 2:
         if entries:
-            yield from gaps(panel, [])
+            yield from gaps(panel, left_out)
         return
+    left_out += [f"pareto: {entry.label} has no teacher or no size, so no distillation factor" for entry in panel.entries()
+                 if entry not in entries]
     groups = grouped(entries)
     ranked = panel.ranked(entries)
     best = [ranked[number] for number in front([(known(entry.factor).mean, entry.accuracy.mean) for entry in ranked])]

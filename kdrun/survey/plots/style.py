@@ -146,7 +146,8 @@ def error_axis(axes: "Axes", lowest: float, highest: float) -> str:
     from matplotlib.ticker import MaxNLocator
 
     if lowest > 0:
-        low, high = lowest / 1.08, min(100.0, highest * 1.08)
+        margin = max(highest / lowest, 1.1) ** 0.05
+        low, high = lowest / margin, min(100.0, highest * margin)
         axes.set_yscale("log")
         scale: Callable[[float], float] = math.log
     else:
