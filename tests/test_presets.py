@@ -5,6 +5,7 @@ import pytest
 from kdrun import asking, catalogue, cli, config, presets
 from kdrun.config import Refused
 from kdrun.listing import TABLES, help_text
+from kdrun.recipe import Recipe
 from kdrun.survey import published
 from kdrun.survey.networks import printed_networks
 
@@ -130,6 +131,39 @@ def test_the_small_ones_have_every_method_of_the_table(table):
     assert set(presets.rows(f"{table}_mini")) == claimed
 
 
+def composed(row):
+    """What a row trains by, as results name it."""
+    parts = [row[f"method/{slot}"] for slot in ("first", "second", "third") if f"method/{slot}" in row]
+    return "+".join([row["method"], *parts])
+
+
+def test_rows_that_the_papers_trained_otherwise(tmp_path):
+    (rkd,) = jobs("experiment=survey/gou_table_6/rkd", f"outputs={tmp_path}", several=False)
+    first, second = rkd.values["method"]["first"], rkd.values["method"]["second"]
+    assert (first["distance_weight"], first["angle_weight"], first["normalised"]) == (25, 50, True)
+    assert second["temperature"]**2 * second["kd_weight"] == 16  # the authors' weight of a divergence without the square
+    (snapshot,) = jobs("experiment=survey/gou_table_6/snapshot_kd", f"outputs={tmp_path}", several=False)
+    recipe = Recipe(**snapshot.values["recipe"])
+    assert (recipe.schedule, recipe.parts(snapshot.values["method"]["cycles"])) == ("cosine", [75] * 4)
+
+
+@pytest.mark.parametrize(("name", "drops", "decay", "nesterov"), [("one", (151, 225), 1e-4, False),
+                                                                 ("okddip", (150, 225), 5e-4, True)])
+def test_recipes_of_networks_with_branches(tmp_path, name, drops, decay, nesterov):
+    (job,) = jobs("method=one", f"recipe={name}", f"outputs={tmp_path}", several=False)
+    recipe = Recipe(**job.values["recipe"])
+    rates = [recipe.rate(epoch, recipe.epochs) for epoch in range(300)]
+    assert tuple(epoch for epoch in range(1, 300) if rates[epoch] != rates[epoch - 1]) == drops
+    assert (recipe.epochs, recipe.weight_decay, recipe.nesterov) == (300, decay, nesterov)
+
+
+def test_standardised_decoupled_distillation_is_as_its_script_runs_it(tmp_path):
+    (job,) = jobs("method=logit_std", "method/base=standardised_dkd", f"outputs={tmp_path}", several=False)
+    base, usual = job.values["method"]["base"], catalogue.load("method", "dkd")
+    assert (base["alpha"], base["beta"]) == (9 * usual["alpha"], 9 * 9 * usual["alpha"])
+    assert base["temperature"] == usual["temperature"]
+
+
 @pytest.mark.parametrize("table", ["survey/gou_table_5", "survey/gou_table_6"])
 def test_the_large_ones_have_every_printed_row_that_has_a_method(table):
     """A row of the survey whose method there is needs a row in conf/experiment/TABLE.yaml, with its networks."""
@@ -138,7 +172,8 @@ def test_the_large_ones_have_every_printed_row_that_has_a_method(table):
         cells = printed.cells
         if printed.methods:
             wanted = {role: printed_networks()[cells[role]].choice for role in ("teacher", "student") if cells[role]}
-            fitting = [row for row in rows if row["method"] in printed.methods and wanted.items() <= row.items()]
+            about = {printed.composition} if printed.composition else {*printed.methods}
+            fitting = [row for row in rows if composed(row) in about and wanted.items() <= row.items()]
             assert len(fitting) == 1, (printed.name, cells)
 
 

@@ -99,7 +99,7 @@ def accuracy_row(row: published.Row, one: Measured | None, on_own: bool, noted: 
         "method": row.name, "knowledge": cells["knowledge"], "scheme": cells["scheme"], "dataset": cells["dataset"],
         "teacher": cells["teacher"], "teacher_alone": cells["teacher_accuracy"],
         "teacher_after": cells["teacher_accuracy_after"], "student": cells["student"], "student_alone": alone_,
-        "published": reached, "published_gain": gain, "kdrun": one.variant if one else ", ".join(row.methods) or ABSENT,
+        "published": reached, "published_gain": gain, "kdrun": one.variant if one else ", ".join(row.systems) or ABSENT,
         "measured_on": one.comparison if one else None,
         "measured_by": one.measured_by if one else None, "seeds": one.accuracy.count if one else None,
         "measured_teacher": percent(one.teacher) if one else None, "measured_baseline": percent(one.baseline) if one else None,
@@ -156,7 +156,7 @@ def reduction_row(row: published.Row, one: Measured | None, noted: bool) -> dict
         "reference": row.name, "scheme": cells["scheme"], "architecture": cells["architecture"], "dataset": cells["dataset"],
         "metric": cells["metric"], "reduction": cells["reduction_vs_teacher_pct"],
         "improvement": cells["improvement_vs_baseline_pct"], "improvement_max": cells["improvement_vs_baseline_pct_max"],
-        "size_reduction": cells["size_reduction_pct"], "kdrun": one.variant if one else ", ".join(row.methods) or ABSENT,
+        "size_reduction": cells["size_reduction_pct"], "kdrun": one.variant if one else ", ".join(row.systems) or ABSENT,
         "measured_on": one.comparison if one else None, "measured_by": one.measured_by if one else None,
         "seeds": one.accuracy.count if one else None, "measured_reduction": one.reduction if one else None,
         "measured_improvement": one.improvement if one else None,
@@ -169,7 +169,7 @@ def beside(rows: Sequence[published.Row], found: Sequence[Measured], same: Calla
            make: Callable[[published.Row, Measured | None, bool], dict[str, Any]], select: Selection = "all") -> list[Part]:
     """Every printed row with what was measured on its own data and networks; then, apart, what was measured on others."""
     def of(row: published.Row, candidates: Sequence[Measured]) -> list[Measured]:
-        own = [one for one in candidates if one.method in row.methods]
+        own = [one for one in candidates if {one.method, one.first["method"]} & {*row.systems}]
         return chosen(own) if select == "alkhulaifi" else own
 
     every = [(row, [one for one in of(row, found) if same(row, one)]) for row in rows]

@@ -45,12 +45,19 @@ class Row:
         name: what stands in its first column.
         cells: its columns; None for an empty field, numbers as such.
         methods: the keys of the methods here that it is about; empty where there is none.
+        composition: methods together that it is about, as results name them ("combine+rkd+kd"); None where it is of one.
     """
 
     table: str
     name: str
     cells: Mapping[str, Any]
     methods: tuple[str, ...]
+    composition: str | None = None
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """What here it is about, as results name it."""
+        return self.methods if self.composition is None else (self.composition, *self.methods)
 
 
 def rows(table: str) -> list[Row]:
@@ -59,7 +66,7 @@ def rows(table: str) -> list[Row]:
     for cells in read(FILES[table]):
         if str(cells.pop("table", table.split()[1])) == table.split()[1]:
             name = cells.get("method") or cells["reference"]
-            found.append(Row(table, name, cells, methods_of(table, name)))
+            found.append(Row(table, name, cells, methods_of(table, name), composition_of(table, name)))
     return found
 
 
@@ -103,6 +110,12 @@ def cites(key: str, table: str, cited: str) -> bool:
 def methods_of(table: str, name: str) -> tuple[str, ...]:
     """The keys of the methods that claim this table and that its row of this name is about."""
     return tuple(key for key in claiming(table) if cites(key, table, citation(name)))
+
+
+def composition_of(table: str, name: str) -> str | None:
+    """What a row is about that is of methods together; None otherwise."""
+    return next((note["composition"] for note in remarks()["notes"]
+                 if "composition" in note and (note["table"], note["row"]) == (table, name)), None)
 
 
 @cache

@@ -1,11 +1,14 @@
 """The offline methods' losses, in closed form (float64)."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import tensor
 
+from kdrun.cast import Output
+from kdrun.data.batch import Batch
 from kdrun.losses import kl
 from kdrun.methods.attention.at import AT
 from kdrun.methods.relation.pkt import PKT
@@ -122,7 +125,7 @@ class TestAT:
 
 
 class TestRKD:
-    method = RKD(distance_weight=1.0, angle_weight=1.0, ce_weight=0.0)
+    method = RKD(distance_weight=1.0, angle_weight=1.0, normalised=False, ce_weight=0.0)
 
     def test_distances_on_a_line(self):
         close(self.method.distance(vectors([0], [1], [2]), vectors([0], [1], [3])), 1 / 72)
@@ -139,6 +142,17 @@ class TestRKD:
         turn, _ = torch.linalg.qr(torch.randn(3, 3, dtype=F64))
         for loss in (self.method.distance, self.method.angle):
             close(loss(teacher, 5 * student @ turn + 2), float(loss(teacher, student)))
+
+    @pytest.mark.parametrize(("normalised", "same"), [(True, True), (False, False)])
+    def test_embeddings_may_be_brought_to_length_one(self, normalised, same):
+        """Stretching single embeddings changes their relations, unless only their directions count."""
+        torch.manual_seed(0)
+        batch = Batch(torch.zeros(4, 1, 1, 1), torch.zeros(4, dtype=torch.long))
+        answer = Output(torch.zeros(4, 2), torch.randn(4, 3), (), (), batch.x)
+        stretched = answer._replace(embedding=answer.embedding * torch.arange(1, 5)[:, None])
+        cast = SimpleNamespace(student=lambda _: stretched, teacher=lambda _: answer)
+        terms = RKD(distance_weight=1.0, angle_weight=1.0, normalised=normalised, ce_weight=0.0).loss(cast, batch)
+        assert (float(terms["distance"] + terms["angle"]) < 1e-6) == same
 
     def test_identical_samples_have_finite_gradients(self):
         student = torch.ones(4, 3, dtype=F64, requires_grad=True)

@@ -33,7 +33,7 @@ def settings_of(key: str, under: str, **changes) -> dict:
 
 def write_run(outputs: Path, key: str = "kd", seed: int = 1, accuracy: float = 0.9, *, taught: float | None = 0.95,
               alone: float = 0.88, name: str | None = None, finished: str = "2026-01-01T00:00:00+0000",
-              under: str = "offline", peers: tuple[str, ...] = (), **changes) -> Path:
+              under: str = "offline", peers: tuple[str, ...] = (), parts: str = "", **changes) -> Path:
     """Write a finished run of a method; changes are of its settings.
 
     Args:
@@ -47,6 +47,7 @@ def write_run(outputs: Path, key: str = "kd", seed: int = 1, accuracy: float = 0
         finished: when.
         under: the scheme.
         peers: networks that learn along.
+        parts: what results say the method is made of: "+rkd+kd".
         changes: groups of settings, or single ones.
     """
     settings = settings_of(key, under, **changes)
@@ -56,8 +57,8 @@ def write_run(outputs: Path, key: str = "kd", seed: int = 1, accuracy: float = 0
     folder.mkdir(parents=True)
 
     def row(role: str, model: str, size: int, reached: float, **more) -> dict:
-        return {**dict.fromkeys(COLUMNS), "run": name, "seed": seed, "dataset": settings["dataset"]["name"], "method": key,
-                "scheme": under, "knowledge": "response", "family": catalogue.method_card(key).family,
+        return {**dict.fromkeys(COLUMNS), "run": name, "seed": seed, "dataset": settings["dataset"]["name"],
+                "method": key + parts, "scheme": under, "knowledge": "response", "family": catalogue.method_card(key).family,
                 "recipe": settings["recipe"]["name"],
                 "role": role, "model": model, "parameters": size, "bytes": 4 * size, "bits": 32 * size, "epochs": 40,
                 "seconds": 1.5, "accuracy": reached, **more}

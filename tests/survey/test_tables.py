@@ -189,6 +189,15 @@ def test_the_rows_own_data_and_networks_stand_beside_it(tmp_path):
     assert row["delta"] == pytest.approx(89 - 88.70)
 
 
+def test_a_row_of_methods_together_has_their_sum_beside_it(tmp_path):
+    pair = {"dataset": {"name": "cifar100"}, "teacher": {"name": "resnet50"}, "student": {"name": "vgg11"}}
+    write_run(tmp_path, "rkd", 1, 0.74, alone=0.71, **pair)
+    for parts in ("+rkd+kd", "+at+kd"):
+        write_run(tmp_path, "combine", 1, 0.74, alone=0.71, name=f"combine{parts}", parts=parts, **pair)
+    rows = [row for row in grid(tmp_path, "gou_6").parts[0].rows if row["method"].startswith("RKD")]
+    assert sorted(row["kdrun"].partition(" ")[0] for row in rows) == ["combine+rkd+kd", "rkd"]
+
+
 @pytest.mark.parametrize("change", [{"dataset": {"name": "cifar10", "train_limit": 500}}, {"teacher": {"name": "resnet32"}},
                                     {"student": {"name": "resnet14"}}, {"dataset": {"name": "cifar100"}}])
 def test_almost_the_rows_own_is_other_data(tmp_path, change):

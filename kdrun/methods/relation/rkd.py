@@ -27,11 +27,13 @@ def angle_structure(vectors: Tensor) -> Tensor:
 class RKD(Method):
     """Match the distances and angles among the embeddings of a batch (Park et al. 2019, equations 8 and 10).
 
-    Embeddings may differ in size. Means run over all pairs and triples, those of a sample with itself included.
+    Embeddings may differ in size. Means run over all pairs and triples, those of a sample with itself included. The
+    paper's figure on CIFAR-100 is of this together with Hinton's term (`method=combine`).
 
     Args:
         distance_weight: of the distances.
         angle_weight: of the angles.
+        normalised: whether embeddings are brought to length one first.
         ce_weight: of the cross-entropy with the labels.
     """
 
@@ -40,9 +42,11 @@ class RKD(Method):
     survey_scheme = "offline"
     rows = ("Gou 2", "Gou 6")
 
-    def __init__(self, *, distance_weight: NonNegative, angle_weight: NonNegative, ce_weight: NonNegative) -> None:
+    def __init__(self, *, distance_weight: NonNegative, angle_weight: NonNegative, normalised: bool,
+                 ce_weight: NonNegative) -> None:
         super().__init__()
         self.distance_weight, self.angle_weight, self.ce_weight = distance_weight, angle_weight, ce_weight
+        self.normalised = normalised
 
     def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
         """How far apart the distances of two embeddings [B, D] are, a scalar."""
@@ -55,6 +59,8 @@ class RKD(Method):
     def loss(self, cast: Cast, batch: Batch) -> Terms:
         """Labels, distances and angles."""
         student, teacher = cast.student(batch), cast.teacher(batch)
+        pair = teacher.embedding, student.embedding
+        wanted, given = map(unit_rows, pair) if self.normalised else pair
         return {"ce": self.ce_weight * self.hard(student, batch),
-                "distance": self.distance_weight * self.distance(teacher.embedding, student.embedding),
-                "angle": self.angle_weight * self.angle(teacher.embedding, student.embedding)}
+                "distance": self.distance_weight * self.distance(wanted, given),
+                "angle": self.angle_weight * self.angle(wanted, given)}
