@@ -22,13 +22,14 @@ from kdrun.data.kept import kept
 from kdrun.data.stream import PictureStream
 from kdrun.engine import Diverged, Run, distill, predict
 from kdrun.files import write_atomically
+from kdrun.fingerprint import CAST, LOOP, fingerprint
 from kdrun.method import Method
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
 from kdrun.models.grown import Grown
 from kdrun.networks import Networks, NetworkSpec, load_checkpoint
 from kdrun.recipe import Recipe
 from kdrun.schemes import Scheme
-from kdrun.store import Made, Store, save_weights, software
+from kdrun.store import Made, Store, save_weights
 from kdrun.terminal import Screen
 
 __all__ = ["Experiment", "run"]
@@ -195,7 +196,7 @@ class Experiment:
         key = {"weights": digest_of_weights(role.network), "network": spec.settings, "data": data.digest,
                "precision": str(role.precision), "device": self.device.type, "processor": processor,
                "speed": speed.shaping(self.settings.values["speed"]),
-               "threads": torch.get_num_threads(), "software": software(spec.code)}
+               "threads": torch.get_num_threads(), "software": fingerprint(*CAST, *resuming.targets(spec.settings))}
         label = f"{data.settings.name}-{role.name.replace(' ', '_')}-{spec.name}-s{self.settings.seed}"
         role.memory = Answers(self.store.root / "answers", f"{role.name} {spec.name}", label, key,
                               half=teacher["remember"] == "half", most=teacher["remember_gb"] * GIGABYTE, ahead=stays,
@@ -254,10 +255,11 @@ class Experiment:
             made = Made(role, spec.name, actor.network, predict(actor, data, data.test, self.device), None, None,
                         origin="checkpoint")
         else:
-            values, code = self.settings.values, spec.code
+            values = self.settings.values
             key = {"network": spec.settings, "data": data.digest, "part": part, "seed": self.settings.seed,
                    "recipe": {name: value for name, value in asdict(self.recipe).items() if name != "name"},
-                   "precision": values["precision"], "device": self.device.type, "software": software(code),
+                   "precision": values["precision"], "device": self.device.type,
+                   "software": fingerprint(*LOOP, *resuming.targets(spec.settings)),
                    "speed": speed.shaping(values["speed"])}
             key |= {"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}
             key |= {"states": states} if states else {}

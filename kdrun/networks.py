@@ -13,7 +13,7 @@ from torch import nn
 
 from kdrun import catalogue, distributed
 from kdrun.cast import Frozen, Role, frozen
-from kdrun.config import TEACHER_OWN, instantiate, locate
+from kdrun.config import TEACHER_OWN, instantiate
 from kdrun.data.data import Data
 from kdrun.randomness import seeded
 
@@ -60,15 +60,6 @@ class NetworkSpec:
         """
         given = {"classes": len(data.classes), "channels": data.shape[0], "shape": data.shape}
         return instantiate(self.settings, given)
-
-    @property
-    def code(self) -> Path | None:
-        """The file that defines the network."""
-        import inspect
-
-        inner = self.settings.get("network")  # what a `Tapped` is made of
-        source = inspect.getsourcefile(locate((inner if isinstance(inner, Mapping) else self.settings)["_target_"]))
-        return Path(source) if source else None
 
 
 @dataclass

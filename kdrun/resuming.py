@@ -1,6 +1,6 @@
 """What an unfinished run needs to go on: what was asked for, and by which code it was begun."""
 
-import inspect
+import hashlib
 import json
 import shutil
 import sys
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from kdrun import __version__, catalogue
-from kdrun.config import Refused, Settings, locate
+from kdrun.config import Refused, Settings
 from kdrun.files import sweep_up, write_atomically
 
 __all__ = ["ASKED", "CHECKPOINTS", "OtherCode", "begin", "begin_sweep", "resume"]
@@ -36,15 +36,11 @@ def begin(folder: Path, settings: Settings, device: str, note: Callable[[str], N
         other_code: what to do with checkpoints that other code made: begin anew, refuse, or go on from them.
 
     Raises:
-        Refused: there are some, and that is what to do.
+        Refused: there are some, and that is what to do; or the settings name code that lies in no file.
     """
     import torch
 
-    from kdrun.store import TAUGHT, software
-
-    sources = {source for target in targets(settings.values) if (source := inspect.getsourcefile(locate(target)))}
-    now = {"kdrun": __version__, "torch": torch.__version__, "device": device,
-           "code": software(*sorted(map(Path, sources)), patterns=TAUGHT)}
+    now = {"kdrun": __version__, "torch": torch.__version__, "device": device, "code": code_of(settings.values)}
     sweep_up(folder)
     before = asked_in(folder)
     checkpoints = folder / CHECKPOINTS
@@ -62,6 +58,25 @@ def begin(folder: Path, settings: Settings, device: str, note: Callable[[str], N
     told = {"choices": settings.choices, "settings": settings.values, "by": now, "cwd": str(Path.cwd()),
             "began": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     write_atomically(folder / ASKED, lambda path: path.write_text(json.dumps(told, indent=1, default=str)))
+
+
+def code_of(values: Mapping[str, Any]) -> str:
+    """A digest of the code that a run is made by: the loop, and all that its settings name by `_target_` or as a network.
+
+    Raises:
+        Refused: something that they name lies in no file.
+    """
+    from kdrun.fingerprint import CAST, LOOP, fingerprint
+
+    groups = [values.get(group) for group in ("dataset", "teacher", "student", "method", "scheme")]
+    known = catalogue.options("model")
+    named = sorted({text for text in texts([groups[3:], values.get("teachers")]) if text in known})  # assistants, boosters, ...
+    networks = [catalogue.network(name) for name in named]
+    try:
+        code = fingerprint(*LOOP, *CAST, *sorted(set(targets([groups, networks]))))
+    except ValueError as error:
+        raise Refused([str(error)]) from error
+    return hashlib.sha256(json.dumps([code, networks], sort_keys=True).encode()).hexdigest()
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
@@ -185,6 +200,15 @@ def targets(node: Any) -> Iterator[str]:
     elif isinstance(node, list | tuple):
         for entry in node:
             yield from targets(entry)
+
+
+def texts(node: Any) -> Iterator[str]:
+    """Every text in settings of any depth."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping | list | tuple):
+        for entry in node.values() if isinstance(node, Mapping) else node:
+            yield from texts(entry)
 
 
 def strangers(values: Mapping[str, Any], folders: Collection[Path]) -> list[str]:

@@ -1,6 +1,5 @@
 """Trained networks, each trained once: named by everything that shaped it, checked when read, whole or not there."""
 
-import ast
 import contextlib
 import hashlib
 import json
@@ -9,7 +8,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +19,7 @@ from torch import Tensor, nn
 from kdrun import distributed
 from kdrun.files import digest_of, held, sweep_up, sync_folder, write_atomically
 
-__all__ = ["Made", "Store", "software"]
-
-PACKAGE = Path(__file__).parent
-# What decides the weights of a network trained alone; other code may change and the store stays good.
-SHAPING = ("cast.py", "engine.py", "method.py", "players.py", "randomness.py", "recipe.py", "schemes.py", "networks.py",
-           "methods/baseline/*.py", "models/*.py", "data/*.py")
-
-TAUGHT = (*SHAPING, "answers.py", "distributed.py", "losses.py", "quantization.py", "methods/*/*.py")
-"""What decides the weights of a student, which a method's code shapes too."""
+__all__ = ["Made", "Store"]
 
 
 @dataclass
@@ -61,33 +51,6 @@ class Made:
     origin: str = "trained"
     measures: dict[str, float | None] = field(default_factory=dict)
     entry: str | None = None
-
-
-@cache
-def software(*extra: Path | None, patterns: tuple[str, ...] = SHAPING) -> str:
-    """A digest of the code that shapes a trained network, and of torch's version; comments and docstrings do not count.
-
-    Args:
-        extra: files of networks and the like that are not kdrun's own.
-        patterns: of kdrun's own files.
-    """
-    files = sorted({path for pattern in patterns for path in PACKAGE.glob(pattern)})
-    files += [path for path in extra if path is not None and PACKAGE not in path.parents]
-    digest = hashlib.sha256(torch.__version__.encode())
-    for path in files:
-        digest.update(digest_of_code(path))
-    return digest.hexdigest()
-
-
-@cache
-def digest_of_code(path: Path) -> bytes:
-    """The SHA-256 of what a file of Python does, whatever it says of it."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-            body.pop(0)
-    return hashlib.sha256(ast.dump(tree).encode()).digest()
 
 
 class Store:

@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import threading
 from pathlib import Path
 
@@ -9,8 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kdrun import store as module
-from kdrun.store import Made, Store, entries, save_weights, software
+from kdrun.store import Made, Store, entries, save_weights
 
 HISTORY = [("teacher", "distill", 0, "train", "ce", 1.25), ("teacher", "distill", 0, "validation", "accuracy", 1 / 3)]
 
@@ -260,84 +258,3 @@ def test_saved_weights_can_be_read_without_running_code(tmp_path):
     found = load_file(tmp_path / "w.safetensors")
     assert found.keys() == network.state_dict().keys()
     assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
-
-
-# --- the digest of the code ------------------------------------------------------------------------------------------
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A copy of the package that may be edited, and the digest of it."""
-    folder = tmp_path / "kdrun"
-    shutil.copytree(module.PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(module, "PACKAGE", folder)
-    return folder
-
-
-def digest(*arguments) -> str:
-    module.digest_of_code.cache_clear()
-    return software.__wrapped__(*arguments)
-
-
-def edit(path: Path, before: str, after: str) -> None:
-    text = path.read_text()
-    assert before in text
-    path.write_text(text.replace(before, after, 1))
-
-
-@pytest.mark.parametrize("name", ["engine.py", "recipe.py", "models/resnet.py", "data/stream.py",
-                                  "methods/baseline/vanilla.py"])
-def test_comments_docstrings_and_blank_lines_do_not_count(package, name):
-    before = digest()
-    text = (package / name).read_text()
-    _, head, rest = text.split('"""', 2)
-    (package / name).write_text(f'"""{head} And more."""\n\n# a remark\n{rest}\n\n# the end\n')
-    assert digest() == before
-
-
-def test_docstrings_of_classes_and_functions_do_not_count(package):
-    before = digest()
-    edit(package / "models/vgg.py", '"""Halve a map;', '"""Divide a map;')
-    edit(package / "models/vgg.py", '"""The maximum of', '"""The largest of')
-    assert digest() == before
-
-
-@pytest.mark.parametrize(("name", "code", "other"), [
-    ("models/vgg.py", "max_pool2d(maps, 2)", "max_pool2d(maps, 3)"), ("randomness.py", "digest[:8]", "digest[8:16]"),
-    ("recipe.py", "math.pi", "3.14"), ("data/stream.py", "1 + self.flip", "2")])
-def test_code_counts(package, name, code, other):
-    before = digest()
-    edit(package / name, code, other)
-    assert digest() != before
-
-
-def test_a_new_file_among_the_networks_counts(package):
-    before = digest()
-    (package / "models" / "own.py").write_text("x = 1\n")
-    assert digest() != before
-
-
-def test_code_that_shapes_no_network_does_not_count(package):
-    before = digest()
-    for name in ("metrics.py", "terminal.py", "results.py", "methods/response/kd.py"):
-        with (package / name).open("a") as file:
-            file.write("\nx = 1\n")
-    assert digest() == before
-
-
-def test_torchs_version_counts(package, monkeypatch):
-    before = digest()
-    monkeypatch.setattr(torch, "__version__", "0.0")
-    assert digest() != before
-
-
-def test_the_file_of_a_users_own_network_counts(package, tmp_path):
-    own = tmp_path / "own" / "net.py"
-    own.parent.mkdir()
-    own.write_text("def net():\n    return 1\n")
-    before = digest(own)
-    assert before != digest()
-    own.write_text('def net():\n    """Say one."""\n    return 1  # one\n')
-    assert digest(own) == before
-    own.write_text("def net():\n    return 2\n")
-    assert digest(own) != before
-    assert digest(package / "models" / "vgg.py") == digest()  # not twice

@@ -9,9 +9,11 @@ from torch import nn
 from kdrun import catalogue
 from kdrun.cast import Role, frozen
 from kdrun.config import Refused
+from kdrun.fingerprint import closure
 from kdrun.models.library import LibraryNetwork
 from kdrun.models.tapped import Tapped
 from kdrun.networks import NetworkSpec, load_checkpoint
+from kdrun.resuming import targets
 from tests.models.test_zoo import Like
 from tests.toy import TINY, rows_of, settings_of, toy_experiment
 
@@ -305,5 +307,6 @@ def test_a_network_of_ones_own_by_its_yaml(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue, "_folders", [*catalogue.folders(), tmp_path])
     spec = NetworkSpec.read(catalogue.network("mine"))
     assert len(spec.build(Like((1, 8, 8), 3))(torch.randn(2, 1, 8, 8)).stages) == 2
-    assert spec.code is not None
-    assert spec.code.name == "test_tapped.py"  # its own code counts, not kdrun's around it
+    named = closure(*targets(spec.settings))
+    assert named["tests.models.test_tapped"].name == "test_tapped.py"  # its own code counts as kdrun's around it does
+    assert "kdrun.models.tapped" in named
