@@ -25,6 +25,7 @@ from kdrun.cast import Output
 from kdrun.data.batch import Batch
 from kdrun.data.stream import PictureStream
 from kdrun.files import bytes_under, write_atomically
+from kdrun.names import file_name
 from kdrun.remembered import Remembered
 from kdrun.wording import counted
 
@@ -274,7 +275,7 @@ class Answers:
         assert self.stream is not None
         key = {**self.key, "stream": self.stream.identity, "half": self.half}
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
-        return self.root / f"{self.label}-{digest[:12]}"
+        return self.root / file_name(self.label, digest[:12])
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import argparse
 import difflib
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,10 +22,12 @@ from kdrun import catalogue, checking, config, presets
 from kdrun.bounds import closest
 from kdrun.config import Refused, Settings
 
-__all__ = ["check", "options_of", "reasons"]
+__all__ = ["Guard", "check", "folders_of", "options_of", "reasons"]
 
 # A run's place is named by its content, so that a sweep started again finds what is finished
 OWN = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.job.name")
+
+Guard = Callable[[Settings], Sequence[str]]  # from a job's settings to a line for everything that may not be
 
 NOT_OURS = ("--config-path", "--config-name", "--experimental-rerun")
 
@@ -52,8 +54,28 @@ def options_of(words: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def check(overrides: Sequence[str], folders: Sequence[Path], several: bool) -> list[Settings]:
+def folders_of(options: argparse.Namespace) -> list[Path]:
+    """The user's own config folders, as Hydra takes them from its options and from `hydra.searchpath`.
+
+    Raises:
+        Refused: a setting cannot be read.
+    """
+    found = [options.config_dir] if options.config_dir else []
+    for override in parse(options.overrides):
+        if override.key_or_group == "hydra.searchpath" and isinstance(value := override.value(), list):
+            found += [str(entry).removeprefix("file://") for entry in value]
+    return [Path(folder).absolute() for folder in found]
+
+
+def check(overrides: Sequence[str], folders: Sequence[Path], several: bool,
+          guard: Guard | None = None) -> list[Settings]:
     """Compose every job that is asked for, and find everything that is wrong with any of them.
+
+    Args:
+        overrides: the settings of the command line.
+        folders: of the user's own configs.
+        several: whether it is a sweep.
+        guard: what may not be, asked before anything is imported that a job's settings name; None for nothing.
 
     Raises:
         Refused: with a line for each problem.
@@ -85,15 +107,15 @@ def check(overrides: Sequence[str], folders: Sequence[Path], several: bool) -> l
             parsed = [*of_sweeper(parsed, search), *parsed]  # a key of the command line stands, as in Hydra's own sweeper
             jobs = [list(job) for job in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
         for number, words in enumerate(jobs):
-            settings, lines = examine(words, search)
+            settings, lines = examine(words, search, guard)
             for line in lines:
                 found.setdefault(line, []).append(number)
             if settings is not None:
                 checked.append(settings)
-                if not several and not lines and config.instantiate(settings.values["launch"]).together:
+                if not several and not lines and config.instantiate(settings.values["launch"], "launcher").together:
                     found["launch: it places the jobs of a sweep, and this is one run; add -m or leave it out"] = [number]
         if searches and not found:
-            config.instantiate(checked[0].values["sweep"]).space(checked[0], parsed)
+            config.instantiate(checked[0].values["sweep"], "search").space(checked[0], parsed)
     if found:
         raise Refused([line + where(own, jobs) for line, own in found.items()])
     if lines := unwritable(checked[0].outputs):
@@ -149,7 +171,8 @@ def where(own: Collection[int], jobs: Sequence[Sequence[str]]) -> str:
     return f" (job {first}" + (f" and {len(others)} more)" if others else ")")
 
 
-def examine(words: Sequence[str], search: Sequence[str]) -> tuple[Settings | None, list[str]]:
+def examine(words: Sequence[str], search: Sequence[str], guard: Guard | None = None
+            ) -> tuple[Settings | None, list[str]]:
     """A job's settings, as far as they can be composed, and a line for everything that is wrong with them."""
     good, lines = choices(words)
     try:
@@ -167,6 +190,8 @@ def examine(words: Sequence[str], search: Sequence[str]) -> tuple[Settings | Non
                 raise
             return None, lines or told or [str(error)]
     settings, unset = Settings.partial(cfg, cfg.hydra.runtime.choices)
+    if guard is not None and (unwanted := guard(settings)):
+        return None, list(unwanted)
     return settings, [*lines, *unset, *checking.problems(settings)]
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from kdrun import catalogue
+from kdrun import catalogue, names
 
-__all__ = ["AtLeastOne", "Bounds", "Count", "Fraction", "Known", "NetworkName", "NonNegative", "Positive",
+__all__ = ["AtLeastOne", "Bounds", "Count", "FileName", "Fraction", "Known", "NetworkName", "NonNegative", "Positive",
            "Proportion", "annotations", "closest", "misfit"]
 
 
@@ -32,6 +32,14 @@ class Bounds:
     def __str__(self) -> str:
         ends = [("above", self.above), ("at least", self.least), ("at most", self.most), ("below", self.below)]
         return " and ".join(f"{word} {end:g}" for word, end in ends if math.isfinite(end))
+
+
+@dataclass(frozen=True)
+class Named:
+    """A text that can be a file's name, or a part of one."""
+
+    def __contains__(self, value: object) -> bool:
+        return names.fits(value)
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ Proportion = Annotated[float, Bounds(least=0, below=1)]     # a share that leave
 AtLeastOne = Annotated[int, Bounds(least=1)]
 Count = Annotated[int, Bounds(least=0)]
 NetworkName = Annotated[str, Known("model")]
+FileName = Annotated[str, Named()]
 
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", list: "a list", dict: "a group"}
 
@@ -78,6 +87,8 @@ def misfit(value: Any, kind: Any) -> str | None:
         for note in notes:
             if isinstance(note, Bounds) and value not in note:
                 return f"{NAMES[base]} {note}"
+            if isinstance(note, Named) and value not in note:
+                return names.WANTED
             if isinstance(note, Known) and value not in note:
                 return f"the name of a {note.group}" + closest(value, catalogue.options(note.group))
         return None

@@ -113,16 +113,22 @@ class MethodCard:
     given_for: str
 
 
+def class_in(module: str, title: str) -> ast.ClassDef | None:
+    """The source of a class; None where it does not stand in the file of its module."""
+    try:
+        spec = importlib.util.find_spec(module)
+        tree = ast.parse(Path(spec.origin or "").read_text()) if spec is not None else ast.Module([], [])
+    except (ImportError, ValueError, OSError, SyntaxError):
+        return None
+    return next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == title), None)
+
+
 @cache
 def method_card(key: str) -> MethodCard:
     """Read a method's description from its source, without importing it."""
     settings = load("method", key)
-    module, _, title = settings["_target_"].rpartition(".")
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text())
-    body = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == title), None)
+    module, _, title = str(settings.get("_target_", "")).rpartition(".")
+    body = class_in(module, title)
     said: dict[str, Any] = {"knowledge": "none", "schemes": ("offline", "online", "self"), "teachers": "one",
                             "source": "", "survey_scheme": "", "rows": (), "scaled": ("weight",), "unit": "classes"}
     for node in body.body if body else []:
@@ -131,8 +137,12 @@ def method_card(key: str) -> MethodCard:
             said[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
     docstring = ast.get_docstring(body) if body else ""
     if body is None:  # defined elsewhere and only named here: the class itself knows
-        kind = getattr(importlib.import_module(module), title)
-        said, docstring = {name: getattr(kind, name, default) for name, default in said.items()}, inspect.getdoc(kind)
+        try:
+            kind = getattr(importlib.import_module(module), title)
+        except Exception:  # a user's own; why it cannot be imported is told when it is chosen
+            kind = None
+        said = {name: getattr(kind, name, default) for name, default in said.items()}
+        docstring = inspect.getdoc(kind) if kind is not None else ""
     summary = (docstring or "").split("\n\n")[0].replace("\n", " ")
     family = module.split(".")[-2] if "." in module else "own"  # a user's module may lie in no folder
     return MethodCard(key, title, said["knowledge"], tuple(said["schemes"]), said["teachers"], family, said["source"], summary,

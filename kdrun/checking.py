@@ -5,9 +5,10 @@ import importlib.util
 import inspect
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from kdrun.bounds import Positive, annotations, closest, misfit
+from kdrun import kinds
+from kdrun.bounds import FileName, Positive, annotations, closest, misfit
 from kdrun.config import (
     GROUPS,
     SLOTS,
@@ -21,44 +22,49 @@ from kdrun.config import (
     said,
     told,
 )
+from kdrun.kinds import PLACES, Kind
 from kdrun.speed import SpeedSettings
 
 __all__ = ["problems", "unknown_key"]
 
 
-def misfits(place: str, node: Any, target: Any, ignored: Collection[str] = ()) -> list[str]:
-    """Compare a group's settings with the signature of what they are for: unknown, missing and misfitting ones."""
+def misfits(place: str, node: Any, target: Any, ignored: Collection[str] = (), kind: Kind | None = None) -> list[str]:
+    """Compare a group's settings with the signature of what they are for: unknown, missing and misfitting ones.
+
+    Args:
+        place: of the group.
+        node: its settings.
+        target: what they are for.
+        ignored: settings that are for something else.
+        kind: of the target, if its settings may be built of others.
+    """
     if not isinstance(node, Mapping):
         return [] if node is UNSET else [f"{place}: got {told(node)}, wanted a group of settings"]
-    from kdrun.method import Method
-
     wanted = {key: parameter for key, parameter in inspect.signature(target).parameters.items() if key != "self"}
-    kinds = annotations(target)
+    annotated = annotations(target)
     found = []
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in wanted.values())
     for key, value in node.items():
+        if kind == "network" and key in NETWORK_GIVEN and key in wanted:
+            found.append(f"{place}.{key}: got {told(value)}, but that comes from the data; leave it out")
         if key == "_target_" or key in ignored or value is UNSET:
             continue
         if key not in wanted:
             if not takes_all:
                 known = dict.fromkeys(name for name in (*ignored, *wanted) if name not in NETWORK_GIVEN)
                 found.append(f"unknown key '{key}' in {place}" + (closest(key, known) or has(known)))
-        elif takes_method(kinds.get(key), value) or (isinstance(value, Mapping) and "_target_" in value):
-            needed = Method if takes_method(kinds.get(key), value) else None
-            found += target_misfits(f"{place}.{key}", value, ignored, needed)
-        elif reason := misfit(value, kinds.get(key, Any)):
+            continue
+        annotation = annotated.get(key, Any)
+        inner = kinds.nested(annotation, kind) if kind else None
+        names_target = isinstance(value, Mapping) and "_target_" in value
+        if inner and (names_target or (inner == "method" and annotation is not Any and value is not None)):
+            found += target_misfits(f"{place}.{key}", value, inner, ignored)
+        elif reason := misfit(value, annotation) or ("no _target_ here" if names_target and annotation is Any else None):
             found.append(f"{place}.{key}: got {told(value)}, wanted {reason}")
     found += [f"{place}.{key} is not set" for key, parameter in wanted.items()
               if key not in node and key not in ignored and parameter.default is parameter.empty
               and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)]
     return found
-
-
-def takes_method(kind: Any, value: Any) -> bool:
-    """Whether a setting of this kind has to be a method, given what it is set to."""
-    from kdrun.method import Method
-
-    return kind is Method or (Method in get_args(kind) and value is not None)
 
 
 def unknown_key(key: str, values: Mapping[str, Any], known: Collection[str] = ()) -> str | None:
@@ -99,8 +105,8 @@ def has(names: Collection[str]) -> str:
 NETWORK_GIVEN = ("classes", "channels", "shape")  # what a network is told of the data
 
 
-def target_misfits(place: str, node: Any, ignored: Collection[str] = (), needed: type | None = None) -> list[str]:
-    """`misfits` with the signature of the node's own `_target_`, which has to be a `needed` where one is given."""
+def target_misfits(place: str, node: Any, kind: Kind, ignored: Collection[str] = ()) -> list[str]:
+    """`misfits` with the signature of the node's own `_target_`, which has to be of a kind."""
     if not isinstance(node, Mapping):
         choice = place.replace(".", "/")  # method.base is chosen by method/base=
         return [] if node is UNSET else [f"{place}: got {told(node)}, wanted a choice of its group: {choice}=NAME"]
@@ -109,17 +115,14 @@ def target_misfits(place: str, node: Any, ignored: Collection[str] = (), needed:
     if node["_target_"] is UNSET:
         return []
     try:
-        target = locate(node["_target_"])
+        target = locate(node["_target_"], kind)
     except ValueError as error:
         return [f"{place}._target_: {error}"]
-    if needed is not None and not (isinstance(target, type) and issubclass(target, needed)):
-        return [f"{place}._target_: {node['_target_']} is not a {needed.__module__}.{needed.__name__}"]
-    return misfits(place, node, target, ignored)
+    return misfits(place, node, target, ignored, kind)
 
 
 def problems(settings: Settings) -> list[str]:
     """Everything in a configuration that cannot be, a line each: nothing is read or trained to find out."""
-    from kdrun.data.data import DatasetSettings
     from kdrun.recipe import Recipe
 
     values = settings.values
@@ -133,16 +136,12 @@ def problems(settings: Settings) -> list[str]:
     if isinstance(values.get("speed"), Mapping):
         found += misfits("speed", values["speed"], SpeedSettings)
     found += misfits("recipe", values.get("recipe"), Recipe)
-    common = known_keys(DatasetSettings)
-    dataset = values.get("dataset")
-    found += target_misfits("dataset", dataset, ignored=common)
-    if isinstance(dataset, Mapping):
-        found += misfits("dataset", {key: value for key, value in dataset.items() if key in common}, DatasetSettings)
+    found += dataset_problems("dataset", values.get("dataset"))
     for role, extra in (("teacher", ("name", *TEACHER_OWN)), ("student", ("name",))):
         node = values.get(role)
-        found += target_misfits(role, node, ignored=(*extra, *NETWORK_GIVEN))
-        if isinstance(node, Mapping) and node.get("name") is not UNSET and not isinstance(node.get("name"), str):
-            found.append(f"{role}.name: got {told(node.get('name'))}, wanted a text")
+        found += target_misfits(role, node, "network", ignored=(*extra, *NETWORK_GIVEN))
+        if isinstance(node, Mapping) and (name := node.get("name")) is not UNSET and (reason := misfit(name, FileName)):
+            found.append(f"{role}.name: got {told(name)}, wanted {reason}")
     teacher = values.get("teacher")
     checkpoint = teacher.get("checkpoint") if isinstance(teacher, Mapping) else None
     if checkpoint is not None and checkpoint is not UNSET and not Path(str(checkpoint)).is_file():
@@ -150,20 +149,33 @@ def problems(settings: Settings) -> list[str]:
         found.append(f"teacher.checkpoint: {path} is a folder, wanted a file of weights" if path.is_dir() else
                      f"teacher.checkpoint: there is no file {path}")
     found += memory_problems(teacher)
-    found += target_misfits("scheme", values.get("scheme"))
+    found += target_misfits("scheme", values.get("scheme"), "scheme")
     found += method_problems(settings, bool(checkpoint))
-    found += [line for group in CONDUCT for line in target_misfits(group, values.get(group))]
+    found += [line for group in CONDUCT for line in target_misfits(group, values.get(group), PLACES[group])]
     found += device_problems(values.get("device"))
     return found or [line for group in CONDUCT for line in conduct_problems(group, values)]
 
 
+def dataset_problems(place: str, node: Any) -> list[str]:
+    """Where a data set, or one that another is made of, does not fit its reader or what every data set has."""
+    from kdrun.data.data import DatasetSettings
+
+    common = known_keys(DatasetSettings)
+    found = target_misfits(place, node, "reader", ignored=common)
+    if isinstance(node, Mapping):
+        found += misfits(place, {key: value for key, value in node.items() if key in common}, DatasetSettings)
+        found += [line for slot in SLOTS["dataset"] if isinstance(node.get(slot), Mapping)
+                  for line in dataset_problems(f"{place}.{slot}", node[slot])]
+    return found
+
+
 def method_problems(settings: Settings, checkpoint: bool) -> list[str]:
     """Where a method cannot be, or does not fit its scheme, its base or its teachers."""
-    from kdrun.method import Curriculum, Method
+    from kdrun.method import Curriculum
 
     node: Any = settings.values.get("method")
     choice = settings.choices
-    found = target_misfits("method", node, needed=Method)
+    found = target_misfits("method", node, "method")
     if found or node is UNSET or node["_target_"] is UNSET:
         return found
     kind: Any = locate(node["_target_"])
@@ -186,7 +198,7 @@ def method_problems(settings: Settings, checkpoint: bool) -> list[str]:
             found.append(f"{chosen} does not run under scheme={choice['scheme']}; it runs under {', '.join(lent.schemes)}")
     if not any(UNSET in part.values() for part in (node, *parts.values())):
         try:
-            instantiate(node)
+            instantiate(node, "method")
         except ValueError as error:
             found += [f"{name}: {line}" for line in str(error).splitlines()]
     return found
@@ -249,7 +261,7 @@ def conduct_problems(group: str, values: Mapping[str, Any]) -> list[str]:
     if kind.extra is not None and importlib.util.find_spec(kind.extra[1]) is None:
         extra, package = kind.extra
         return [f"{group}: {kind.__name__} needs {package}: pip install 'kdrun[{extra}]'"]
-    return instantiate(node).problems(values)
+    return instantiate(node, PLACES[group]).problems(values)
 
 
 def known_keys(schema: Any) -> list[str]:

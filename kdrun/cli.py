@@ -6,8 +6,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdrun import __version__, catalogue, interruption, speed
+
+if TYPE_CHECKING:
+    from kdrun.asking import Guard
 
 __all__ = ["main"]
 
@@ -22,11 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Hydra's own way of reporting hides the reason behind advice on its flags: take the exception, tell the reason
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     speed.environment()
-    sys.path += [folder for folder in (os.getcwd(), *map(str, config_dirs(words))) if folder not in sys.path]
-    catalogue.use(config_dirs(words))
     if words[:1] == ["--version"]:
         print(f"kdrun {__version__}")
         return 0
+    try:
+        sys.path += [folder for folder in (os.getcwd(),) if folder not in sys.path]
+    except FileNotFoundError:
+        complain(["the current folder is not there any more; go to another one"])
+        return REFUSED
     if shell := asking_shell(words):
         from kdrun import completion
 
@@ -36,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not word and {"-h", "--help"} & set(words):
         from kdrun import listing
 
+        look_in(typed_folders(words)[0])
         print(listing.help_text(words))
         return 0
     try:
@@ -76,17 +84,27 @@ def complain(lines: Sequence[str]) -> None:
             print(f"kdrun: {line}", file=sys.stderr)
 
 
-def config_dirs(words: Sequence[str]) -> list[Path]:
-    """The user's own config folders, from --config-dir and hydra.searchpath."""
-    found = []
-    for place, word in enumerate(words):
-        if word in ("--config-dir", "-cd") and place + 1 < len(words):
-            found.append(words[place + 1])
-        elif word.startswith("--config-dir="):
-            found.append(word.partition("=")[2])
-        elif word.startswith("hydra.searchpath="):
-            found += [entry.strip(" '\"").removeprefix("file://") for entry in word.partition("=")[2].strip("[]").split(",")]
-    return [Path(folder).absolute() for folder in found]
+def typed_folders(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The user's own config folders, from --config-dir or -cd in full, and the other words.
+
+    Where Hydra is not asked and would take too long to import: for sub-commands, which have no abbreviations, for help and
+    for completion. What Hydra runs, `asking.folders_of` reads by its parser.
+    """
+    found, rest = [], []
+    coming = iter(words)
+    for word in coming:
+        option, equals, value = word.partition("=")
+        if option in ("--config-dir", "-cd"):
+            found.append(value if equals else next(coming, ""))
+        else:
+            rest.append(word)
+    return [Path(folder).absolute() for folder in found if folder], rest
+
+
+def look_in(folders: Sequence[Path]) -> None:
+    """Find configs and Python files in the user's own folders too."""
+    sys.path += [str(folder) for folder in folders if str(folder) not in sys.path]
+    catalogue.use(folders)
 
 
 def sub_command(words: Sequence[str]) -> int:
@@ -98,9 +116,8 @@ def sub_command(words: Sequence[str]) -> int:
     from kdrun import commands
     from kdrun.config import Refused
 
-    name, *rest = words
-    folders = [place for place, word in enumerate(rest) if word in ("--config-dir", "-cd")]  # heeded by `main`
-    rest = [word for place, word in enumerate(rest) if place not in folders and place - 1 not in folders]
+    folders, (name, *rest) = typed_folders(words)
+    look_in(folders)
     if name not in commands.names():
         from kdrun.asking import near_command
 
@@ -108,12 +125,13 @@ def sub_command(words: Sequence[str]) -> int:
     return commands.run(name, rest)
 
 
-def hydra_command(words: list[str], sweep: Path | None = None) -> int:
+def hydra_command(words: list[str], sweep: Path | None = None, guard: "Guard | None" = None) -> int:
     """Check what is asked for as a whole, then let Hydra run it.
 
     Args:
         words: of the command line.
         sweep: the folder of the sweep that they go on with; None for a new one.
+        guard: what may not be in the settings of a job, see `asking.check`.
 
     Raises:
         Refused: with everything that is wrong.
@@ -125,25 +143,26 @@ def hydra_command(words: list[str], sweep: Path | None = None) -> int:
 
     words = presets.without_plus(words)
     options = asking.options_of(words)
-    folders = config_dirs(words)
+    folders = asking.folders_of(options)
+    look_in(folders)
     if options.multirun and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise config.Refused(["torchrun shares one run out to several processes; for the jobs of a sweep leave it out and "
                               "add launch=parallel"])
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise config.Refused([f"there is no config folder {folder}" for folder in missing])
-    given = words
+    given = options.overrides
     wanted = presets.expanded(options.overrides, options.multirun)
     words = [*wanted, *(word for word in words if word not in options.overrides)]  # Hydra wants no mixture
     config.register(folders)
     checked, stopped = [], None
     if not (options.cfg or options.info or options.shell_completion or options.hydra_help):
-        checked = asking.check(wanted, folders, options.multirun)
+        checked = asking.check(wanted, folders, options.multirun, guard)
     if options.multirun and checked:
         from kdrun.resuming import begin_sweep
 
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S") + f"-{time.time_ns() // 1000 % 1_000_000:06d}"
         sweep = sweep or checked[0].outputs / "sweeps" / stamp
-        begin_sweep(sweep, given)
+        begin_sweep(sweep, given, [options.config_dir] if options.config_dir else [])
         words = [f"hydra.sweep.dir={quoted(sweep)}", *words]
     task = Task(folders)
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from kdrun import catalogue, commands
-from kdrun.cli import config_dirs
+from kdrun.cli import typed_folders
 from kdrun.config import SLOTS, TEACHER_OWN
 
 __all__ = ["answer", "candidates"]
@@ -28,7 +28,7 @@ def answer(shell: str) -> str:
     words = (line[:int(point)] if point.isdigit() else line).split(" ")
     start = next((place for place, word in enumerate(words) if Path(word).name == "kdrun"), 0)
     *before, word = words[start + 1:] or [""]
-    catalogue.use(config_dirs(before))
+    catalogue.use(typed_folders(before)[0])
     return ("\n" if shell == "fish" else " ").join(candidates([given for given in before if given], word))
 
 

@@ -13,8 +13,10 @@ from typing import Any, Final, Literal
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from kdrun import __version__, catalogue, speed
-from kdrun.bounds import AtLeastOne, Count, Fraction, NetworkName, Positive
+from kdrun import __version__, catalogue, kinds, speed
+from kdrun.bounds import AtLeastOne, Count, Fraction, NetworkName, Positive, annotations
+from kdrun.kinds import Kind
+from kdrun.names import file_name
 
 __all__ = ["MeasureSettings", "Refused", "RunSettings", "Settings", "identity", "instantiate", "locate", "register",
            "run_folder", "said", "told"]
@@ -169,11 +171,15 @@ def identity(settings: Settings) -> str:
 
 
 def run_folder(settings: Settings) -> Path:
-    """The folder of a run: readable, and named by content."""
+    """The folder of a run: readable, and named by content.
+
+    Raises:
+        ValueError: what was chosen cannot be in its name.
+    """
     scheme = settings.choices["scheme"]
     parts = [settings.choices["dataset"], settings.method, *([scheme] if scheme != "offline" else []),
              settings.choices["student"], f"s{settings.seed}", identity(settings)[:8]]
-    return settings.outputs / "runs" / "-".join(parts)
+    return settings.outputs / "runs" / file_name(*parts)
 
 
 def register(folders: Collection[Path]) -> None:
@@ -215,28 +221,50 @@ def told(value: Any) -> str:
     return repr(value)
 
 
-def locate(target: str) -> Callable[..., Any]:
+def locate(target: str, kind: Kind | None = None) -> Callable[..., Any]:
     """The class or function of a `_target_`.
 
+    Args:
+        target: the `_target_`.
+        kind: what it has to be, if it is to be called.
+
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it is not of the kind.
     """
     module, _, name = str(target).rpartition(".")
     if not module:
         raise ValueError(f"got {told(target)}, wanted MODULE.NAME")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except Exception as error:  # importing runs the module, which may fail in any way
         reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"cannot import {target} ({reason})") from error
+    if kind is not None:
+        kinds.check(found, target, kind)
+    return found
 
 
-def instantiate(node: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Any:
-    """Call a node's `_target_` with the node's settings and those of `given` that it asks for."""
-    target = locate(node["_target_"])
-    wanted = inspect.signature(target).parameters
-    settings = {key: instantiate(value, given) if isinstance(value, Mapping) and "_target_" in value else value
-                for key, value in node.items() if key in wanted}
+def instantiate(node: Mapping[str, Any], kind: Kind, given: Mapping[str, Any] | None = None) -> Any:
+    """Call a node's `_target_` with the node's settings and those of `given` that it asks for.
+
+    A setting that names a `_target_` of its own is built too, where its annotation says that it may be.
+
+    Args:
+        node: settings with a `_target_`.
+        kind: what it has to be; nothing else is called.
+        given: what is known beside the settings, by name.
+
+    Raises:
+        ValueError: the target is not there, or not of the kind; or it raises that.
+    """
+    target = locate(node["_target_"], kind)
+    wanted, annotated = inspect.signature(target).parameters, annotations(target)
+
+    def built(key: str, value: Any) -> Any:
+        inner = kinds.nested(annotated.get(key, Any), kind) if isinstance(value, Mapping) and "_target_" in value else None
+        return value if inner is None else instantiate(value, inner, given)
+
+    settings = {key: built(key, value) for key, value in node.items() if key in wanted}
     return target(**settings, **{key: value for key, value in (given or {}).items() if key in wanted})
 
 

@@ -26,6 +26,7 @@ from kdrun.fingerprint import CAST, LOOP, fingerprint
 from kdrun.method import Method
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
 from kdrun.models.grown import Grown
+from kdrun.names import file_name
 from kdrun.networks import Networks, NetworkSpec, load_checkpoint
 from kdrun.recipe import Recipe
 from kdrun.schemes import Scheme
@@ -169,11 +170,11 @@ class Experiment:
 
     def method(self) -> Method:
         """The method, anew."""
-        return instantiate(self.settings.values["method"])
+        return instantiate(self.settings.values["method"], "method")
 
     def scheme(self) -> Scheme:
         """The scheme, anew."""
-        return instantiate(self.settings.values["scheme"])
+        return instantiate(self.settings.values["scheme"], "scheme")
 
     def networks(self, rehearsal: bool = False, data: Data | None = None) -> Networks:
         """Where the scheme and the method get their networks."""
@@ -315,13 +316,13 @@ class Experiment:
         calibration = results.calibration(folder.name, self.data, made)
         results.write_csv(folder / "calibration.csv", calibration, results.CALIBRATION_COLUMNS)
         for name, report in self.reports.items():
-            results.write_csv(folder / f"{name}.csv", [{"run": folder.name, **row} for row in report])
+            results.write_csv(folder / file_name(f"{name}.csv"), [{"run": folder.name, **row} for row in report])
         from kdrun.survey.plots.curves import learning_curves
 
         learning_curves(history, folder / "curves.png", self.settings.choices["method"])
         for one in made:
             if one.origin == "trained" and one.entry is None:
-                save_weights(one.network, folder / f"{one.role.replace(' ', '_')}.safetensors")
+                save_weights(one.network, folder / file_name(f"{one.role.replace(' ', '_')}.safetensors"))
         told = {"status": "finished", "identity": identity(self.settings), "choices": self.settings.choices,
                 "settings": self.settings.values, "kdrun": __version__, "torch": torch.__version__,
                 "python": platform.python_version(), "machine": platform.machine(), "device": str(self.device),
@@ -356,7 +357,7 @@ def read_dataset(node: Mapping[str, Any]) -> Data:
     common = {field: node[field] for field in DatasetSettings.__dataclass_fields__}
     reader = {key: value for key, value in node.items() if key not in common and key != "_target_"}
     try:
-        return kept(node, lambda: read(DatasetSettings(**common), locate(node["_target_"]), reader))
+        return kept(node, lambda: read(DatasetSettings(**common), locate(node["_target_"], "reader"), reader))
     except (ValueError, OSError) as error:
         raise Refused([f"dataset: {line}" for line in str(error).splitlines()]) from error
 

@@ -59,7 +59,7 @@ class NetworkSpec:
             ValueError: the settings and the data do not fit together.
         """
         given = {"classes": len(data.classes), "channels": data.shape[0], "shape": data.shape}
-        return instantiate(self.settings, given)
+        return instantiate(self.settings, "network", given)
 
 
 @dataclass

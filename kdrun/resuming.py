@@ -5,15 +5,14 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-
-import yaml
 
 from kdrun import __version__, catalogue
 from kdrun.config import Refused, Settings
 from kdrun.files import sweep_up, write_atomically
+from kdrun.kinds import known_targets, strangers, targets
 
 __all__ = ["ASKED", "CHECKPOINTS", "OtherCode", "begin", "begin_sweep", "resume"]
 
@@ -87,9 +86,15 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return ", ".join(f"{CODE[key].format(before.get(key))}, now {now[key]}" for key in changed if key != "code")
 
 
-def begin_sweep(sweep: Path, words: Sequence[str]) -> None:
-    """Keep in a sweep's folder what was asked for."""
-    told = {"words": list(words), "cwd": str(Path.cwd())}
+def begin_sweep(sweep: Path, overrides: Sequence[str], folders: Sequence[str] = ()) -> None:
+    """Keep in a sweep's folder what was asked for.
+
+    Args:
+        sweep: the folder.
+        overrides: the settings of the command line.
+        folders: of the user's own configs.
+    """
+    told = {"words": ["-m", *overrides], "config_dirs": list(folders), "cwd": str(Path.cwd())}
     write_atomically(sweep / ASKED, lambda path: path.write_text(json.dumps(told, indent=1)))
 
 
@@ -140,13 +145,8 @@ def resume_run(folder: Path, told: Asked, trusted: bool, other_code: OtherCode) 
     if (folder / "run.json").is_file() and not (folder / CHECKPOINTS).exists():
         print(f"{folder} is finished")
         return 0
-    if not trusted and (unknown := strangers(told["settings"], catalogue.folders())):
-        raise Refused([f"{folder}: its settings name {target}, which no config here does and which may be any code; add the "
-                       "configs that do by --config-dir DIR or, if the folder is your own, --trust" for target in unknown])
-    names = [told["settings"].get(group, {}).get("name") for group in ("dataset", "teacher", "student")]
-    if not trusted and (odd := [name for name in names if not isinstance(name, str) or Path(name).name != name]):
-        raise Refused([f"{folder}: its settings name a file elsewhere ('{name}'); if you know who made the folder, add --trust"
-                       for name in odd])
+    if not trusted and (lines := strangers(told["settings"], known_targets())):
+        raise Refused([f"{folder}: {line}" for line in lines])
     import logging
 
     from kdrun.console import plain_console
@@ -174,32 +174,45 @@ def resume_run(folder: Path, told: Asked, trusted: bool, other_code: OtherCode) 
 
 def resume_sweep(folder: Path, told: Asked, trusted: bool) -> int:
     """Go on with a sweep: its command line again, which does not repeat what is finished."""
-    from kdrun import cli
+    from kdrun import asking, cli
 
-    words = told["words"]
-    mine = {str(path) for path in catalogue.folders()}
-    risky = [word for word in words if "_target_" in word or word.lstrip("+~").startswith("hydra")]
-    risky += [str(path) for path in cli.config_dirs(words) if str(path) not in mine]
-    if risky and not trusted:
-        raise Refused([f"{folder}: its command line has {word}, which may run any code; if you know who made the folder, add "
-                       "--trust" for word in risky])
+    options = asking.options_of(told["words"])
+    folders = [str(Path(place).absolute()) for place in (*told.get("config_dirs", []), options.config_dir) if place]
+    if not options.multirun or any(value for name, value in vars(options).items()
+                                   if name not in ("multirun", "overrides", "config_dir")):
+        raise Refused([f"{folder}: what {ASKED} holds is not the command line of a sweep: {' '.join(told['words'])}"])
+    if not trusted and (lines := risks(options.overrides, folders)):
+        raise Refused([f"{folder}: its command line has {line}, which may run any code; if you know who made the folder, add "
+                       "--trust" for line in lines])
     if told["cwd"] != str(Path.cwd()):
         raise Refused([f"{folder}: this sweep was started in {told['cwd']}, and its settings may name files from there; go on "
                        "with it there"])
-    return cli.hydra_command(words, folder)
+    words = ["-m", *(f"--config-dir={place}" for place in folders), *options.overrides]
+    known = known_targets()
+
+    def guard(settings: Settings) -> list[str]:
+        """What a job's settings would call or write to that is not the sweep's own."""
+        lines = strangers(settings.values, known) or elsewhere(settings, folder.parent.parent)
+        return [f"{folder}: {line}" for line in lines]
+
+    return cli.hydra_command(words, folder, None if trusted else guard)
 
 
-def targets(node: Any) -> Iterator[str]:
-    """Every `_target_` in settings of any depth."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == "_target_":
-                yield str(value)
-            else:
-                yield from targets(value)
-    elif isinstance(node, list | tuple):
-        for entry in node:
-            yield from targets(entry)
+def risks(overrides: Sequence[str], folders: Sequence[str]) -> list[str]:
+    """What the recorded command line of a sweep has that may run any code, before anything is composed of it.
+
+    Args:
+        overrides: its settings.
+        folders: of its own configs; those that are given now too are no risk.
+    """
+    from kdrun import asking
+
+    mine = {str(path) for path in catalogue.folders()}
+    return [*(f"--config-dir {place} (unless you give that too)" for place in folders if place not in mine),
+            *(str(override.input_line) for override in asking.parse(overrides)
+              if "_target_" in str(override.input_line) or
+              any((name or "").replace("/", ".").partition(".")[0] == "hydra"
+                  for name in (override.key_or_group, override.package)))]
 
 
 def texts(node: Any) -> Iterator[str]:
@@ -211,8 +224,14 @@ def texts(node: Any) -> Iterator[str]:
             yield from texts(entry)
 
 
-def strangers(values: Mapping[str, Any], folders: Collection[Path]) -> list[str]:
-    """What settings out of a file would call that no config in these folders names: it may be anything."""
-    known = {target for folder in folders for path in sorted(folder.rglob("*.yaml"))
-             for target in targets(yaml.safe_load(path.read_text()))}
-    return sorted(set(targets(values)) - known)
+def elsewhere(settings: Settings, outputs: Path) -> list[str]:
+    """Where the settings of a recorded sweep reach beyond the outputs that it lies in, a line each."""
+    values = settings.values
+    storage = values["sweep"].get("storage")
+    found = [f"its settings write to {path}, not to {outputs}; if you know who made the folder, add --trust"
+             for path in (settings.outputs, *([Path(storage).absolute()] if storage else []))
+             if outputs not in (path, *path.parents)]
+    if not str(values["launch"]["_target_"]).startswith("kdrun.launchers.workers."):
+        found.append(f"its settings send jobs to {values['launch']['_target_']}, which runs what it is told to by files of "
+                     "the folder; if you know who made the folder, add --trust")
+    return found

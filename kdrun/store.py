@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kdrun import distributed
 from kdrun.files import digest_of, held, sweep_up, sync_folder, write_atomically
+from kdrun.names import file_name
 
 __all__ = ["Made", "Store"]
 
@@ -76,7 +77,7 @@ class Store:
             train: trains it.
         """
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
-        entry = self.root / f"{label}-{digest[:12]}"
+        entry = self.root / file_name(label, digest[:12])
         unfinished = Path(f"{entry}.unfinished")
         distributed.wait()  # all see the same: nobody has begun to write
         if (made := self.read(entry, network)) is not None:

@@ -54,7 +54,7 @@ def work(cfg: DictConfig) -> tuple[int, float | None]:
     several = hydra.mode == RunMode.MULTIRUN
     screen = Screen(plain_console(stderr=True))
     if several:
-        speaker = f"[{hydra.job.num}] " if instantiate(cfg.launch).together else ""
+        speaker = f"[{hydra.job.num}] " if instantiate(cfg.launch, "launcher").together else ""
         screen = screen_of(Path(hydra.sweep.dir), hydra.job.num, plain_console(stderr=True), speaker)
     folder = Path(hydra.runtime.output_dir)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, Count, Proportion
+from kdrun.bounds import AtLeastOne, Count, FileName, Proportion
 from kdrun.data.pictures import Pictures, Source
 from kdrun.data.stream import Normalise, PictureStream
 
@@ -31,7 +31,7 @@ class DatasetSettings:
         std: likewise.
     """
 
-    name: str
+    name: FileName
     validation: Proportion
     split_seed: Count
     train_limit: AtLeastOne | None

@@ -172,7 +172,7 @@ def pair(*, base: dict, teacher_sees: ModalityName, student_sees: ModalityName, 
     """
     if "base" in base:
         raise ValueError("dataset/base is a pair itself; choose one that is not")
-    source: Source = instantiate(base)
+    source: Source = instantiate(base, "reader")
     # whoever sees the picture as it is shares its trained networks with runs on the base alone
     seen, shown = (None if name == "picture" else name for name in (student_sees, teacher_sees))
     return replace(source, sees=seen, views={"teacher": shown}, paired=paired, name=base["name"])

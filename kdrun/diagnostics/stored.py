@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdrun import catalogue
+from kdrun import catalogue, names
 from kdrun.cast import Role
 from kdrun.checking import problems
 from kdrun.config import Refused, Settings
@@ -18,9 +18,9 @@ from kdrun.data.data import Data
 from kdrun.data.pictures import Pictures
 from kdrun.engine import predict
 from kdrun.experiment import read_dataset, teacher_specs
+from kdrun.kinds import known_targets, strangers
 from kdrun.metrics import accuracy
 from kdrun.networks import Networks, NetworkSpec, load_checkpoint, read_weights
-from kdrun.resuming import strangers
 from kdrun.survey.collection import Collection as Collected
 
 __all__ = ["Missing", "Shelf", "StoredNetwork", "StoredRun", "populations"]
@@ -200,16 +200,14 @@ def populations(found: Collected, trust: bool, note: Callable[[str], None]) -> l
     Raises:
         Refused: settings name code that is not kdrun's own; or no run is left.
     """
-    runs, found_foreign = [], []
+    runs, found_foreign, known = [], [], known_targets()
     for row in found.students.to_dict("records"):
         name = str(row["run"])
         told = found.runs[name]
         here = {group: catalogue.load(group, choice) for group, choice in ELSEWHERE.items()}
         settings = Settings({**told["settings"], **here, "device": "auto"}, told["choices"])
-        if not trust and (foreign := strangers(settings.values, catalogue.folders())):
-            found_foreign += [f"{name}: its settings name {target}, which no config here does and which may be any code; add "
-                              "the configs that do by --config-dir DIR or, if the folder is your own, --trust"
-                              for target in foreign]
+        if not trust and (foreign := strangers(settings.values, known)):
+            found_foreign += [f"{name}: {line}" for line in foreign]
             continue
         if lines := problems(settings):
             note(f"left out: {name}: {lines[0]}")
@@ -217,7 +215,7 @@ def populations(found: Collected, trust: bool, note: Callable[[str], None]) -> l
         entries = told.get("entries")
         entries = {str(role): str(entry) for role, entry in entries.items()} if isinstance(entries, dict) else {}
         runs.append(StoredRun(name, int(row["seed"]), str(row["comparison"]), str(row["variant"]), found.folders[name],
-                              settings, {role: entry for role, entry in entries.items() if Path(entry).name == entry},
+                              settings, {role: entry for role, entry in entries.items() if names.harmless(entry)},
                               {str(one["role"]): float(one["accuracy"]) for one in told["rows"]}))
     if found_foreign:
         raise Refused(found_foreign)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from filelock import FileLock, Timeout
 
-from kdrun.bounds import AtLeastOne, Count
+from kdrun.bounds import AtLeastOne, Count, FileName
 from kdrun.config import Refused, Settings, identity
 from kdrun.console import plain_console
 from kdrun.interruption import Interrupted
+from kdrun.names import file_name
 from kdrun.search.desk import Desk
 from kdrun.search.objectives import DIRECTIONS, Objective, measured
 from kdrun.search.pruning import PRUNED, Watch
@@ -65,7 +66,7 @@ class StudySearch:
     passing = frozenset({"trials", "batch", "storage", "name"})  # may change without making it another search
 
     def __init__(self, *, trials: AtLeastOne, seed: Count, startup: Count, batch: AtLeastOne | None, storage: str | None,
-                 name: str | None) -> None:
+                 name: FileName | None) -> None:
         self.trials, self.seed, self.startup, self.batch = trials, seed, startup, batch
         self.storage, self.name = storage, name
 
@@ -121,7 +122,7 @@ class StudySearch:
         settings, screen = desk.settings, Screen(plain_console(stderr=True))
         space = self.space(settings, parsed(words, desk.context.config_loader))
         name = self.name or f"{settings.method}-{settings.choices['student']}-{self.digest(settings, space)[:8]}"
-        path = Path(self.storage).absolute() if self.storage else settings.outputs / "sweeps" / f"{name}.db"
+        path = Path(self.storage).absolute() if self.storage else settings.outputs / "sweeps" / file_name(f"{name}.db")
         desk.task.reported = True
         with self.opened(path, name) as study:
             before = len(settled(study))
@@ -276,7 +277,7 @@ class OptunaSearch(StudySearch):
 
     def __init__(self, *, trials: AtLeastOne, sampler: Literal["tpe", "nsga2", "random"], objectives: list[Objective],
                  seed: Count, startup: Count, population: AtLeastOne, prune: bool, prune_startup: Count,
-                 prune_warmup: Count, batch: AtLeastOne | None, storage: str | None, name: str | None) -> None:
+                 prune_warmup: Count, batch: AtLeastOne | None, storage: str | None, name: FileName | None) -> None:
         super().__init__(trials=trials, seed=seed, startup=startup, batch=batch, storage=storage, name=name)
         self.sampler, self.objectives, self.population = sampler, objectives, population
         self.prune, self.prune_startup, self.prune_warmup = prune, prune_startup, prune_warmup

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from kdrun.bounds import AtLeastOne, Bounds, Count, Positive
+from kdrun.bounds import AtLeastOne, Bounds, Count, FileName, Positive
 from kdrun.config import Refused, Settings
 from kdrun.config import told as written
 from kdrun.search.desk import Desk
@@ -80,7 +80,7 @@ class WidthSearch(StudySearch):
 
     def __init__(self, *, budget: AtLeastOne, factors: list[Factor], rollouts: AtLeastOne, trials: AtLeastOne,
                  sampler: Literal["tpe", "random", "reinforce"], learning_rate: Positive, seed: Count, startup: Count,
-                 batch: AtLeastOne | None, storage: str | None, name: str | None) -> None:
+                 batch: AtLeastOne | None, storage: str | None, name: FileName | None) -> None:
         super().__init__(trials=trials, seed=seed, startup=startup, batch=batch, storage=storage, name=name)
         self.budget, self.factors, self.rollouts = budget, factors, rollouts
         self.sampler, self.learning_rate = sampler, learning_rate

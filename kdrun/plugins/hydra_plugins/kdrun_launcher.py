@@ -25,7 +25,7 @@ class KdrunLauncher(Launcher):
 
         self.sweep = Sweep(hydra_context, task_function, config)
         settings: Any = OmegaConf.to_container(config.launch, resolve=True)
-        self.launcher = instantiate(settings)
+        self.launcher = instantiate(settings, "launcher")
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; the answers come in their order."""

@@ -34,7 +34,7 @@ class KdrunSweeper(Sweeper):
                                                            config=config)
         self.desk = Desk(hydra_context, task_function, config, launcher, dict(self.params or {}), self.max_batch_size)
         node: Any = OmegaConf.to_container(config.sweep, resolve=True)
-        self.search = instantiate(node)
+        self.search = instantiate(node, "search")
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the jobs; returns what Hydra's callbacks get."""
