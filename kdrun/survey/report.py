@@ -54,7 +54,7 @@ def report(found: "Collection", place: Path, wanted: Wanted | None = None) -> st
     last = max(str(told.get("finished", "")) for told in found.runs.values())
     return pages.get_template("report.html").render(
         title="kdrun report", told=f"{runs} run{'' if runs == 1 else 's'}, the last one finished {last}",
-        style=Markup((PAGE / "report.css").read_text(encoding="utf-8") + dark_mode("figure svg ") + "\n"),
+        style=Markup((PAGE / "report.css").read_text(encoding="utf-8") + dark_mode("figure svg") + "\n"),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         league=parts, notes=league.notes, panels=by_panel(drawn), runs=by_comparison(found, place),

@@ -50,6 +50,11 @@ class Browser:
         """What the console says."""
         return [entry["message"] for entry in self.ask("POST", "/se/log", {"type": "browser"})]
 
+    def resize(self, width: int) -> None:
+        """As wide as a phone, or as a screen."""
+        shape = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.ask("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": shape})
+
     def prefer(self, scheme: str) -> None:
         """Light or dark."""
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plot", "bytes_of", "styled"]
 
+MARKER: Final = re.compile(rb'(<path id="[^"]+" d="[^"]*" style=")stroke: #[0-9a-f]{6}; ')
 LEADING: Final = 1.45  # from line to line of a caption, in letter heights
 
 
@@ -92,7 +94,8 @@ def bytes_of(figure: "Figure", kind: str) -> bytes:
     """A figure as png or svg, without a date."""
     stream = io.BytesIO()
     figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else None)
-    return stream.getvalue()
+    # a marker is drawn in the colours of where it is used: those of its shape itself no style sheet would reach
+    return MARKER.sub(rb"\1", stream.getvalue()) if kind == "svg" else stream.getvalue()
 
 
 def following(svg: bytes) -> bytes:

@@ -51,16 +51,16 @@ DARK: Final = {
 """What each colour of a picture becomes on a dark page: as far from its background as it is from white."""
 
 
-def dark_mode(of: str = "") -> str:
+def dark_mode(svg: str = "svg") -> str:
     """Rules of CSS by which an SVG follows a reader who asks for dark pages; who does not know them sees it as drawn.
 
     Args:
-        of: a selector of what the picture is in, with a space behind it; empty inside an SVG file of its own.
+        svg: a selector of the picture.
     """
-    rules = [f'{of}[style*="{what}: {light.lower()}"] {{ {what}: {dark.lower()} !important; }}'
+    rules = [f'{svg} [style*="{what}: {light.lower()}"] {{ {what}: {dark.lower()} !important; }}'
              for light, dark in DARK.items() if light != dark for what in ("fill", "stroke")]
-    # what is written in black says nothing of its colour
-    return "\n".join(["@media screen and (prefers-color-scheme: dark) {", f"{of}text {{ fill: {DARK['#000000'].lower()}; }}",
+    # what is black, as texts are, says nothing of its colour, and has that of the whole
+    return "\n".join(["@media screen and (prefers-color-scheme: dark) {", f"{svg} {{ fill: {DARK['#000000'].lower()}; }}",
                       *rules, "}"])
 
 
