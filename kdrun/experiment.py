@@ -21,8 +21,9 @@ from kdrun.data.data import Data, DatasetSettings, read
 from kdrun.data.kept import kept
 from kdrun.data.stream import PictureStream
 from kdrun.engine import Diverged, Run, distill, predict
-from kdrun.files import write_atomically
+from kdrun.files import digest_of, write_atomically
 from kdrun.fingerprint import CAST, LOOP, fingerprint
+from kdrun.finished import CURVES, finished, weights_file
 from kdrun.method import Method
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
 from kdrun.models.grown import Grown
@@ -54,7 +55,8 @@ def run(settings: Settings, screen: Screen, folder: Path | None = None, other_co
     folder = folder or run_folder(settings)
     if distributed.asked():
         screen = join(settings, screen)
-    if (found := distributed.same(finished(folder))) and not settings.values["rerun"]:
+    if not settings.values["rerun"] and (found := distributed.same(
+            finished(folder, screen.note) if distributed.first() else None)):
         screen.note(f"finished before ({folder}); rerun=true does it again")
         return found
     experiment = Experiment.prepare(settings, screen)
@@ -254,7 +256,7 @@ class Experiment:
         if spec.checkpoint:
             load_checkpoint(actor.network, spec.checkpoint, spec.name)
             made = Made(role, spec.name, actor.network, predict(actor, data, data.test, self.device), None, None,
-                        origin="checkpoint")
+                        origin="checkpoint", checkpoint=digest_of(spec.checkpoint))
         else:
             values = self.settings.values
             key = {"network": spec.settings, "data": data.digest, "part": part, "seed": self.settings.seed,
@@ -310,25 +312,29 @@ class Experiment:
         card = catalogue.method_card(self.settings.choices["method"])
         table = results.rows(folder.name, self.settings, card, self.data, made)
         history = results.history(folder.name, made)
-        results.write_csv(folder / "results.csv", table, results.COLUMNS)
-        results.write_csv(folder / "history.csv", history, results.HISTORY_COLUMNS)
-        results.write_csv(folder / "per_class.csv", results.per_class(folder.name, self.data, made), results.PER_CLASS_COLUMNS)
-        calibration = results.calibration(folder.name, self.data, made)
-        results.write_csv(folder / "calibration.csv", calibration, results.CALIBRATION_COLUMNS)
-        for name, report in self.reports.items():
-            results.write_csv(folder / file_name(f"{name}.csv"), [{"run": folder.name, **row} for row in report])
+        tables: dict[str, tuple[list[dict[str, Any]], tuple[str, ...] | None]] = {
+            "results.csv": (table, results.COLUMNS), "history.csv": (history, results.HISTORY_COLUMNS),
+            "per_class.csv": (results.per_class(folder.name, self.data, made), results.PER_CLASS_COLUMNS),
+            "calibration.csv": (results.calibration(folder.name, self.data, made), results.CALIBRATION_COLUMNS),
+            **{file_name(f"{name}.csv"): ([{"run": folder.name, **row} for row in report], None)
+               for name, report in self.reports.items()}}
+        for name, (rows, columns) in tables.items():
+            results.write_csv(folder / name, rows, columns)
         from kdrun.survey.plots.curves import learning_curves
 
-        learning_curves(history, folder / "curves.png", self.settings.choices["method"])
-        for one in made:
-            if one.origin == "trained" and one.entry is None:
-                save_weights(one.network, folder / file_name(f"{one.role.replace(' ', '_')}.safetensors"))
+        learning_curves(history, folder / CURVES, self.settings.choices["method"])
+        weights = {weights_file(one.role): one.network for one in made if one.origin == "trained" and one.entry is None}
+        for name, network in weights.items():
+            save_weights(network, folder / name)
         told = {"status": "finished", "identity": identity(self.settings), "choices": self.settings.choices,
                 "settings": self.settings.values, "kdrun": __version__, "torch": torch.__version__,
                 "python": platform.python_version(), "machine": platform.machine(), "device": str(self.device),
                 "threads": torch.get_num_threads(), "processes": distributed.count(),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "entries": {one.role: one.entry for one in made if one.entry},
+                "checkpoints": {one.role: one.checkpoint for one in made if one.checkpoint},
+                "files": {name: digest_of(folder / name) for name in (*tables, *weights)},
+                "curves": (folder / CURVES).exists(),
                 "remembered": [memory.told() for memory in self.memories], "rows": table}
         write_atomically(folder / "run.json", lambda path: path.write_text(json.dumps(told, indent=1, default=str)))
         shutil.rmtree(folder / resuming.CHECKPOINTS, ignore_errors=True)
@@ -369,12 +375,3 @@ def teacher_specs(values: dict[str, Any]) -> list[NetworkSpec]:
     if values["teachers"] is None:
         return [NetworkSpec.read(values["teacher"])]
     return [NetworkSpec.read(catalogue.network(name)) for name in values["teachers"]]
-
-
-def finished(folder: Path) -> list[dict[str, Any]] | None:
-    """The rows of a run that was done before; None if it was not."""
-    try:
-        told = json.loads((folder / "run.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return told["rows"] if told.get("status") == "finished" else None

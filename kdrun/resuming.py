@@ -12,6 +12,7 @@ from typing import Any, Literal
 from kdrun import __version__, catalogue
 from kdrun.config import Refused, Settings
 from kdrun.files import sweep_up, write_atomically
+from kdrun.finished import finished
 from kdrun.kinds import known_targets, strangers, targets
 
 __all__ = ["ASKED", "CHECKPOINTS", "OtherCode", "begin", "begin_sweep", "resume"]
@@ -142,7 +143,7 @@ def resume(folder: Path, trusted: bool = False, other_code: OtherCode = "refuse"
 
 def resume_run(folder: Path, told: Asked, trusted: bool, other_code: OtherCode) -> int:
     """Go on with a run."""
-    if (folder / "run.json").is_file() and not (folder / CHECKPOINTS).exists():
+    if not (folder / CHECKPOINTS).exists() and finished(folder, lambda line: print(line, file=sys.stderr)) is not None:
         print(f"{folder} is finished")
         return 0
     if not trusted and (lines := strangers(told["settings"], known_targets())):

@@ -39,6 +39,7 @@ class Made:
         origin: `trained` here, from the `store`, or the user's `checkpoint`.
         measures: what the store tells people of it.
         entry: the name of its entry in the store; None for one that is not there.
+        checkpoint: the SHA-256 of the user's file that it was read from; None for any other.
     """
 
     role: str
@@ -52,6 +53,7 @@ class Made:
     origin: str = "trained"
     measures: dict[str, float | None] = field(default_factory=dict)
     entry: str | None = None
+    checkpoint: str | None = None
 
 
 class Store:
@@ -128,12 +130,7 @@ class Store:
         if not entry.is_dir():
             return None
         try:
-            told = json.loads((entry / "entry.json").read_text())
-            if told.pop("digest") != digest_of_entry(told):
-                raise ValueError("entry.json is not what was written")
-            for name, digest in told["files"].items():
-                if digest_of(entry / name) != digest:
-                    raise ValueError(f"{name} is not what was written")
+            told = checked(entry)
             logits = load_file(entry / "answers.safetensors")["test"]
             states = [load_file(path) for path in sorted(entry.glob("state-*.safetensors"))]
             history = [tuple(row) for row in told["history"]]
@@ -145,6 +142,23 @@ class Store:
             self.note(f"{entry.name} in the store is damaged ({reason}); training it again")
             return None
         return made
+
+
+def checked(entry: Path) -> dict[str, Any]:
+    """What an entry's description says, whose files are all as they were written.
+
+    Raises:
+        OSError: one is not there.
+        ValueError: one is not what was written.
+        KeyError, TypeError, AttributeError: the description is none.
+    """
+    told = json.loads((entry / "entry.json").read_text())
+    if told.pop("digest") != digest_of_entry(told):
+        raise ValueError("entry.json is not what was written")
+    for name, digest in told["files"].items():
+        if digest_of(entry / name) != digest:
+            raise ValueError(f"{name} is not what was written")
+    return told
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

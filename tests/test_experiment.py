@@ -1,6 +1,7 @@
 """A run from its settings to its files."""
 
 import json
+from pathlib import Path
 
 import pandas
 import pytest
@@ -9,8 +10,10 @@ from safetensors.torch import load_file
 
 from kdrun import experiment, results
 from kdrun.config import Refused, run_folder
+from kdrun.finished import finished
 from kdrun.networks import load_checkpoint
 from kdrun.store import save_weights
+from kdrun.survey.collection import collect
 from kdrun.terminal import Screen
 from tests.toy import TINY, prepared, rows_of, settings_of, toy_settings
 
@@ -86,6 +89,86 @@ def test_a_finished_run_is_not_done_again_unless_asked(tmp_path, monkeypatch):
     _, forced, notes = go("kd", tmp_path, "rerun=true")
     assert rows_of(forced)["student"]["nll"] == rows_of(rows)["student"]["nll"]
     assert any(line.startswith("teacher cnn: from store") for line in notes)
+
+
+def flip(path, bit):
+    """Turn one bit of a file over."""
+    content = bytearray(path.read_bytes())
+    place = bit % (8 * len(content))
+    content[place // 8] ^= 1 << place % 8
+    path.write_bytes(content)
+
+
+def test_lost_and_damaged_files_of_a_finished_run_are_made_again(tmp_path, monkeypatch):
+    settings, rows, _ = go("kd", tmp_path)
+    folder = run_folder(settings)
+    kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with monkeypatch.context() as patch:  # what follows from run.json and history.csv needs no training
+        patch.setattr(experiment.Experiment, "prepare", lambda *_: pytest.fail("prepared again"))
+        for damage in (Path.unlink, lambda path: path.write_bytes(b""), lambda path: flip(path, 12345)):
+            damage(folder / "results.csv")
+            (folder / "curves.png").unlink()
+            _, again, notes = go("kd", tmp_path)
+            assert again == rows
+            assert notes[0] == f"{folder}: results.csv and curves.png were lost or damaged, and made again"
+            assert {name: (folder / name).read_bytes() for name in ("results.csv", "curves.png")}.items() <= kept.items()
+    for name in ("history.csv", "per_class.csv", "calibration.csv", "student.safetensors"):
+        for damage in (Path.unlink, lambda path: path.write_bytes(b""), lambda path: flip(path, 4321)):
+            notes = []
+            damage(folder / name)
+            assert finished(folder, notes.append) is None
+            assert notes == [f"{folder}: {name} was lost or damaged; the run is done again"]
+            (folder / name).write_bytes(kept[name])
+            assert finished(folder, notes.append) == rows
+    flip(folder / "student.safetensors", 999)
+    (folder / "history.csv").write_bytes(b"")
+    _, _, notes = go("kd", tmp_path)
+    assert notes[0] == f"{folder}: history.csv and student.safetensors were lost or damaged; the run is done again"
+    assert {name: (folder / name).read_bytes() for name in ("history.csv", "student.safetensors", "per_class.csv")}.items() \
+        <= kept.items()
+    assert go("kd", tmp_path)[2][0].startswith("finished before")
+
+
+def test_a_run_of_an_older_version_has_to_have_its_files(tmp_path):
+    settings, rows, _ = go("kd", tmp_path)
+    folder = run_folder(settings)
+    told = json.loads((folder / "run.json").read_text())
+    for name in ("files", "curves", "checkpoints"):  # which they did not write
+        del told[name]
+    (folder / "run.json").write_text(json.dumps(told))
+    assert finished(folder, pytest.fail) == rows
+    for name in ("history.csv", "student.safetensors"):
+        kept = (folder / name).read_bytes()
+        (folder / name).write_bytes(b"")
+        assert finished(folder, lambda _: None) is None
+        (folder / name).write_bytes(kept)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"status": "finished"}', '{"status": "finished", "rows": [3]}', "[" * 100_000])
+def test_a_record_that_is_none_is_no_finished_run(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    assert finished(tmp_path, pytest.fail) is None
+
+
+def test_a_rerun_killed_before_its_record_leaves_the_run_in_the_tables(tmp_path, monkeypatch):
+    settings, rows, _ = go("kd", tmp_path)
+    folder = run_folder(settings)
+    written = (folder / "results.csv").read_bytes()
+    with monkeypatch.context() as patch:
+
+        def killed(_):
+            raise SystemExit
+
+        patch.setattr(experiment, "identity", killed)  # the last that is asked for before run.json is written
+        with pytest.raises(SystemExit):
+            go("kd", tmp_path, "rerun=true")
+    assert (folder / "results.csv").read_bytes() != written  # other seconds
+    assert collect(tmp_path).results.empty
+    _, again, notes = go("kd", tmp_path)
+    assert again == rows
+    assert notes[0] == f"{folder}: results.csv was lost or damaged, and made again"
+    assert (folder / "results.csv").read_bytes() == written
+    assert len(collect(tmp_path).results) == 3
 
 
 def test_the_folder_is_named_by_what_matters(tmp_path):

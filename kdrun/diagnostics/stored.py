@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -18,9 +18,12 @@ from kdrun.data.data import Data
 from kdrun.data.pictures import Pictures
 from kdrun.engine import predict
 from kdrun.experiment import read_dataset, teacher_specs
+from kdrun.files import digest_of
+from kdrun.finished import weights_file
 from kdrun.kinds import known_targets, strangers
 from kdrun.metrics import accuracy
 from kdrun.networks import Networks, NetworkSpec, load_checkpoint, read_weights
+from kdrun.store import checked
 from kdrun.survey.collection import Collection as Collected
 
 __all__ = ["Missing", "Shelf", "StoredNetwork", "StoredRun", "populations"]
@@ -45,6 +48,8 @@ class StoredRun:
         settings: its settings.
         entries: the store's entry of each role that has one.
         accuracies: on the test set as it was written down, by role.
+        files: the SHA-256 of each file of its folder, as it was written down; older versions wrote none.
+        checkpoints: that of the user's own weights, by role.
     """
 
     name: str
@@ -55,6 +60,8 @@ class StoredRun:
     settings: Settings
     entries: Mapping[str, str]
     accuracies: Mapping[str, float]
+    files: Mapping[str, str] = field(default_factory=dict)
+    checkpoints: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cell(self) -> tuple[str, str]:
@@ -160,7 +167,7 @@ class Shelf:
             raise Missing(f"{role} of {run.variant}: it learns from no teacher")
         spec, stored = specs[role], role in run.entries
         file = self.store / run.entries[role] / "weights.safetensors" if stored else \
-            spec.checkpoint or run.folder / f"{role}.safetensors"
+            spec.checkpoint or run.folder / weights_file(role)
         if file in self.loaded:
             return self.loaded[file]
         data = self.data(run)
@@ -170,6 +177,11 @@ class Shelf:
             actor = networks.build(spec, role)
             if not file.is_file():
                 raise ValueError(f"there is no file {file}")
+            if stored:
+                checked(file.parent)
+            elif (digest := run.checkpoints.get(role) if spec.checkpoint else run.files.get(file.name)) is not None \
+                    and digest_of(file) != digest:
+                raise ValueError(f"{file} is not what it was when the run was finished")
             if spec.checkpoint and not stored:
                 load_checkpoint(actor.network, spec.checkpoint, spec.name)
             else:
@@ -212,13 +224,17 @@ def populations(found: Collected, trust: bool, note: Callable[[str], None]) -> l
         if lines := problems(settings):
             note(f"left out: {name}: {lines[0]}")
             continue
-        entries = told.get("entries")
-        entries = {str(role): str(entry) for role, entry in entries.items()} if isinstance(entries, dict) else {}
+        entries, files, checkpoints = (texts_in(told.get(part)) for part in ("entries", "files", "checkpoints"))
         runs.append(StoredRun(name, int(row["seed"]), str(row["comparison"]), str(row["variant"]), found.folders[name],
                               settings, {role: entry for role, entry in entries.items() if names.harmless(entry)},
-                              {str(one["role"]): float(one["accuracy"]) for one in told["rows"]}))
+                              {str(one["role"]): float(one["accuracy"]) for one in told["rows"]}, files, checkpoints))
     if found_foreign:
         raise Refused(found_foreign)
     if not runs:
         raise Refused(["there is no finished run to look at; --outputs names the folder that holds runs/, --where picks some"])
     return runs
+
+
+def texts_in(told: object) -> dict[str, str]:
+    """A part of a run.json that holds a text for each name; empty where it is anything else."""
+    return {str(name): str(text) for name, text in told.items()} if isinstance(told, dict) else {}

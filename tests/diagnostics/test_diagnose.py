@@ -1,11 +1,15 @@
 """The command over finished runs: what it writes, and what it refuses to build."""
 
 import json
+import random
 
 import pandas
 import pytest
+import torch
 
 from kdrun import cli
+from kdrun.diagnostics.stored import Missing, Shelf, populations
+from kdrun.survey.collection import collect
 from tests.toy import toy_experiment
 
 
@@ -72,6 +76,30 @@ def test_a_network_that_is_not_there_any_more_is_left_out(outputs, tmp_path, cap
         weights.write_bytes(kept)
     assert f"left out: student of {run.name}" in capsys.readouterr().err
     assert len(pandas.read_csv(tmp_path / "calibration.csv")) == 3 * 3 - 1
+
+
+def test_one_bit_of_any_weights_is_noticed(outputs):
+    """A student's file, by run.json; a teacher's in the store, and its description, by entry.json."""
+    (run,) = (run for run in populations(collect(outputs), False, pytest.fail) if run.seed == 2)
+    entry = outputs / "store" / run.entries["teacher"]
+    draws = random.Random(1)
+
+    def network(role):
+        return Shelf(outputs, torch.device("cpu"), pytest.fail).network(run, role)
+
+    for role, file, count in (("student", run.folder / "student.safetensors", 20),
+                              ("teacher", entry / "weights.safetensors", 20), ("teacher", entry / "entry.json", 3)):
+        assert network(role).role is not None
+        kept = file.read_bytes()
+        try:
+            for _ in range(count):
+                content = bytearray(kept)
+                content[draws.randrange(len(content))] ^= 1 << draws.randrange(8)
+                file.write_bytes(content)
+                with pytest.raises(Missing):
+                    network(role)
+        finally:
+            file.write_bytes(kept)
 
 
 def test_code_from_elsewhere_is_not_run_unless_it_is_trusted(outputs, tmp_path, capsys):
