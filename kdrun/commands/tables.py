@@ -45,6 +45,7 @@ def main(words: Sequence[str]) -> int:
     arguments.add_argument("--select", choices=SELECTIONS, default="all",
                            help="Alkhulaifi's tables: all that was measured, or one student a row by the survey's rule (all)")
     arguments.add_argument("--own", action="store_true", help="without what ships with kdrun")
+    arguments.add_argument("--siunitx", action="store_true", help="in LaTeX, figures in siunitx's columns")
     arguments.add_argument("--quiet", action="store_true", help="write the files, print no tables")
     asked = arguments.parse_args(list(words))
     for name in asked.names:
@@ -61,7 +62,7 @@ def main(words: Sequence[str]) -> int:
     console = plain_console(piped_width=120)
     folder = asked.outputs / "tables"
     for table in tables(found, wanted, asked.names or tuple(TABLES)):
-        paths = write(table, folder)
+        paths = write(table, folder, asked.siunitx)
         if not asked.quiet:
             console.print(terminal(table, console.width))
             console.print(f"{paths[0].with_suffix('')}.{{csv,md,tex,html}}\n", style="dim", soft_wrap=True)

@@ -5,6 +5,7 @@ figure; everything else stands in a part of its own, below a heading that says o
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from kdrun.survey import published
@@ -59,14 +60,17 @@ def accuracies(table: str, found: Sequence[Measured]) -> Grid:
         Column("published", lambda row: number(row["published"], 2), right=True),
         Column("gain", lambda row: signed(row["published_gain"], 2), right=True),
         Column("kdrun", lambda row: with_mark(row["kdrun"], row["weak_teacher"])),
-        Column("n", lambda row: text(row["seeds"]), right=True),
+        Column("n", lambda row: text(row["seeds"]), right=True, optional=True),
         Column("teacher ", lambda row: spread(row["measured_teacher"], 2), right=True, optional=True),
-        Column("baseline", lambda row: spread(row["measured_baseline"], 2), right=True),
-        Column("measured", lambda row: spread(row["measured"], 2), right=True),
-        Column("gain [95 % interval]", lambda row: with_interval(row["measured_gain"], 2), right=True),
+        Column("baseline", lambda row: spread(row["measured_baseline"], 2), right=True, optional=True),
+        Column("measured", lambda row: spread(row["measured"], 2), right=True, optional=True, best=best("measured")),
+        Column("gain [95 % interval]", lambda row: with_interval(row["measured_gain"], 2), right=True, optional=True,
+               best=best("measured_gain")),
         Column("Δ", lambda row: signed(row["delta"], 2), right=True, optional=True),
-        Column("Δ gain", lambda row: signed(row["delta_gain"], 2), right=True),
+        Column("Δ gain", lambda row: signed(row["delta_gain"], 2), right=True, optional=True),
     ]
+    paper = [replace(column, show=lambda row: text(row["knowledge"]).replace(",", " + ")) if column.title == "knowledge" else
+             HERE if column.title == "kdrun" else column for column in columns]
     narrow = [
         columns[0],
         Column("kind", lambda row: f"{row['knowledge'].replace(',', ' ')} {row['scheme']}"),
@@ -86,7 +90,8 @@ def accuracies(table: str, found: Sequence[Measured]) -> Grid:
         *open_networks(rows),
         *common_notes(table, rows),
     ]
-    return Grid(file_key(table), f"Gou et al. (2021), Table {table.split()[1]}: {data}", columns, parts, notes, narrow)
+    return Grid(file_key(table), f"Gou et al. (2021), Table {table.split()[1]}: {data}", columns, parts, notes, narrow,
+                paper=paper)
 
 
 def accuracy_row(row: published.Row, one: Measured | None, on_own: bool, noted: bool) -> dict[str, Any]:
@@ -127,9 +132,10 @@ def reductions(table: str, found: Sequence[Measured], select: Selection) -> Grid
         *(Column(title, printed(key), right=True) for title, key in measures),
         Column("kdrun", lambda row: with_mark(row["kdrun"], row["weak_teacher"])),
         Column("measured on", lambda row: text(row["measured_on"]), optional=True),
-        Column("n", lambda row: text(row["seeds"]), right=True),
-        *(Column(f"{title} measured", found_of(key), right=True) for title, key in measures),
+        Column("n", lambda row: text(row["seeds"]), right=True, optional=True),
+        *(Column(f"{title} measured", found_of(key), right=True, optional=True) for title, key in measures),
     ]
+    paper = [HERE if column.title == "kdrun" else column for column in columns if column.title != "measured on"]
     narrow = [
         columns[0],
         Column("architecture, data", lambda row: f"{row['architecture']}, {row['dataset']}"),
@@ -146,7 +152,8 @@ def reductions(table: str, found: Sequence[Measured], select: Selection) -> Grid
         *common_notes(table, rows),
     ]
     kind = {"1": "from the teacher's soft labels", "2": "from other parts of the teacher too"}[table.split()[1]]
-    return Grid(file_key(table), f"Alkhulaifi et al. (2021), Table {table.split()[1]}: {kind}", columns, parts, notes, narrow)
+    return Grid(file_key(table), f"Alkhulaifi et al. (2021), Table {table.split()[1]}: {kind}", columns, parts, notes, narrow,
+                paper=paper)
 
 
 def reduction_row(row: published.Row, one: Measured | None, noted: bool) -> dict[str, Any]:
@@ -175,13 +182,33 @@ def beside(rows: Sequence[published.Row], found: Sequence[Measured], same: Calla
     every = [(row, [one for one in of(row, found) if same(row, one)]) for row in rows]
     heading = "Published, and measured on the same data" if any(own for _, own in every) else "Published"
     parts = [Part(heading, [made for row, own in every
-                            for made in [make(row, one, True) for one in own] or [make(row, None, True)]])]
+                            for made in [make(row, one, True) for one in own] or [make(row, None, True)]], comparable=False)]
     for heading, members in by_conditions(found):
         other = [make(row, one, False) for row in rows for one in of(row, found)
                  if one in members and not same(row, one)]
         if other:
             parts.append(Part(f"On other data or networks than the published rows, {heading}", other))
     return parts
+
+
+def best(key: str) -> Callable[[Row], float | None]:
+    """What a measure is compared by, of rows with seeds enough to say anything and a teacher worth learning from."""
+    def value(row: Row) -> float | None:
+        few = row["seeds"] is None or row["seeds"] < FEWEST
+        return None if few or row["weak_teacher"] or row[key] is None else row[key].mean
+    return value
+
+
+def methods_in_print(row: Row) -> str:
+    """The methods here that a printed row is about, or the one that was measured, by name: the row itself has the paper."""
+    if row["kdrun"] == ABSENT:
+        return NONE
+    keys = row["kdrun"].split(", ") if row["seeds"] is None else [row["kdrun"]]
+    return with_mark(" or ".join(published.in_print(key, cite=False) for key in keys), row["weak_teacher"])
+
+
+HERE: Final = Column("method here", methods_in_print,
+                     note=lambda row: "" if row["measured_on"] is None else f"measured on {row['measured_on']}")
 
 
 def chosen(candidates: Sequence[Measured]) -> list[Measured]:

@@ -24,12 +24,16 @@ class Column:
         show: a row's cell in words.
         right: whether to align to the right, unbroken.
         optional: whether to leave it out of a part that has nothing in it.
+        best: what the best row is largest in, None for a row that is not compared; without it nothing is compared.
+        note: what stands in a note below a printed table, a letter in the cell pointing there; empty for no note.
     """
 
     title: str
     show: Callable[[Row], str]
     right: bool = False
     optional: bool = False
+    best: Callable[[Row], float | None] | None = None
+    note: Callable[[Row], str] | None = None
 
     def has(self, part: "Part") -> bool:
         """Whether it says anything about any row of a part."""
@@ -43,10 +47,20 @@ class Part:
     Attributes:
         heading: what they share; empty where the table has one part.
         rows: the figures, unrounded.
+        comparable: whether the rows were measured under the same conditions.
     """
 
     heading: str
     rows: Sequence[Row]
+    comparable: bool = True
+
+    def leaders(self, column: Column) -> set[int]:
+        """The places of the rows that are best in a column; none where fewer than two differ in it."""
+        if column.best is None or not self.comparable:
+            return set()
+        values = {place: round(value, 12) for place, row in enumerate(self.rows) if (value := column.best(row)) is not None}
+        most = max(values.values(), default=None)
+        return {place for place, value in values.items() if value == most} if len(set(values.values())) > 1 else set()
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,7 @@ class Grid:
         key: the name of its files.
         title: what it is.
         columns: as documents show it.
+        paper: columns for LaTeX, where those of other documents are none for a printed page.
         parts: with a border between them.
         notes: lines below it.
         narrow: columns for a terminal, where those of documents do not fit.
@@ -70,10 +85,15 @@ class Grid:
     notes: Sequence[str] = ()
     narrow: Sequence[Column] = ()
     empty: str = ""
+    paper: Sequence[Column] = ()
 
     def shown(self, part: "Part", narrow: bool = False) -> list[Column]:
         """The columns of a part."""
         return [column for column in (narrow and self.narrow) or self.columns if not column.optional or column.has(part)]
+
+    def printed(self, part: "Part") -> list[Column]:
+        """The columns of a part on paper, where there is no room for those that say nothing."""
+        return [column for column in self.paper or self.columns if column.has(part)]
 
 
 def text(value: Any) -> str:

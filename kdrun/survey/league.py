@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, Final, Literal
 
@@ -23,6 +24,7 @@ from kdrun.survey.grid import (
     with_mark,
 )
 from kdrun.survey.measured import Measured, Scoring
+from kdrun.survey.published import in_print
 from kdrun.survey.statistics import FEWEST, MOST, Test, caption, holm, over, paired_p, possible, seeds_needed, verdict
 
 __all__ = ["SORTS", "Sort", "by_conditions", "league", "score_table", "weak_notes"]
@@ -56,14 +58,16 @@ def league(found: Sequence[Measured], test: Test, sort: Sort, scoring: Scoring, 
         Column("#", lambda row: text(row["rank"]), right=True),
         Column("method", lambda row: with_mark(row["method"], row["weak_teacher"])),
         Column("n", lambda row: text(row["seeds"]), right=True),
-        Column("accuracy", lambda row: spread(row["accuracy"], 2, 100), right=True),
-        Column("gap [95 % interval]", lambda row: with_interval(row["gap"], 2, 100), right=True),
+        Column("accuracy", lambda row: spread(row["accuracy"], 2, 100), right=True, best=best("accuracy")),
+        Column("gap [95 % interval]", lambda row: with_interval(row["gap"], 2, 100), right=True, best=best("gap")),
         Column("p", lambda row: p_value(row["p_holm"] if row["testable"] else None), right=True),
         Column("n needed", needed, right=True),
         Column("verdict", lambda row: text(row["verdict"])),
     ]
     figures = (("score ↓", "score", 3), ("relative error ↓", "relative_error", 2), ("factor", "factor", 2))
-    columns = [*first, *(Column(title, showing(key, digits), right=True) for title, key, digits in figures)]
+    columns = [*first, *(Column(title, showing(key, digits), right=True, best=best(key)) for title, key, digits in figures)]
+    paper = [replace(column, show=lambda row: with_mark(in_print(row["method"]), row["weak_teacher"]))
+             if column.title == "method" else column for column in columns]
     parts = [Part(heading, ranked(members, test, sort, rank_weak)) for heading, members in by_conditions(found)]
     notes = [
         "Means ± sample standard deviations over n seeds; accuracy in %, gap to the student alone of the same seed in points.",
@@ -74,7 +78,14 @@ def league(found: Sequence[Measured], test: Test, sort: Sort, scoring: Scoring, 
         "A line between parts is a border: other data, teacher, student, recipe or machine, not to be ranked together.",
     ]
     return Grid("league", f"League table, ranked by {sort if sort != 'method' else 'accuracy'}", columns, parts,
-                notes if parts else [], first, NOTHING)
+                notes if parts else [], first, NOTHING, paper)
+
+
+def best(key: str) -> Callable[[Row], float | None]:
+    """What a measure of the methods that have a rank is compared by; the larger the better."""
+    def value(row: Row) -> float | None:
+        return None if row["rank"] is None or row[key] is None else -SORTS[key] * row[key].mean  # type: ignore[index]
+    return value
 
 
 def weak_notes(found: Iterable[Measured], left_out: str | None = None) -> list[str]:
@@ -183,7 +194,7 @@ def score_table(found: Sequence[Measured], scoring: Scoring, rank_weak: bool = F
         Column("teacher", lambda row: spread(row["teacher"], 2, 100), right=True),
         Column("student", lambda row: spread(row["student"], 2, 100), right=True),
         Column("printed", lambda row: number(row["printed"], 3), right=True, optional=True),
-        Column("score ↓", lambda row: spread(row["score"], 3), right=True),
+        Column("score ↓", lambda row: spread(row["score"], 3), right=True, best=lambda row: float(row["best"])),
         Column("", lambda row: "best" if row["best"] else ""),
     ]
     example = published.worked_example()
@@ -205,7 +216,9 @@ def score_table(found: Sequence[Measured], scoring: Scoring, rank_weak: bool = F
              "Methods without a trained teacher have no score. Best: the lowest mean of a part, not a test.",
              *weak_notes(found, None if rank_weak else "never the best, unless by --rank-weak-teachers"),
              *(words for _, words in published.notes("worked example"))]
-    return Grid("distillation_score", "Distillation score", columns, parts, notes)
+    paper = [replace(columns[0], show=lambda row: with_mark(in_print(row["system"]), row.get("weak_teacher", False))),
+             *columns[1:-1]]
+    return Grid("distillation_score", "Distillation score", columns, parts, notes, paper=paper)
 
 
 def example_row(row: dict[str, Any], alpha: float, printed_alpha: float) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import yaml
 
 from kdrun import catalogue
 
-__all__ = ["EXCEPTIONS", "Row", "citation", "cites", "methods_of", "notes", "rows", "source", "worked_example"]
+__all__ = ["EXCEPTIONS", "Row", "citation", "cites", "in_print", "methods_of", "notes", "rows", "source", "source_of",
+           "worked_example"]
 
 FOLDER = Path(__file__).parent
 FILES: Final[dict[str, str]] = {
@@ -100,11 +101,35 @@ def cites(key: str, table: str, cited: str) -> bool:
     """Whether a row of this table that cites so is about the method: by the authors and year of its `source`."""
     if key in EXCEPTIONS:
         return cited in EXCEPTIONS[key].get(table.split()[0], ())
+    return (cited_as := source_of(key)) is not None and cited.rstrip("abcdefgh") == " ".join(cited_as)
+
+
+def source_of(key: str) -> tuple[str, str] | None:
+    """A method's paper as authors and year: ("Romero et al.", "2015"); None for a method of no paper."""
     source = catalogue.method_card(key).source
     authors = source.partition(":")[0].split(", ")
     years = re.findall(r"\b(?:19|20)\d\d\b", source)
-    named = f"{authors[0]} and {authors[1]}" if len(authors) == 2 else f"{authors[0]} et al."
-    return bool(years) and cited.rstrip("abcdefgh") == f"{named} {years[-1]}"
+    if not years:
+        return None
+    return f"{authors[0]} and {authors[1]}" if len(authors) == 2 else f"{authors[0]} et al.", years[-1]
+
+
+def in_print(variant: str, cite: bool = True) -> str:
+    """A variant of a method by names and citations: "at (beta=500)" is "AT (Zagoruyko and Komodakis, 2017), beta 500".
+
+    Args:
+        variant: the keys of the method and of what it is made of, with what was set otherwise than their YAMLs do.
+        cite: whether to name the method's paper.
+    """
+    keys, _, changed = variant.removesuffix(")").partition(" (")
+    known = catalogue.options("method")
+    names = " + ".join(catalogue.method_card(key).title if key in known else key for key in keys.split("+"))
+    cited_as = source_of(first) if cite and (first := keys.partition("+")[0]) in known else None
+    words = re.sub(r"['\"{}]", "", changed)
+    while words != (words := re.sub(r"\[([^][]*)\]", lambda inside: inside[1].replace(", ", " and "), words)):
+        pass  # lists of lists, from within
+    return names + (f" ({', '.join(cited_as)})" if cited_as else "") + \
+        (f", {words.replace('=', ' ').replace('_', ' ')}" if changed else "")
 
 
 def methods_of(table: str, name: str) -> tuple[str, ...]:

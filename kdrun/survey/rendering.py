@@ -1,8 +1,9 @@
 """A table for a terminal, and as CSV, Markdown, LaTeX and HTML."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -13,6 +14,7 @@ from rich.text import Text
 from kdrun.cells import guarded_frame
 from kdrun.files import write_atomically
 from kdrun.survey.grid import Column, Grid, Part
+from kdrun.survey.latex import latex
 from kdrun.survey.statistics import Over
 
 if TYPE_CHECKING:
@@ -20,20 +22,23 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "html", "latex", "markdown", "terminal", "tidy", "write"]
 
-# What LaTeX takes for a command, and what its default encoding lacks
-ESCAPES = str.maketrans({
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"}, **{sign: f"${sign}$" for sign in "<>|"},
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " ", "–": "--", "†": r"\dag{}",
-    "±": r"$\pm$", "→": r"$\rightarrow$", "Δ": r"$\Delta$", "≤": r"$\leq$", "·": r"$\cdot$",
-})
-LATEX_WIDTH = 90  # characters that a page takes upright
-STYLE = """\
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; border-top: 2px solid #222; border-bottom: 2px solid #222; }
-th { border-bottom: 1px solid #222; text-align: left; vertical-align: bottom; }
-th, td { padding: .2rem .7rem .2rem 0; vertical-align: top; }
-h2 { font-size: 1rem; margin: 1.5rem 0 0; }
-p, li { color: #555; max-width: 60rem; }"""
+LONG: Final = 40  # characters of a text beyond which it may be broken into lines
+MARKDOWN: Final = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*|"},
+                                 "&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " "})
+STYLE: Final = """\
+:root { color-scheme: light dark; --ink: #222; --faint: #555; --page: #fff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e4e4; --faint: #aaa; --page: #181818; } }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 110rem;
+  color: var(--ink); background: var(--page); }
+.table { overflow-x: auto; margin: .5rem 0 1.5rem; }
+table { border-collapse: collapse; border-top: 2px solid; border-bottom: 2px solid; }
+th { border-bottom: 1px solid; text-align: left; vertical-align: bottom; white-space: nowrap; }
+th, td { padding: .2rem 1rem .2rem 0; vertical-align: top; }
+td { white-space: nowrap; }
+td.col0, th.col0 { position: sticky; left: 0; background: var(--page); }
+h1 { font-size: 1.4rem; } h2 { font-size: 1rem; margin: 1.5rem 0 0; }
+p, li { color: var(--faint); max-width: 60rem; }
+@media (max-width: 40rem) { td.col0, th.col0 { position: static; } }"""
 
 
 def terminal(grid: Grid, width: int) -> RenderableType:
@@ -124,39 +129,20 @@ def filled(grid: Grid) -> Iterator[tuple[Part, list[Column], "DataFrame"]]:
 
 def markdown(grid: Grid) -> str:
     """A heading, each part below a smaller one, the notes as a list."""
-    lines = [f"## {grid.title}", ""]
+    lines = [f"## {marked_down(grid.title)}", ""]
     for part, columns, table in filled(grid):
-        safe = table.map(lambda cell: cell.replace("|", r"\|").replace("\n", " "))
+        safe = table.map(marked_down).rename(columns=marked_down)
         kinds = ["right" if column.right else "left" for column in columns]
-        lines += [*([f"### {part.heading}", ""] if part.heading else []),
+        lines += [*([f"### {marked_down(part.heading)}", ""] if part.heading else []),
                   safe.to_markdown(index=False, disable_numparse=True, colalign=kinds), ""]
     if not any(part.rows for part in grid.parts):
-        lines += [grid.empty, ""]
-    return "\n".join([*lines, *(f"- {note}" for note in grid.notes)]).rstrip() + "\n"
+        lines += [marked_down(grid.empty), ""]
+    return "\n".join([*lines, *(f"- {marked_down(note)}" for note in grid.notes)]).rstrip() + "\n"
 
 
-def latex(grid: Grid) -> str:
-    """A tabular for each part, with booktabs' rules; as wide as the page at most, and on its side where that is too small."""
-    wide = any(needed(grid.shown(part), part) > LATEX_WIDTH for part in grid.parts)
-    place, packages = ("sidewaystable", "adjustbox,booktabs,rotating") if wide else ("table", "adjustbox,booktabs")
-    lines = [f"% \\usepackage{{{packages}}}", f"\\begin{{{place}}}", "\\centering", f"\\caption{{{escaped(grid.title)}}}",
-             f"\\label{{tab:{grid.key}}}"]
-    for part, columns, table in filled(grid):
-        style = table.map(escaped).rename(columns=escaped).style.hide(axis="index")
-        kinds = "".join("r" if column.right else "l" for column in columns)
-        if part.heading:
-            lines += ["", "\\medskip", f"\\textbf{{{escaped(part.heading)}}}\\\\[2pt]"]
-        lines += ["\\begin{adjustbox}{max width=\\linewidth}", style.to_latex(hrules=True, column_format=kinds).rstrip(),
-                  "\\end{adjustbox}"]
-    if not any(part.rows for part in grid.parts):
-        lines.append(escaped(grid.empty))
-    lines += ["", *(f"\\par\\footnotesize {escaped(note)}" for note in grid.notes), f"\\end{{{place}}}", ""]
-    return "\n".join(lines)
-
-
-def escaped(words: str) -> str:
-    """A text for LaTeX."""
-    return words.translate(ESCAPES)
+def marked_down(words: str) -> str:
+    """A text for Markdown: no markup, no link and no element of HTML."""
+    return re.sub(r"\](?=[(\[:])", r"\]", words.translate(MARKDOWN))
 
 
 def html_body(grid: Grid) -> str:
@@ -169,11 +155,11 @@ def html_body(grid: Grid) -> str:
     for part, columns, table in filled(grid):
         style = Styler(table, uuid=f"{grid.key}_{len(lines)}", cell_ids=False).hide(axis="index").format(escape="html")
         style.format_index(escape="html", axis=1)
-        right = ", ".join(f".col{number}" for number, column in enumerate(columns) if column.right)
-        style.set_table_styles([{"selector": right, "props": "text-align: right; white-space: nowrap"}])
+        style.set_table_styles([{"selector": f".col{place}", "props": props} for place, column in enumerate(columns)
+                                if (props := appearance(column, part))])
         if part.heading:
             lines.append(f"<h2>{escape(part.heading)}</h2>")
-        lines.append(style.to_html(table_attributes=""))
+        lines.append(f'<div class="table">\n{style.to_html(table_attributes="").strip()}\n</div>')
     if not lines:
         lines.append(f"<p>{escape(grid.empty)}</p>")
     if grid.notes:
@@ -181,23 +167,37 @@ def html_body(grid: Grid) -> str:
     return "\n".join(lines)
 
 
+def appearance(column: Column, part: Part) -> str:
+    """How the cells of a column look: figures to the right, long texts in lines that are not too short; empty as usual."""
+    if column.right:
+        return "text-align: right"
+    return "white-space: normal; min-width: 20rem" if any(len(column.show(row)) > LONG for row in part.rows) else ""
+
+
 def html(grid: Grid) -> str:
     """A page that needs nothing else."""
     from html import escape
 
-    return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(grid.title)}</title>\n'
+    return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(grid.title)}</title>\n'
             f"<style>\n{STYLE}\n</style>\n</head>\n<body>\n<h1>{escape(grid.title)}</h1>\n{html_body(grid)}\n</body>\n</html>\n")
 
 
-FORMATS = {
+FORMATS: Final[dict[str, Callable[[Grid], str]]] = {
     "csv": lambda grid: guarded_frame(tidy(grid)).to_csv(index=False), "md": markdown, "tex": latex, "html": html,
 }
 
 
-def write(grid: Grid, folder: Path) -> list[Path]:
-    """Write a table in every format; returns the files."""
+def write(grid: Grid, folder: Path, siunitx: bool = False) -> list[Path]:
+    """Write a table in every format; returns the files.
+
+    Args:
+        grid: the table.
+        folder: where to.
+        siunitx: whether figures in LaTeX are in siunitx's columns.
+    """
     paths = []
-    for kind, make in FORMATS.items():
+    for kind, make in (FORMATS | {"tex": lambda grid: latex(grid, siunitx)}).items():
         words = make(grid)
         path = folder / f"{grid.key}.{kind}"
         write_atomically(path, lambda part, words=words: part.write_text(words, encoding="utf-8"))  # type: ignore[misc]

@@ -46,6 +46,13 @@ def taxonomy(table: str) -> Grid:
     narrow = [method, Column("; ".join(title for title, _ in printed),
                              lambda row: "; ".join(text(row[key]) for _, key in printed)), here,
               Column("says", lambda row: text(row["knowledge_here"])), agrees]
+    paper = [method, *(Column(title, joined_by_plus(key) if key in ("knowledge", "schemes") else cell(key))
+                       for title, key in printed),
+             Column("method here", lambda row: text(row["methods"] and " or ".join(
+                 published.in_print(key, cite=False) for key in row["methods"]))),
+             Column("knowledge here", lambda row: text(row["knowledge_here"])),
+             Column("scheme here", first_scheme, note=schemes_said),
+             Column("agrees", agrees_shortly, note=lambda row: "" if row["agrees"] in (None, "yes") else row["agrees"])]
     absent = [row for row in rows if not row["methods"]]
     notes = [
         "Printed columns first; then the method here, the knowledge it says it transfers, the scheme under which it says the "
@@ -55,7 +62,29 @@ def taxonomy(table: str) -> Grid:
         f"Source: {published.source('Gou')}.",
     ]
     title = f"Gou et al. (2021), Table {table.split()[1]}: {TITLES[table]}"
-    return Grid(file_key(table), title, columns, [Part("", rows)], notes, narrow)
+    return Grid(file_key(table), title, columns, [Part("", rows)], notes, narrow, paper=paper)
+
+
+def agrees_shortly(row: Mapping[str, Any]) -> str:
+    """Whether knowledge and scheme are as printed, in a word or two."""
+    if row["agrees"] in (None, "yes"):
+        return text(row["agrees"])
+    return "in part" if all("in part" in words for words in row["agrees"].split("; ")) else "no"
+
+
+def first_scheme(row: Mapping[str, Any]) -> str:
+    """The first of the schemes under which the surveys file a method."""
+    return text(row["scheme_here"] and row["scheme_here"].partition(";")[0].partition(" (")[0])
+
+
+def schemes_said(row: Mapping[str, Any]) -> str:
+    """All of those schemes, with who files it so; empty where there is one."""
+    return row["scheme_here"] if row["scheme_here"] and "(" in row["scheme_here"] else ""
+
+
+def joined_by_plus(key: str) -> Callable[[Mapping[str, Any]], str]:
+    """A printed cell that enumerates."""
+    return lambda row: text(row[key] and row[key].replace(", ", " + "))
 
 
 def cell(key: str) -> Callable[[Mapping[str, Any]], str]:

@@ -26,18 +26,6 @@ def rows_of(part):
     return {row["method"]: row for row in part.rows}
 
 
-@pytest.fixture
-def three_seeds(tmp_path):
-    """Two methods with three seeds, one with two; one of them also on fewer pictures."""
-    for seed in (1, 2, 3):
-        write_run(tmp_path, "kd", seed, 0.90 + seed / 100, alone=0.88)
-        write_run(tmp_path, "at", seed, 0.80 + seed / 100, alone=0.88)
-        write_run(tmp_path, "kd", seed, 0.70, alone=0.60, dataset={"train_limit": 100})
-        if seed < 3:
-            write_run(tmp_path, "sp", seed, 0.99, alone=0.88)
-    return tmp_path
-
-
 def test_nothing_measured_otherwise_is_ranked_together(three_seeds):
     made = grid(three_seeds, "league")
     assert len(made.parts) == 2
@@ -326,26 +314,6 @@ def test_a_table_can_be_read_back_unrounded(three_seeds, tmp_path):
     assert (float(row["accuracy"]), float(row["accuracy_sd"]), row["accuracy_n"]) == (
         pytest.approx(0.92), pytest.approx(0.01), "3")
     assert "measured by you" in row["part"]
-
-
-def test_latex_and_html_are_safe(tmp_path):
-    write_run(tmp_path, "kd", 1, 0.9, dataset={"name": "<b>50%_&$</b>"}, name="evil")
-    made = grid(tmp_path, "league")
-    assert "<b>50%_&$</b>" not in rendering.html(made)
-    assert "&lt;b&gt;50%_&amp;$" in rendering.html(made)
-    assert r"$<$b$>$50\%\_\&\$" in rendering.latex(made)  # a bare < is printed as another sign
-
-
-@pytest.mark.parametrize(("key", "place"), [("gou_6", "sidewaystable"), ("distillation_score", "table")])
-def test_latex_tables_fit_the_page(three_seeds, key, place):
-    text = rendering.latex(grid(three_seeds, key))
-    assert text.count(f"\\begin{{{place}}}") == text.count(f"\\end{{{place}}}") == 1
-    fitted = [text.count(part) for part in (r"\begin{adjustbox}{max width=\linewidth}", r"\end{adjustbox}", r"\begin{tabular}")]
-    assert fitted[0] > 0
-    assert len(set(fitted)) == 1
-    packages = text.partition("\n")[0]
-    assert ("rotating" in packages) == (place == "sidewaystable")
-    assert "booktabs" in packages
 
 
 def test_the_same_runs_make_the_same_files(three_seeds, tmp_path):
