@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-__all__ = ["MethodCard", "load", "method_card", "network", "network_name", "options", "shipped", "use"]
+__all__ = ["MethodCard", "load", "method_card", "network", "network_name", "options", "recipe", "shipped",
+           "use"]
 
 PACKAGE = Path(__file__).parent
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one, where there is one, takes a tenth of the time
@@ -75,6 +76,25 @@ def network(name: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(OmegaConf.create(load("model", name)), resolve=True)  # type: ignore[return-value]
+
+
+def recipe(name: str) -> dict[str, Any] | None:
+    """The settings of a recipe, with those of the recipes that its defaults list names; None where that cannot be told."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    def settings(one: str) -> dict[str, Any]:
+        own: Any = OmegaConf.to_container(OmegaConf.create(options("recipe")[one].read_text()), resolve=True)
+        found: dict[str, Any] = {}
+        defaults = own.pop("defaults", [])
+        for entry in defaults if "_self_" in defaults else [*defaults, "_self_"]:
+            found |= own if entry == "_self_" else settings(entry)
+        return found
+
+    try:
+        return settings(name)
+    except (KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError, OmegaConfBaseException):
+        return None
 
 
 def network_name(node: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdrun import kinds
+from kdrun import catalogue, kinds
 from kdrun.bounds import FileName, Positive, annotations, closest, misfit
 from kdrun.config import (
     GROUPS,
@@ -149,6 +149,7 @@ def problems(settings: Settings) -> list[str]:
         found.append(f"teacher.checkpoint: {path} is a folder, wanted a file of weights" if path.is_dir() else
                      f"teacher.checkpoint: there is no file {path}")
     found += memory_problems(teacher)
+    found += recipe_problems(values, bool(checkpoint))
     found += target_misfits("scheme", values.get("scheme"), "scheme")
     found += method_problems(settings, bool(checkpoint))
     found += [line for group in CONDUCT for line in target_misfits(group, values.get(group), PLACES[group])]
@@ -210,10 +211,44 @@ def teacher_problems(name: str, wanted: str, values: Mapping[str, Any], checkpoi
     if wanted == "none":
         return [f"{name} learns without a teacher; leave {key} out"
                 for key, there in (("teachers", given is not None), ("teacher.checkpoint", checkpoint)) if there]
+    teacher, scheme = values.get("teacher"), values.get("scheme")
+    if isinstance(teacher, Mapping) and teacher.get("recipe") is not None and not trained_first(scheme):
+        return ["teacher.recipe: the chosen scheme has no teacher that is trained first; leave it out, or give scheme=offline"]
     if isinstance(given, list) and (not given or (wanted == "one" and len(given) > 1)):
         few = "one teacher" if wanted == "one" else "at least one"
         return [f"teachers: got {told(given)}, but {name} learns from {few}"]
     return []
+
+
+def trained_first(scheme: Any) -> bool:
+    """Whether a scheme's teacher is trained before the student; taken for granted of a scheme that cannot be found."""
+    try:
+        return bool(getattr(locate(scheme["_target_"], "scheme"), "trained_teacher", True))
+    except (ValueError, TypeError, KeyError):
+        return True
+
+
+def recipe_problems(values: Mapping[str, Any], checkpoint: bool) -> list[str]:
+    """What is wrong with the teachers' own recipe."""
+    from kdrun.recipe import Recipe
+
+    teacher, run = values.get("teacher"), values.get("recipe")
+    own = teacher.get("recipe") if isinstance(teacher, Mapping) else None
+    if own is None or own is UNSET:
+        return []
+    known = catalogue.options("recipe")
+    if isinstance(own, str):
+        return [f"teacher.recipe: '{own}' is made of more than recipes; give settings, as {{epochs: 100}}" if own in known else
+                f"teacher.recipe: unknown recipe '{own}'" + (closest(own, known) or f"; there is {', '.join(known)}")]
+    if not isinstance(own, Mapping):
+        return [f"teacher.recipe: got {told(own)}, wanted the name of a recipe ({', '.join(known)}), or settings that differ "
+                "from the run's, as {epochs: 100}"]
+    base = run if isinstance(run, Mapping) else {}
+    told_of_run = misfits("teacher.recipe", base, Recipe)
+    found = [line for line in misfits("teacher.recipe", {**base, **own}, Recipe) if line not in told_of_run]
+    if checkpoint:
+        found.append("teacher.recipe: the weights of teacher.checkpoint are trained already; leave one of the two out")
+    return found
 
 
 def memory_problems(teacher: Any) -> list[str]:

@@ -18,11 +18,12 @@ from kdrun.bounds import AtLeastOne, Count, Fraction, NetworkName, Positive, ann
 from kdrun.kinds import Kind
 from kdrun.names import file_name
 
-__all__ = ["MeasureSettings", "Refused", "RunSettings", "Settings", "identity", "instantiate", "locate", "register",
-           "run_folder", "said", "told"]
+__all__ = ["MeasureSettings", "Refused", "RunSettings", "Settings", "identity", "instantiate", "locate", "own_recipe",
+           "register", "run_folder", "said", "teacher_recipe", "told"]
 
 GROUPS = ("dataset", "teacher", "student", "method", "scheme", "recipe")
-TEACHER_OWN: dict[str, Any] = {"checkpoint": None, "remember": False, "remember_gb": 20}  # beside what networks have
+TEACHER_OWN: dict[str, Any] = {"checkpoint": None, "recipe": None, "remember": False,
+                               "remember_gb": 20}  # beside what networks have
 SLOTS = {"method": ("base", "first", "second", "third"), "dataset": ("base",)}  # what a choice of a group may be made of
 
 
@@ -78,9 +79,18 @@ class Settings:
     choices: dict[str, str]
 
     def __post_init__(self) -> None:
-        """`threads: null` becomes the number of cores, so that whatever records or compares settings has the number."""
-        if self.values.get("threads", UNSET) is None:
-            object.__setattr__(self, "values", {**self.values, "threads": speed.cores()})
+        """What stands for something else becomes that, so that whatever records or compares settings has it.
+
+        `threads: null` becomes the number of cores, a recipe's name in `teacher.recipe` its settings.
+        """
+        values = dict(self.values)
+        if values.get("threads", UNSET) is None:
+            values["threads"] = speed.cores()
+        teacher = values.get("teacher")
+        named = teacher.get("recipe") if isinstance(teacher, Mapping) else None
+        if isinstance(named, str) and (found := catalogue.recipe(named)) is not None:
+            values["teacher"] = {**values["teacher"], "recipe": found}
+        object.__setattr__(self, "values", values)
 
     @classmethod
     def read(cls, cfg: DictConfig, choices: Mapping[str, Any]) -> "Settings":
@@ -151,6 +161,26 @@ def usual_parts(name: str, group: str = "method") -> dict[str, str | None]:
     return {slot: entry[slot] for entry in defaults if isinstance(entry, dict) for slot in SLOTS[group] if slot in entry}
 
 
+def teacher_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
+    """How teachers are trained that are trained first: the run's recipe, but for what `teacher.recipe` sets.
+
+    Its name says what that is: "digits (epochs=100)".
+    """
+    run, teacher = values["recipe"], values["teacher"]
+    given = teacher.get("recipe") if isinstance(teacher, Mapping) else None
+    own = given if isinstance(given, Mapping) else {}
+    changed = ", ".join(f"{key}={value if isinstance(value, str) else told(value)}" for key, value in own.items()
+                        if value != run.get(key))
+    return {**run, **({"name": f"{run.get('name')} ({changed})"} if changed else {}), **own}
+
+
+def own_recipe(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The whole recipe of the teachers without its name, where it is not the run's; None where it is."""
+    teachers, run = ({key: value for key, value in recipe.items() if key != "name"}
+                     for recipe in (teacher_recipe(values), values["recipe"]))
+    return None if teachers == run else teachers
+
+
 def identity(settings: Settings) -> str:
     """A digest of everything that the results depend on: equal digests, equal runs."""
     ignored = {"outputs", "rerun", "checkpoint_seconds", "launch", "sweep"}
@@ -160,7 +190,7 @@ def identity(settings: Settings) -> str:
     values["speed"] = speed.shaping(values["speed"])
     teacher = values.get("teacher", {})
     exact = {"remember_gb", *({"remember"} if teacher.get("remember") != "half" else ())}  # change no bit of any result
-    values["teacher"] = {key: value for key, value in teacher.items() if key not in exact}
+    values["teacher"] = {**{key: value for key, value in teacher.items() if key not in exact}, "recipe": own_recipe(values)}
     checkpoint = teacher.get("checkpoint")
     if checkpoint and Path(checkpoint).is_file():
         from kdrun.files import digest_of

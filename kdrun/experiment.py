@@ -16,7 +16,18 @@ from kdrun import __version__, catalogue, distributed, results, resuming, speed
 from kdrun.answers import GIGABYTE, Answers, digest_of_weights
 from kdrun.cast import Cast, Frozen, Output
 from kdrun.checking import problems
-from kdrun.config import TEACHER_OWN, Refused, Settings, identity, instantiate, locate, run_folder, said
+from kdrun.config import (
+    TEACHER_OWN,
+    Refused,
+    Settings,
+    identity,
+    instantiate,
+    locate,
+    own_recipe,
+    run_folder,
+    said,
+    teacher_recipe,
+)
 from kdrun.data.data import Data, DatasetSettings, read
 from kdrun.data.kept import kept
 from kdrun.data.stream import PictureStream
@@ -170,6 +181,11 @@ class Experiment:
         for line in rehearsal.method.all_notes():
             self.screen.note(line)
 
+    @property
+    def teacher_recipe(self) -> Recipe:
+        """How teachers are trained."""
+        return Recipe(**teacher_recipe(self.settings.values)) if own_recipe(self.settings.values) else self.recipe
+
     def method(self) -> Method:
         """The method, anew."""
         return instantiate(self.settings.values["method"], "method")
@@ -207,14 +223,16 @@ class Experiment:
         self.memories.append(role.memory)
 
     def run_of(self, title: str, role: str, method: Method, scheme: Scheme, networks: Networks,
-               cast: Cast | None = None, folder: Path | None = None, batch_size: int | None = None) -> Run:
-        """A training by this run's recipe, on the data that its networks are for."""
-        seed, data = self.settings.seed, networks.data
+               cast: Cast | None = None, folder: Path | None = None, batch_size: int | None = None,
+               recipe: Recipe | None = None) -> Run:
+        """A training by this run's recipe, if by no other, on the data that its networks are for."""
+        seed, data, recipe = self.settings.seed, networks.data, recipe or self.recipe
+        size = batch_size or recipe.batch_size
 
         def stream() -> PictureStream:
-            return data.stream(batch_size=batch_size or self.recipe.batch_size, seed=seed, device=self.device)
+            return data.stream(batch_size=size, seed=seed, device=self.device)
 
-        return Run(title, role, method, scheme, cast or scheme.cast(networks), data, stream, self.recipe, seed,
+        return Run(title, role, method, scheme, cast or scheme.cast(networks), data, stream, recipe, seed,
                    self.device, networks, self.screen, folder, self.settings.values["checkpoint_seconds"])
 
     def teachers(self) -> list[Made]:
@@ -252,6 +270,7 @@ class Experiment:
         data = self.data.seen("student" if role == "baseline" else "teacher")
         networks = self.networks(data=data)
         part = "student" if role == "baseline" else role  # the baseline starts from the student's first weights
+        recipe = self.recipe if role == "baseline" else self.teacher_recipe
         actor = networks.build(spec, part)
         if spec.checkpoint:
             load_checkpoint(actor.network, spec.checkpoint, spec.name)
@@ -260,7 +279,7 @@ class Experiment:
         else:
             values = self.settings.values
             key = {"network": spec.settings, "data": data.digest, "part": part, "seed": self.settings.seed,
-                   "recipe": {name: value for name, value in asdict(self.recipe).items() if name != "name"},
+                   "recipe": {name: value for name, value in asdict(recipe).items() if name != "name"},
                    "precision": values["precision"], "device": self.device.type,
                    "software": fingerprint(*LOOP, *resuming.targets(spec.settings)),
                    "speed": speed.shaping(values["speed"])}
@@ -268,8 +287,8 @@ class Experiment:
             key |= {"states": states} if states else {}
 
             def train(folder: Path) -> Made:
-                method = Trajectory(count=states, epochs=self.recipe.epochs) if states else Vanilla()
-                training = self.run_of(title, role, method, Scheme(), networks, Cast(actor), folder)
+                method = Trajectory(count=states, epochs=recipe.epochs) if states else Vanilla()
+                training = self.run_of(title, role, method, Scheme(), networks, Cast(actor), folder, recipe=recipe)
                 distill(training)
                 seconds = training.seconds
                 logits = answers(training, actor, data)

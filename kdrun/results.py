@@ -10,7 +10,7 @@ import torch
 
 from kdrun import metrics
 from kdrun.cells import guarded_frame
-from kdrun.config import Settings, said
+from kdrun.config import Settings, own_recipe, said, teacher_recipe
 from kdrun.data.data import Data
 from kdrun.files import write_atomically
 
@@ -96,7 +96,8 @@ def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: lis
         f1 = [score for score in metrics.f1(one.logits, labels) if score is not None]
         size, timed = metrics.size(one.network), latency(one.network, shape)
         row = dict.fromkeys(COLUMNS) | told | (size._asdict() if size else {}) | {
-            "role": one.role, "model": one.model, "epochs": one.epochs, "seconds": one.seconds,
+            "role": one.role, "model": one.model, "recipe": trained_by(one, settings),
+            "epochs": one.epochs, "seconds": one.seconds,
             "flops": metrics.flops(one.network, shape), "latency_ms": timed.median_ms, "latency_iqr_ms": timed.iqr_ms,
             "machine_busy": int(timed.busy),
             "accuracy": metrics.accuracy(one.logits, labels), "top5": metrics.accuracy(one.logits, labels, top=5),
@@ -107,6 +108,13 @@ def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: lis
             row |= compared(row, one, teacher, baseline, labels, settings.values["measures"])
         found.append(row)
     return found
+
+
+def trained_by(one: "Made", settings: Settings) -> str:
+    """The name of the recipe that a network was trained by."""
+    values = settings.values
+    first = one.role.split()[0] == "teacher" and one.origin != "checkpoint"
+    return str((teacher_recipe(values) if first and own_recipe(values) else values["recipe"])["name"])
 
 
 def compared(row: dict[str, Any], student: "Made", teacher: "Made | None", baseline: "Made | None",

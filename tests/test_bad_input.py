@@ -330,6 +330,13 @@ WRONG = {
     "own recipe is no YAML": (["--config-dir", "FILES/broken", "recipe=odd"], ["not YAML", "odd.yaml", "line 2"]),
     "no config folder": (["--config-dir", "/nowhere"], ["there is no config folder /nowhere"]),
     "no config folder, =": (["--config-dir=FILES/file"], ["there is no config folder FILES/file"]),
+    "teacher's recipe, name": (["teacher.recipe=standrad"], ["teacher.recipe: unknown recipe 'standrad'; did you mean"]),
+    "teacher's recipe, value": (["teacher.recipe={epochs: 0}"], ["teacher.recipe.epochs: got 0, wanted a whole number"]),
+    "teacher's recipe, key": (["teacher.recipe={epoch: 5}"], ["unknown key 'epoch' in teacher.recipe; did you mean 'epochs'?"]),
+    "teacher's recipe, kind": (["teacher.recipe=5"], ["teacher.recipe: got 5, wanted the name of a recipe"]),
+    "teacher's recipe, online": (["scheme=online", "teacher.recipe=wrn"], ["teacher.recipe: the chosen scheme has no teacher"]),
+    "teacher's recipe, own weights": (["teacher.recipe=wrn", "teacher.checkpoint=FILES/file"],
+                                      ["teacher.recipe: the weights of teacher.checkpoint are trained already"]),
     # where to write
     "outputs in /proc": (["outputs=/proc/x"], ["outputs: cannot write to /proc"]),
     "outputs in a device": (["outputs=/dev/null/x"], ["outputs: cannot make /dev/null/x, /dev/null is not a folder"]),

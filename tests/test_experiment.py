@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from kdrun import experiment, results
-from kdrun.config import Refused, run_folder
+from kdrun.config import Refused, identity, run_folder
 from kdrun.finished import finished
 from kdrun.networks import load_checkpoint
 from kdrun.store import save_weights
@@ -203,6 +203,24 @@ def test_a_teacher_of_the_users_own(tmp_path):
         load_checkpoint(theirs, tmp_path / name, "cnn")
         assert all(torch.equal(value, own.network.state_dict()[key]) for key, value in theirs.state_dict().items())
     assert len(list((tmp_path / "second" / "runs").iterdir())) == 2  # two files, two runs: named by their bytes
+
+
+def test_a_teacher_by_a_recipe_of_its_own(tmp_path):
+    """Which is in the names of the run and of the stored teacher, and not in the baseline's."""
+    settings, _, _ = go("kd", tmp_path)
+    longer, rows, notes = go("kd", tmp_path, "teacher.recipe={epochs: 3}")
+    assert [rows_of(rows)[role]["epochs"] for role in ("teacher", "baseline", "student")] == [3, 2, 2]
+    assert [row["recipe"] for row in rows] == ["smoke (epochs=3)", "smoke", "smoke"]
+    assert any(line.startswith("teacher cnn: trained") for line in notes)
+    assert any(line.startswith("baseline cnn: from store") for line in notes)
+    assert identity(settings) != identity(longer)
+    same = toy_settings("kd", f"outputs={tmp_path}", "teacher.recipe={epochs: 2}")
+    assert identity(settings) == identity(same)
+
+
+def test_a_recipe_of_the_teacher_by_name():
+    whole = settings_of("recipe=wrn").values["recipe"]
+    assert settings_of("teacher.recipe=wrn").values["teacher"]["recipe"] == whole  # with what it has of `standard`
 
 
 def test_a_teacher_of_another_family(tmp_path):

@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,12 @@ class Space:
     def count(self) -> float:
         """How many combinations there are."""
         return math.prod(dimension.count for dimension in self.dimensions.values())
+
+    @property
+    def recipe_keys(self) -> Set[str]:
+        """The settings of the recipe that are to be chosen; an empty one where the recipe itself is."""
+        return {key.lstrip("+").partition(".")[2].partition("[")[0]
+                for key in self.dimensions if key.lstrip("+").partition(".")[0] == "recipe"}
 
     def probes(self) -> list[list[str]]:
         """Jobs that show every choice and both ends of everything: the first of all, then one change at a time."""

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from filelock import FileLock, Timeout
 
 from kdrun.bounds import AtLeastOne, Count, FileName
+from kdrun.checking import trained_first
 from kdrun.config import Refused, Settings, identity
+from kdrun.config import told as written
 from kdrun.console import plain_console
 from kdrun.interruption import Interrupted
 from kdrun.names import file_name
@@ -37,6 +39,7 @@ TOLD = "told"  # what is noted of a trial, beside what Optuna notes
 UNTRAINED = "untrained"
 ABANDONED = "abandoned"  # notes a trial whose process died while its settings were being chosen
 ASKED = "asked"          # notes of a study how many trials there are once the present batch is complete
+TeacherRecipe = Literal["fixed", "trial"]
 MOST = 20      # untrained trials to each that is wanted, after which a search gives up
 
 
@@ -54,6 +57,9 @@ class StudySearch:
         batch: trials at once; None for as many as the launcher runs at once.
         storage: the SQLite file; None for one beside the sweeps.
         name: of the study; None for one that depends on everything that is searched.
+        teacher_recipe: what teachers are trained by where the recipe is searched over: by what it is without what is
+            searched (`fixed`), so that one teacher serves all trials, or by the trial's (`trial`). The baseline goes by the
+            trial's.
 
     Attributes:
         titles: what the values of a trial are called.
@@ -66,9 +72,9 @@ class StudySearch:
     passing = frozenset({"trials", "batch", "storage", "name"})  # may change without making it another search
 
     def __init__(self, *, trials: AtLeastOne, seed: Count, startup: Count, batch: AtLeastOne | None, storage: str | None,
-                 name: FileName | None) -> None:
+                 name: FileName | None, teacher_recipe: TeacherRecipe) -> None:
         self.trials, self.seed, self.startup, self.batch = trials, seed, startup, batch
-        self.storage, self.name = storage, name
+        self.storage, self.name, self.teacher_recipe = storage, name, teacher_recipe
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         """What cannot be, given all settings: a line each."""
@@ -201,7 +207,7 @@ class StudySearch:
             Interrupted: a job was stopped; nothing of those launched with it is told.
         """
         launched = False
-        waiting = [(trial, space.words(trial.params)) for trial in batch]
+        waiting = [(trial, [*(words := space.words(trial.params)), *self.kept(desk, space, words)]) for trial in batch]
         while waiting:
             jobs: list[tuple[Trial, list[str]]] = []
             later = []
@@ -227,6 +233,17 @@ class StudySearch:
                                  self.trials))
             launched, waiting = launched or bool(jobs), later
         return not launched
+
+    def kept(self, desk: Desk, space: Space, words: Sequence[str]) -> list[str]:
+        """The words by which a job's teacher keeps its recipe where that is searched over and the job trains a teacher."""
+        if self.teacher_recipe == "trial" or not (searched := space.recipe_keys):
+            return []
+        settings = desk.settings_of(words)
+        teacher = settings.values["teacher"]
+        if teacher.get("checkpoint") or teacher.get("recipe") or not trained_first(settings.values["scheme"]):
+            return []
+        recipe = desk.settings.values["recipe"]
+        return [f"teacher.recipe={written({key: recipe[key] for key in recipe if '' in searched or key in searched})}"]
 
     def repeated(self, study: "Study", words: Sequence[str], number: int) -> tuple[Sequence[float], dict[str, Any]] | None:
         """Likewise for words that were trained before."""
@@ -277,8 +294,10 @@ class OptunaSearch(StudySearch):
 
     def __init__(self, *, trials: AtLeastOne, sampler: Literal["tpe", "nsga2", "random"], objectives: list[Objective],
                  seed: Count, startup: Count, population: AtLeastOne, prune: bool, prune_startup: Count,
-                 prune_warmup: Count, batch: AtLeastOne | None, storage: str | None, name: FileName | None) -> None:
-        super().__init__(trials=trials, seed=seed, startup=startup, batch=batch, storage=storage, name=name)
+                 prune_warmup: Count, batch: AtLeastOne | None, storage: str | None, name: FileName | None,
+                 teacher_recipe: TeacherRecipe) -> None:
+        super().__init__(trials=trials, seed=seed, startup=startup, batch=batch, storage=storage, name=name,
+                         teacher_recipe=teacher_recipe)
         self.sampler, self.objectives, self.population = sampler, objectives, population
         self.prune, self.prune_startup, self.prune_warmup = prune, prune_startup, prune_warmup
         self.titles, self.directions = objectives, [DIRECTIONS[one] for one in objectives]

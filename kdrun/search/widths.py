@@ -11,7 +11,7 @@ from kdrun.config import told as written
 from kdrun.search.desk import Desk
 from kdrun.search.objectives import budget_tolerance, n2n_reward
 from kdrun.search.space import Choice, Dimension, Space, read
-from kdrun.search.study import TOLD, StudySearch, built_in
+from kdrun.search.study import TOLD, StudySearch, TeacherRecipe, built_in
 from kdrun.terminal import Screen
 
 if TYPE_CHECKING:
@@ -80,8 +80,9 @@ class WidthSearch(StudySearch):
 
     def __init__(self, *, budget: AtLeastOne, factors: list[Factor], rollouts: AtLeastOne, trials: AtLeastOne,
                  sampler: Literal["tpe", "random", "reinforce"], learning_rate: Positive, seed: Count, startup: Count,
-                 batch: AtLeastOne | None, storage: str | None, name: FileName | None) -> None:
-        super().__init__(trials=trials, seed=seed, startup=startup, batch=batch, storage=storage, name=name)
+                 batch: AtLeastOne | None, storage: str | None, name: FileName | None, teacher_recipe: TeacherRecipe) -> None:
+        super().__init__(trials=trials, seed=seed, startup=startup, batch=batch, storage=storage, name=name,
+                         teacher_recipe=teacher_recipe)
         self.budget, self.factors, self.rollouts = budget, factors, rollouts
         self.sampler, self.learning_rate = sampler, learning_rate
 

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from kdrun import catalogue
-from kdrun.config import SLOTS, told
+from kdrun.config import SLOTS, own_recipe, teacher_recipe, told
 from kdrun.wording import counted
 
 __all__ = ["comparison", "recipe_epochs", "variant"]
@@ -31,9 +31,9 @@ def comparison(run: Mapping[str, Any]) -> str:
     """
     settings, threads = run["settings"], cpu_threads(run)
     dataset, recipe, student = settings["dataset"], settings["recipe"], settings["student"]
-    teachers = settings.get("teachers") or settings["teacher"]
+    teachers = settings.get("teachers") or without(settings["teacher"], "recipe")
     what = {"dataset": place_free(dataset), "recipe": without(recipe, "name"), "student": student, "teacher": teachers,
-            "precision": settings.get("precision", "fp32"), "threads": threads}
+            "teacher's recipe": own_recipe(settings), "precision": settings.get("precision", "fp32"), "threads": threads}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:6]
     names = "+".join(teachers) if isinstance(teachers, list) else catalogue.network_name(teachers)
     limit = dataset.get("train_limit")
@@ -41,6 +41,7 @@ def comparison(run: Mapping[str, Any]) -> str:
              f"{names}{'*' if isinstance(teachers, dict) and teachers.get('checkpoint') else ''} → "
              f"{catalogue.network_name(student)}",
              f"{recipe['name']} recipe", counted(recipe_epochs(settings), "epoch"),
+             *([f"teacher by {teacher_recipe(settings)['name']}"] if own_recipe(settings) else []),
              *([str(settings["precision"])] if settings.get("precision", "fp32") != "fp32" else []),
              *([f"{threads} threads"] if threads not in (1, None) else []), f"#{digest}"]
     return ", ".join(parts)

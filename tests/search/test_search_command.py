@@ -78,6 +78,8 @@ def test_a_search_and_the_same_command_again(tmp_path):
         history = pandas.read_csv(tmp_path / "out" / "runs" / run / "history.csv")
         own = history[(history["role"] == "student") & (history["split"] == "validation") & (history["metric"] == "accuracy")]
         assert score == pytest.approx(own["value"].iloc[-1])
+    assert len(list((tmp_path / "out" / "store").glob("*-teacher-*/entry.json"))) == 1  # and a baseline by each trial's rate
+    assert len(list((tmp_path / "out" / "store").glob("*-student-*/entry.json"))) == 3
     (database,) = (tmp_path / "out" / "sweeps").glob("*.db")
     with sqlite3.connect(database) as connection:  # a job in a process of its own reported each of its epochs
         assert connection.execute("select count(*) from trial_intermediate_values").fetchone() == (9,)
@@ -85,15 +87,17 @@ def test_a_search_and_the_same_command_again(tmp_path):
 
 @pytest.mark.slow
 def test_widths_within_a_budget(tmp_path):
-    done = start(tmp_path, "sweep=width_search", "sweep.trials=3", "sweep.budget=300", "sweep.startup=3",
+    done = start(tmp_path, "sweep=width_search", "sweep.trials=3", "sweep.budget=400", "sweep.startup=3",
                  "student.widths=[8,8,8]", "sweep.factors=[0.25,1]", "sweep.seed=3")
     assert done.returncode == 0, done.stderr[-2000:]
     (table,) = (tmp_path / "out" / "sweeps").glob("*.csv")
     rows = pandas.read_csv(table)
     trained = rows[rows["state"] == "finished"]
     assert len(trained) == 3
-    assert (trained["parameters"] <= 300).all()
-    assert (rows.loc[rows["state"] == "untrained", "parameters"] > 300).all()
+    assert (trained["parameters"] <= 400).all()
+    assert trained["parameters"].is_unique  # three of the four that fit
+    untrained = rows[rows["state"] == "untrained"]
+    assert ((untrained["parameters"] > 400) | untrained["note"].str.startswith("the same as trial")).all()
     assert trained["best"].any()
 
 

@@ -21,6 +21,7 @@ from kdrun.config import Refused, Settings
 from kdrun.interruption import Interrupted
 from kdrun.results import HISTORY_COLUMNS
 from kdrun.search.pruning import PRUNED, Pruned, Watch, screen_of
+from kdrun.search.space import parsed
 from kdrun.search.study import TOLD, UNTRAINED, OptunaSearch
 from kdrun.terminal import Screen
 from tests.toy import settings_of
@@ -154,7 +155,7 @@ def killed_after(monkeypatch, steps: int) -> None:
         monkeypatch.setattr(optuna.storages.RDBStorage, name, dying(name))
 
 
-SPACE = ["method=kd", "method.temperature=interval(1,10)", "method.ce_weight=interval(0,1)", "recipe.epochs=1,2,3,4"]
+SPACE = ["method=kd", "method.temperature=interval(1,10)", "method.ce_weight=interval(0,1)", "seed=1,2,3,4"]
 
 
 def chosen(folder: Path) -> list[tuple[Any, ...]]:
@@ -247,6 +248,29 @@ def test_what_was_trained_before_is_no_trial(tmp_path, capsys):
     search(trials=20, sampler="random").run(desk, ["method=kd", "method.temperature=2,4,8", "seed=1,2"])
     assert len(desk.jobs) == 6
     assert "all 6 combinations were tried" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "changes", "kept"), [
+    ([], {}, ["teacher.recipe={lr: 0.05}"]),
+    (["recipe=standard"], {}, ["teacher.recipe={lr: 0.05}"]),
+    (["recipe.lr=0.2"], {}, ["teacher.recipe={lr: 0.05}"]),  # given twice, so what is searched stands
+    ([], {"teacher_recipe": "trial"}, []),
+    (["teacher.recipe=wrn"], {}, []),
+    (["scheme=online"], {}, []),  # which trains the teacher beside the student
+])
+def test_a_search_over_the_recipe_leaves_the_teachers_alone(words, changes, kept):
+    wanted, base = search(**changes), ["method=kd", *words]
+    desk = SimpleNamespace(settings=settings_of("method=kd", *(word for word in words if not word.startswith("recipe."))),
+                           settings_of=lambda job: settings_of(*job))
+    space = wanted.space(desk.settings, parsed([*base, "recipe.lr=tag(log,interval(0.01,1))"]))
+    assert wanted.kept(desk, space, space.words({"recipe.lr": 0.3})) == kept
+
+
+def test_a_search_over_recipes_keeps_the_teachers_whole_recipe():
+    desk = SimpleNamespace(settings=kd(), settings_of=lambda job: settings_of(*job))
+    space = search().space(kd(), parsed(["method=kd", "recipe=digits,standard"]))
+    (word,) = search().kept(desk, space, space.words({"recipe": "standard"}))
+    assert settings_of("recipe=standard", word).values["teacher"]["recipe"] == kd().values["recipe"]
 
 
 def test_a_batch_of_which_a_job_was_stopped_is_run_again(tmp_path):

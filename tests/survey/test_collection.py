@@ -135,6 +135,15 @@ def test_what_is_compared(tmp_path):
     assert table[other[0].name].startswith("digits (100 pictures), big → small, digits recipe, 40 epochs, #")
 
 
+def test_runs_whose_teachers_were_trained_otherwise_are_not_compared(tmp_path):
+    for seed, recipe in enumerate((None, {"epochs": 40}, {"epochs": 100})):
+        folder = write_run(tmp_path, "kd", seed)
+        broken(folder, lambda told, recipe=recipe: told["settings"]["teacher"].update(recipe=recipe))
+    plain, same, longer = collect(tmp_path).students.sort_values("seed")["comparison"]
+    assert plain == same != longer
+    assert ", teacher by digits (epochs=100), #" in longer
+
+
 def test_runs_of_other_threads_are_not_compared(tmp_path):
     """Of a run on the CPU the threads count, which older versions wrote down beside settings of `null`; never on a GPU."""
     def labels(**runs):
