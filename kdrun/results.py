@@ -168,9 +168,14 @@ def weak_teachers(data: Data, made: list["Made"], measures: dict[str, Any]) -> l
         error, sizes = metrics.relative_error(alone, taught), [metrics.size(made.network) for made in (baseline, one)]
         own, theirs = (getattr(size, unit) if size else None for size in sizes)
         score = metrics.distillation_score(own, theirs, alone, taught, alpha) if own is not None and theirs else None
-        against = [f"a {name} of {value:.3f}" for name, value in (("relative error", error), ("distillation score", score))
-                   if value is not None]
-        reached = f": without any distillation the student alone has {' and '.join(against)}" if against else ""
+        told = []
+        if error is not None:
+            told.append(f"a relative error of {error:.3f} (below 1 reads as better than the teacher)")
+        if score is not None:
+            flattered = (1 - alpha) * (alone / taught - 1)
+            told.append(f"a distillation score of {score:.3f}, {flattered:.3f} lower (better) than against a teacher as good "
+                        "as itself")
+        reached = f": without any distillation the student alone has {' and '.join(told)}" if told else ""
         found.append(
             f"the {one.role} {one.model} ({100 * taught:.2f} %) is no better than the student alone ({100 * alone:.2f} %). "
             f"What is measured against such a teacher looks better than it is{reached}. Judge by the gap to the student alone; "

@@ -169,7 +169,7 @@ SHOWN: Final = (
     Shown("epochs", "epochs", count), Shown("seconds", "seconds", number(1), lower=True),
     Shown("gap_points", "gap to baseline, points", points, compared=True),
     Shown("teacher_gap_points", "gap to teacher, points", points, compared=True),
-    Shown("size_reduction_pct", "smaller than teacher by", lambda value: percent(value / 100), compared=True),
+    Shown("size_reduction_pct", "size against teacher", lambda value: percent(1 - value / 100), lower=True, compared=True),
     Shown("distillation_score", "distillation score", number(4), lower=True, compared=True),
     Shown("relative_error", "relative error", number(4), lower=True, compared=True),
     Shown("distillation_factor", "distillation factor", number(2), compared=True),

@@ -28,6 +28,13 @@ class Notes(Screen):
     def note(self, text):
         self.lines.append(text)
 
+    def warn(self, text):
+        self.lines.append(f"warning: {text}")
+
+    def phase(self, title, *told):
+        self.lines.append(f"begins: {title}")
+        return super().phase(title, *told)
+
 
 def go(key, folder, *more):
     notes = Notes()
@@ -221,6 +228,16 @@ def test_a_teacher_by_a_recipe_of_its_own(tmp_path):
 def test_a_recipe_of_the_teacher_by_name():
     whole = settings_of("recipe=wrn").values["recipe"]
     assert settings_of("teacher.recipe=wrn").values["teacher"]["recipe"] == whole  # with what it has of `standard`
+
+
+@pytest.mark.parametrize(("scheme", "before"), [("offline", True), ("online", False)])
+def test_a_weak_teacher_is_warned_of_as_soon_as_it_is_known(tmp_path, monkeypatch, scheme, before):
+    monkeypatch.setattr(results.metrics, "weak_teacher", lambda teacher, baseline: True)
+    _, rows, lines = go("kd", tmp_path, f"scheme={scheme}")
+    (warned,) = [place for place, line in enumerate(lines) if line.startswith("warning: the teacher cnn (")]
+    assert (warned < lines.index("begins: student cnn")) == before  # one that learns along is known at the end
+    assert rows_of(rows)["student"]["weak_teacher"] == 1
+    assert rows_of(rows)["baseline"]["weak_teacher"] is None
 
 
 def test_a_teacher_of_another_family(tmp_path):

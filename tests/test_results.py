@@ -94,7 +94,7 @@ def test_a_weak_teacher_is_warned_of_with_its_numbers():
     (line,) = results.weak_teachers(labelled(), [answering("teacher", 25, 400), answering("baseline", 42, 100)], MEASURES)
     assert "teacher a_teacher (25.00 %) is no better than the student alone (42.00 %)" in line
     assert "relative error of 0.773" in line       # (1 - 0.42) / (1 - 0.25)
-    assert "distillation score of -0.215" in line  # 0.5 / 4 + 0.5 (1 - 42 / 25)
+    assert "distillation score of -0.215, 0.340 lower" in line  # 0.5 / 4 + 0.5 (1 - 42 / 25)
 
 
 @pytest.mark.parametrize(("taught", "warned"), [(43, 0), (42, 1), (41, 1)])
@@ -137,7 +137,7 @@ def test_the_table_prints_points_and_says_where_lower_is_better():
     lines = {line.split("│")[1].strip(): line.split("│")[-2].strip() for line in text.splitlines() if line.startswith("│")}
     assert lines["gap to baseline, points"] == "-25.00"
     assert lines["gap to teacher, points"] == "-33.00"
-    assert lines["smaller than teacher by"] == "75.00 %"
+    assert lines["size against teacher ↓"] == "25.00 %"
     assert "48.08" not in text  # per cent of per cent
     assert {"negative log-likelihood ↓", "distillation score ↓"} <= set(lines)
     assert "↓ lower is better" in text
