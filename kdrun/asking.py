@@ -1,6 +1,7 @@
 """What a command line asks for: each of its jobs composed, and everything that is wrong with any of them."""
 
 import argparse
+import contextlib
 import difflib
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,11 +18,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kdrun import catalogue, checking, config, presets
+from kdrun import catalogue, checking, config, method_settings, presets
 from kdrun.bounds import closest
 from kdrun.config import Refused, Settings
 
-__all__ = ["Guard", "check", "folders_of", "options_of", "reasons"]
+__all__ = ["Guard", "check", "folders_of", "options_of", "reasons", "settled"]
 
 # A run's place is named by its content, so that a sweep started again finds what is finished
 OWN = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.job.name")
@@ -91,7 +91,7 @@ def check(overrides: Sequence[str], folders: Sequence[Path], several: bool,
     searches = [override for override in parsed if override.key_or_group == "sweep" and override.value() != "grid"]
     if searches and not several:
         raise Refused([f"{searches[-1].input_line} chooses what runs of a sweep to do; add -m"])
-    search = [f"hydra.searchpath=[{','.join('file://' + str(folder) for folder in folders)}]"] if folders else []
+    search = searchpath(folders)
     found: dict[str, list[int]] = {}
     checked = []
     with initialize_config_dir(str(catalogue.shipped()), version_base="1.3", job_name="kdrun"):
@@ -101,11 +101,11 @@ def check(overrides: Sequence[str], folders: Sequence[Path], several: bool,
         if searches:
             from kdrun.search import space
 
-            wanted = space.read(parsed)
+            wanted = space.read(parsed, lambda words: method_of(words, search))
             jobs = [[*wanted.aside, *words] for words in wanted.probes()]
         elif several and not own_sweeper:
             parsed = [*of_sweeper(parsed, search), *parsed]  # a key of the command line stands, as in Hydra's own sweeper
-            jobs = [list(job) for job in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
+            jobs = method_settings.jobs(parsed, lambda words: method_of(words, search))
         for number, words in enumerate(jobs):
             settings, lines = examine(words, search, guard)
             for line in lines:
@@ -117,10 +117,40 @@ def check(overrides: Sequence[str], folders: Sequence[Path], several: bool,
         if searches and not found:
             config.instantiate(checked[0].values["sweep"], "search").space(checked[0], parsed)
     if found:
-        raise Refused([line + where(own, jobs) for line, own in found.items()])
+        raise Refused([line + where(own, jobs) + alone(line, own, jobs) for line, own in found.items()])
     if lines := unwritable(checked[0].outputs):
         raise Refused(lines)
     return checked
+
+
+def settled(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """The settings of a single run as Hydra takes them: `method.kd.temperature` as `method.temperature`.
+
+    Raises:
+        Refused: a setting is of another method than the run's.
+    """
+    common, own = method_settings.parted(overrides)
+    if not own:
+        return list(overrides)
+    with initialize_config_dir(str(catalogue.shipped()), version_base="1.3", job_name="kdrun"):
+        method = method_of(common, searchpath(folders))
+    if lines := method_settings.of_other_methods(own, [method]):
+        raise Refused(lines)
+    return method_settings.settled(overrides, method)
+
+
+def method_of(words: Sequence[str], search: Sequence[str]) -> str:
+    """The method of a job with these words."""
+    if (method := method_settings.chosen(words)) is not None:
+        return method
+    with contextlib.suppress(Exception):  # what cannot be composed is told of where the job is examined
+        return str(compose("config", [*words, *search], return_hydra_config=True).hydra.runtime.choices["method"])
+    return ""
+
+
+def searchpath(folders: Sequence[Path]) -> list[str]:
+    """The word that makes Hydra look for configs in these folders too."""
+    return [f"hydra.searchpath=[{','.join('file://' + str(folder) for folder in folders)}]"] if folders else []
 
 
 def of_sweeper(parsed: Sequence[Override], search: Sequence[str]) -> list[Override]:
@@ -169,6 +199,15 @@ def where(own: Collection[int], jobs: Sequence[Sequence[str]]) -> str:
     shared = set.intersection(*map(set, jobs))
     first, *others = (", ".join(word for word in jobs[number] if word not in shared) for number in own)
     return f" (job {first}" + (f" and {len(others)} more)" if others else ")")
+
+
+def alone(line: str, own: Collection[int], jobs: Sequence[Sequence[str]]) -> str:
+    """How to give a setting to those methods alone that have it, where it is unknown to others."""
+    key = line.partition("'")[2].partition("'")[0]
+    lacking = {method_settings.chosen(jobs[number]) for number in own}
+    having = next((method for job in jobs if (method := method_settings.chosen(job)) not in lacking), None)
+    return f"; method.{having}.{key}=... sets it for {having} alone" if having and line.startswith(
+        f"unknown key '{key}' in method") else ""
 
 
 def examine(words: Sequence[str], search: Sequence[str], guard: Guard | None = None

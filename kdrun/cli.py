@@ -138,7 +138,7 @@ def hydra_command(words: list[str], sweep: Path | None = None, guard: "Guard | N
     """
     import hydra
 
-    from kdrun import asking, config, presets
+    from kdrun import asking, config, method_settings, presets
     from kdrun.launchers.sweep import Task
 
     words = presets.without_plus(words)
@@ -152,8 +152,10 @@ def hydra_command(words: list[str], sweep: Path | None = None, guard: "Guard | N
         raise config.Refused([f"there is no config folder {folder}" for folder in missing])
     given = options.overrides
     wanted = presets.expanded(options.overrides, options.multirun)
-    words = [*wanted, *(word for word in words if word not in options.overrides)]  # Hydra wants no mixture
     config.register(folders)
+    wanted = wanted if options.multirun else asking.settled(wanted, folders)
+    common, own = method_settings.parted(wanted)
+    words = [*common, *(word for word in words if word not in options.overrides)]  # Hydra wants no mixture
     checked, stopped = [], None
     if not (options.cfg or options.info or options.shell_completion or options.hydra_help):
         checked = asking.check(wanted, folders, options.multirun, guard)
@@ -164,7 +166,7 @@ def hydra_command(words: list[str], sweep: Path | None = None, guard: "Guard | N
         sweep = sweep or checked[0].outputs / "sweeps" / stamp
         begin_sweep(sweep, given, [options.config_dir] if options.config_dir else [])
         words = [f"hydra.sweep.dir={quoted(sweep)}", *words]
-    task = Task(folders)
+    task = Task(folders, own)
     try:
         with argv(words), task.end:
             hydra.main(version_base="1.3", config_path=str(catalogue.shipped()), config_name="config")(task)()

@@ -371,6 +371,10 @@ WRONG = {
     # sweeps
     "sweep, choice": (["-m", "method=kd,att"], ["unknown method 'att'; did you mean 'at'? (job method=att)"]),
     "sweep, key": (["-m", "method=kd,at", "method.form=zhu"], ["unknown key 'form' in method; it has", "(job method=at)"]),
+    "sweep, key of some": (["-m", "method=kd,at", "method.form=gou"],
+                           ["(job method=at); method.kd.form=... sets it for kd alone"]),
+    "sweep, method's own key": (["-m", "method=kd,at", "method.kd.form=hinton"],
+                                ["method.form: got 'hinton'", "(job method=kd"]),
     "sweep, key of all": (["-m", "seed=1,2", "method.temperatur=3"], ["'temperatur' in method; did you mean 'temperature'?"]),
     "sweep, one seed": (["-m", "seed=1,-2"], ["seed: got -2, wanted a whole number at least 0 (job seed=-2)"]),
     "sweep, half of it": (["-m", "seed=1,2", "recipe.lr=0.1,0"], ["recipe.lr: got 0", "recipe.lr=0 and 1 more"]),

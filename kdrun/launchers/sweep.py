@@ -56,12 +56,14 @@ class Task:
 
     Attributes:
         folders: the user's config folders.
+        own: the words of a sweep that are settings of one method alone, which Hydra knows nothing of.
         status: the exit status of the last job run in this process.
         end: what is to be done when all jobs are done.
         reported: whether what came of them has been told already.
     """
 
     folders: Collection[Path]
+    own: Sequence[str] = ()
     status: int = 0
     end: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     reported: bool = False

@@ -11,6 +11,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
+from kdrun import method_settings
 from kdrun.config import Settings
 
 __all__ = ["Desk", "Search"]
@@ -72,6 +73,12 @@ class Desk:
         with open_dict(cfg):
             cfg.hydra.job.id, cfg.hydra.job.num = "composed", 0
         return Settings.read(cfg, cfg.hydra.runtime.choices)
+
+    def method_of(self, words: Sequence[str]) -> str:
+        """The method of a job with these words."""
+        if (method := method_settings.chosen(words)) is not None:
+            return method
+        return str(self.context.config_loader.load_sweep_config(self.config, list(words)).hydra.runtime.choices["method"])
 
     def launch(self, jobs: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
         """Run jobs, given by their words, and return what is on record of each."""

@@ -1,15 +1,18 @@
 """Every combination of the values that a command line gives."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdrun.search.desk import Desk
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 __all__ = ["Grid"]
 
 
 class Grid:
-    """Hydra's own sweeper."""
+    """Hydra's own sweeper, and settings that are of one method's jobs alone."""
 
     extra = None
 
@@ -21,7 +24,20 @@ class Grid:
         """Run all combinations."""
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-        sweeper = BasicSweeper(max_batch_size=desk.most, params=desk.params)
+        from kdrun import method_settings
+        from kdrun.search.space import parsed
+
+        class Sweeper(BasicSweeper):
+            """Hydra's, which splits what it is given otherwise."""
+
+            def split_arguments(self, overrides: "list[Override]",  # type: ignore[override]  # static there
+                                max_batch_size: int | None) -> list[list[list[str]]]:
+                """The jobs, batch by batch."""
+                own = parsed(desk.task.own, desk.context.config_loader)
+                jobs = method_settings.jobs([*overrides, *own], desk.method_of)
+                return [list(batch) for batch in self.split_overrides_to_chunks(jobs, max_batch_size)]
+
+        sweeper = Sweeper(max_batch_size=desk.most, params=desk.params)
         sweeper.setup(hydra_context=desk.context, task_function=desk.task, config=desk.config)
         sweeper.launcher = desk.launcher
         return sweeper.sweep(list(words))

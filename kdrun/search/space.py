@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
 
+from kdrun import method_settings
 from kdrun.config import Refused
 
 __all__ = ["Choice", "Dimension", "Numbers", "Space", "parsed", "read"]
@@ -81,15 +82,18 @@ class Space:
         fixed: the words that every job has.
         dimensions: what is to be chosen, by its key.
         aside: the words that say how to search and where to run, which no job needs.
+        method: of every job, where no word chooses one.
     """
 
     fixed: tuple[str, ...]
     dimensions: Mapping[str, Dimension]
     aside: tuple[str, ...] = ()
+    method: str = ""
 
     def words(self, chosen: Mapping[str, Any]) -> list[str]:
-        """The words of a job: what is fixed, and what was chosen."""
-        return [*self.fixed, *(f"{key}={value if isinstance(value, str) else repr(value)}" for key, value in chosen.items())]
+        """The words of a job: what is fixed, and what was chosen; of settings of one method those of the job's alone."""
+        words = [*self.fixed, *(f"{key}={value if isinstance(value, str) else repr(value)}" for key, value in chosen.items())]
+        return method_settings.settled(words, method_settings.chosen(words) or self.method)
 
     @property
     def count(self) -> float:
@@ -105,7 +109,10 @@ class Space:
     def probes(self) -> list[list[str]]:
         """Jobs that show every choice and both ends of everything: the first of all, then one change at a time."""
         first = {key: own.probes[0] for key, own in self.dimensions.items()}
-        changes = [first, *({**first, key: probe} for key, own in self.dimensions.items() for probe in own.probes[1:])]
+        changes = [first]
+        for key, own in self.dimensions.items():
+            method = {"method": name} if (name := method_settings.owner(key)) and "method" in self.dimensions else {}
+            changes += [{**first, **method, key: probe} for probe in own.probes[0 if method else 1:]]
         return [self.words(change) for change in changes]
 
 
@@ -121,8 +128,12 @@ def parsed(words: Sequence[str], loader: ConfigLoader | None = None) -> list[Ove
     return found
 
 
-def read(overrides: Sequence[Override]) -> Space:
+def read(overrides: Sequence[Override], method_of: Callable[[Sequence[str]], str] = lambda words: "") -> Space:
     """Take a command line apart.
+
+    Args:
+        overrides: what it holds.
+        method_of: tells the method of jobs with these words, where none of them chooses one.
 
     Raises:
         Refused: with a line for each setting that cannot be searched over.
@@ -145,7 +156,16 @@ def read(overrides: Sequence[Override]) -> Space:
     if found:
         raise Refused(found)
     fixed = [word for word in fixed if word.partition("=")[0] not in dimensions]  # given twice
-    return Space(tuple(fixed), dimensions, tuple(aside))
+    common, own = method_settings.parted([*fixed, *dimensions])
+    if not own:
+        return Space(tuple(fixed), dimensions, tuple(aside))
+    method = method_settings.chosen(common)
+    if method is None and "method" not in dimensions:
+        method = method_of([word for word in common if "=" in word])
+    offered = dimensions.get("method", Choice((method or "",)))
+    if lines := method_settings.of_other_methods(own, offered.probes):
+        raise Refused(lines)
+    return Space(tuple(fixed), dimensions, tuple(aside), method or "")
 
 
 def dimension(override: Override) -> Dimension:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from filelock import FileLock, Timeout
 
+from kdrun import method_settings
 from kdrun.bounds import AtLeastOne, Count, FileName
 from kdrun.checking import trained_first
 from kdrun.config import Refused, Settings, identity
@@ -88,7 +89,7 @@ class StudySearch:
         Raises:
             Refused: nothing, or what cannot be searched over.
         """
-        space = read(overrides)
+        space = read(overrides, lambda words: settings.choices["method"])
         if not space.dimensions:
             raise Refused(["sweep=optuna has nothing to choose from; give a setting several values, like "
                            "'method.temperature=interval(1,10)' or method=kd,at"])
@@ -126,7 +127,7 @@ class StudySearch:
         from kdrun.search.report import report
 
         settings, screen = desk.settings, Screen(plain_console(stderr=True))
-        space = self.space(settings, parsed(words, desk.context.config_loader))
+        space = self.space(settings, parsed([*words, *desk.task.own], desk.context.config_loader))
         name = self.name or f"{settings.method}-{settings.choices['student']}-{self.digest(settings, space)[:8]}"
         path = Path(self.storage).absolute() if self.storage else settings.outputs / "sweeps" / file_name(f"{name}.db")
         desk.task.reported = True
@@ -147,7 +148,9 @@ class StudySearch:
     def digest(self, settings: Settings, space: Space) -> str:
         """Of everything that makes this another search."""
         own = {key: value for key, value in vars(self).items() if key not in self.passing}
-        told = [type(self).__name__, identity(settings), sorted((key, repr(one)) for key, one in space.dimensions.items()), own]
+        alone = method_settings.parted(space.fixed)[1]  # which are in no settings of every job
+        told = [type(self).__name__, identity(settings), sorted((key, repr(one)) for key, one in space.dimensions.items()), own,
+                alone]
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
     @contextmanager

@@ -110,13 +110,13 @@ class WidthSearch(StudySearch):
         key = key_of(student)
         assert key is not None
         widths = student[key] if isinstance(student[key], list) else [student[key]]
-        space, name = read(overrides), f"student.{key}"
+        space, name = read(overrides, lambda words: settings.choices["method"]), f"student.{key}"
         if name in space.dimensions:
             raise Refused([f"{name}: sweep=width_search chooses it; give the widths to start from, or leave it out"])
         own: dict[str, Dimension] = {f"{name}[{place}]": Choice(tuple(str(factor) for factor in self.factors))
                                      for place in range(len(widths))}
         fixed = tuple(word for word in space.fixed if word.partition("=")[0] != name)
-        return WidthSpace(fixed, {**own, **space.dimensions}, space.aside, tuple(widths), name)
+        return WidthSpace(fixed, {**own, **space.dimensions}, space.aside, space.method, tuple(widths), name)
 
     def sampler_of(self, number: int, together: int) -> "BaseSampler":
         """What chooses trial `number`, where so many run at once."""

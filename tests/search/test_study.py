@@ -61,7 +61,7 @@ class FakeDesk:
     launched: int = 0
     at_once: int = 1
     context: Any = field(default_factory=lambda: SimpleNamespace(config_loader=None))
-    task: Any = field(default_factory=lambda: SimpleNamespace(status=0, reported=False))
+    task: Any = field(default_factory=lambda: SimpleNamespace(status=0, reported=False, own=()))
     jobs: list[list[str]] = field(default_factory=list)
 
     @property
