@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["MethodCard", "load", "method_card", "network", "network_name", "options", "recipe", "shipped",
+__all__ = ["MethodCard", "defaults", "load", "method_card", "network", "network_name", "options", "recipe", "shipped",
            "use"]
 
 PACKAGE = Path(__file__).parent
@@ -100,6 +100,13 @@ def recipe(name: str) -> dict[str, Any] | None:
 def network_name(node: Mapping[str, Any]) -> str:
     """What results call a network: its name, after the library's where it is one of a library: torchvision.resnet18."""
     return f"{node['library']}.{node['name']}" if node.get("library") else str(node["name"])
+
+
+def defaults() -> dict[str, str]:
+    """The groups of the command line, with the choice of each that stands where none is made."""
+    entries = yaml.load((shipped() / "config.yaml").read_text(), Loader=LOADER)["defaults"]
+    return {name: choice for entry in entries if isinstance(entry, Mapping) for name, choice in entry.items()
+            if choice and " " not in name}
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def values(before: Sequence[str], word: str) -> Iterator[str]:
     key, _, typed = word.partition("=")
     given, comma, _ = typed.rpartition(",")
     name = key.lstrip("+~")
-    if name in groups() or name == "experiment":
+    if name in catalogue.defaults() or name == "experiment":
         choices = list(catalogue.options(FOLDER.get(name, name)))
     elif (parts := name.split("/"))[-1] in SLOTS.get(group := parts[0], ()):
         choices = list({**catalogue.options(name), **catalogue.options(group)})
@@ -99,7 +99,7 @@ def keys(before: Sequence[str], word: str) -> Iterator[str]:
     for part in path.split(".") if dot else ():
         node = node.get(part) if isinstance(node, Mapping) else None
     if not dot:
-        yield from (f"{prefix}{group}=" for group in (*groups(), "experiment"))
+        yield from (f"{prefix}{group}=" for group in (*catalogue.defaults(), "experiment"))
     for name, value in node.items() if isinstance(node, Mapping) else ():
         yield f"{prefix}{path}{dot}{name}" + ("." if isinstance(value, Mapping) else "=")
 
@@ -108,7 +108,7 @@ def tree(before: Sequence[str]) -> dict[str, Any]:
     """The settings that the line so far has, as nested dicts; values as the files give them."""
     found = read(catalogue.shipped() / "config.yaml")
     del found["defaults"], found["hydra"]
-    chosen = groups()
+    chosen = catalogue.defaults()
     for word in before:
         name, _, choice = word.lstrip("+").partition("=")
         if name in chosen:
@@ -132,13 +132,6 @@ def settings(group: str, choice: str) -> dict[str, Any]:
         elif isinstance(entry, Mapping):
             found |= {slot: settings(f"{group}/{slot}", base) for slot, base in entry.items() if slot in SLOTS.get(group, ())}
     return {name: value for name, value in {**found, **own}.items() if not name.startswith("_")}
-
-
-def groups() -> dict[str, str]:
-    """The groups, with what they are by default."""
-    entries = read(catalogue.shipped() / "config.yaml")["defaults"]
-    return {name: choice for entry in entries if isinstance(entry, Mapping) for name, choice in entry.items()
-            if choice and " " not in name}
 
 
 def read(path: Path) -> dict[str, Any]:

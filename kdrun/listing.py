@@ -71,7 +71,7 @@ def introduction(path: Path) -> str:
 def described(group: str) -> Callable[[], Table]:
     """A table of a group whose files say in their first comment what they are, or in their settings."""
     def make() -> Table:
-        table = titled(f"{group}=", "name", "", "settings")
+        table = titled(f"{group}=", "name", "what it is", "settings")
         for name, path in catalogue.options(group).items():
             settings = catalogue.load(group, name)
             told = ", ".join(f"{key}={value}" for key, value in settings.items()
@@ -83,7 +83,7 @@ def described(group: str) -> Callable[[], Table]:
 
 def experiments() -> Table:
     """Every experiment, with the names of its rows."""
-    table = titled("experiment=, and experiment=NAME/ROW", "name", "", "rows")
+    table = titled("experiment=, and experiment=NAME/ROW", "name", "what it is", "rows")
     for name, path in catalogue.options("experiment").items():
         table.add_row(name, Text(introduction(path)), Text(", ".join(presets.rows(name))))
     return table
@@ -115,7 +115,7 @@ kdrun: run, compare and tabulate knowledge-distillation experiments
 Sub-commands (kdrun NAME --help)
 {commands}
 
-Groups (GROUP=CHOICE)
+Groups (GROUP=CHOICE); * the default, but a dataset may have a recipe of its own
 {groups}
 
 Settings (KEY=VALUE), and what they are by default
@@ -134,12 +134,15 @@ Options
 
 def help_text(words: Sequence[str]) -> str:
     """The help, with the settings of the choices named in the words."""
-    groups = {group: catalogue.options(group) for group in ("dataset", "method", "scheme", "recipe", "launch",
+    groups = {group: catalogue.options(group) for group in ("dataset", "method", "scheme", "recipe", "launch", "sweep",
                                                             "experiment")}
     groups |= dict.fromkeys(("teacher", "student"), catalogue.options("model"))
-    lines = [f"  {group:<12} {', '.join(choices)}" for group, choices in groups.items() if choices]
+    usual = catalogue.defaults()
+    lines = [f"  {group:<12} {', '.join(f'{choice}*' if choice == usual.get(group) else choice for choice in choices)}"
+             for group, choices in groups.items() if choices]
     folded = [textwrap.fill(line, 110, subsequent_indent=" " * 15) for line in lines]
-    root = (catalogue.shipped() / "config.yaml").read_text().partition("  - experiment: null\n")[2].partition("\nhydra:")[0]
+    whole = (catalogue.shipped() / "config.yaml").read_text().partition("\nhydra:")[0]
+    root = whole[whole.index("\n\n"):]  # behind the list of defaults
     chosen = ""
     for word in words:
         group, _, choice = word.removeprefix("+").partition("=")

@@ -29,7 +29,7 @@ def offered(line: str) -> list[str]:
     ("recipe=fashion recipe.ep", ["recipe.epochs="]),              # which fashion itself takes from standard
     ("teacher=resnet20 teacher.ch", ["teacher.checkpoint="]),
     ("launch=parallel launch.g", ["launch.gpu_share="]),
-    ("teacher.re", ["teacher.remember=", "teacher.remember_gb="]),
+    ("teacher.re", ["teacher.recipe=", "teacher.remember=", "teacher.remember_gb="]),
     ("++reru", ["++rerun="]),
     ("rerun=", ["rerun=true", "rerun=false"]),
     ("tables --al", ["--alpha"]),

@@ -12,11 +12,13 @@ MORE = """\
 Tables: {names}; all without a name.
 
 Every run that lies in OUTPUTS/runs is collected, and what ships with kdrun is added in parts of its own. Nothing
-measured on other data, teachers, students or recipes is ranked together.
+measured on other data, teachers, students or recipes is ranked together. The files go to OUTPUTS/tables.
 
   kdrun tables league --sort score --alpha 0.7
   kdrun tables gou_6 --where 'dataset == "cifar100"'
 """
+
+OUTPUTS = Path("outputs")
 
 
 def main(words: Sequence[str]) -> int:
@@ -33,7 +35,7 @@ def main(words: Sequence[str]) -> int:
 
     arguments = Arguments("tables", f"{__doc__}\n\n" + MORE.format(names=textwrap.fill(", ".join(TABLES), 110)))
     arguments.add_argument("names", nargs="*", metavar="TABLE", help="which; all without")
-    arguments.add_argument("--outputs", type=Path, default=Path("outputs"), help="the folder with runs/ (outputs)")
+    arguments.add_argument("--outputs", type=Path, default=OUTPUTS, help="the folder with runs/ (outputs)")
     arguments.add_argument("--where", metavar="CONDITION", help="""which runs: 'dataset == "cifar100" and seed in [1, 2]'""")
     arguments.add_argument("--alpha", type=fraction, default=0.5, help="of the distillation score, from 0 to 1 (0.5)")
     arguments.add_argument("--size-unit", choices=SIZE_UNITS, default="parameters",
@@ -57,7 +59,9 @@ def main(words: Sequence[str]) -> int:
     from kdrun.survey.rendering import terminal, write
     from kdrun.survey.tables import tables
 
-    found = collect(outputs_folder(asked.outputs), asked.where, packaged=not asked.own)
+    if asked.outputs != OUTPUTS:  # where nothing was run yet, there are the published tables
+        outputs_folder(asked.outputs)
+    found = collect(asked.outputs, asked.where, packaged=not asked.own)
     wanted = Wanted(Scoring(asked.alpha, asked.size_unit), asked.test, asked.sort, asked.select, asked.rank_weak_teachers)
     console = plain_console(piped_width=120)
     folder = asked.outputs / "tables"

@@ -38,6 +38,15 @@ def test_tables_are_written_and_printed(kdrun, tmp_path):
     assert err == "kdrun: skipped outputs/runs/half: unfinished (no run.json yet); left out\n"
 
 
+def test_published_tables_need_no_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["tables", "gou_6", "--own"]) == 0
+    out, err = capsys.readouterr()
+    assert "WRN-16-1" in out
+    assert err == ""
+    assert (tmp_path / "outputs/tables/gou_6.tex").is_file()
+
+
 def test_tables_asked_for(kdrun, tmp_path):
     status, out, _ = kdrun("tables", "league", "--where", "seed == 2", "--alpha", "1", "--size-unit", "bits", "--test", "t")
     assert status == 0
