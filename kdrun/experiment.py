@@ -353,7 +353,7 @@ class Experiment:
                 "entries": {one.role: one.entry for one in made if one.entry},
                 "checkpoints": {one.role: one.checkpoint for one in made if one.checkpoint},
                 "files": {name: digest_of(folder / name) for name in (*tables, *weights)},
-                "curves": (folder / CURVES).exists(),
+                "curves": (folder / CURVES).exists(), "data": self.data.digest,
                 "remembered": [memory.told() for memory in self.memories], "rows": table}
         write_atomically(folder / "run.json", lambda path: path.write_text(json.dumps(told, indent=1, default=str)))
         shutil.rmtree(folder / resuming.CHECKPOINTS, ignore_errors=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdrun.survey.filtering import filtered
 from kdrun.survey.reading import ADDED, NEEDED, WHOLE, Damaged, read_long, read_run, read_table
+from kdrun.survey.sameness import same_label
 from kdrun.wording import counted, printable
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ def collect(outputs: Path, where: str | None = None, packaged: bool = False) -> 
             continue
         found.runs[folder.name], found.folders[folder.name] = told, folder
         rows += table
+    for row, label in zip(rows, same_label(row["comparison"] for row in rows), strict=True):
+        row["comparison"] = label
     for path in sorted(PACKAGED.glob("*/results.csv")) if packaged else ():
         rows += read_packaged(path)
     if rows:

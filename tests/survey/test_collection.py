@@ -13,6 +13,7 @@ from kdrun.config import Refused
 from kdrun.survey import reading
 from kdrun.survey.collection import ADDED, collect
 from tests.survey.runs import write_run
+from tests.toy import settings_of
 
 
 def broken(folder, change):
@@ -127,7 +128,7 @@ def test_what_is_compared(tmp_path):
              write_run(tmp_path, "kd", 1, precision="bf16"),
              write_run(tmp_path, "kd", 1, student={"name": "small", "width": 3}),
              write_run(tmp_path, "kd", 1, teachers=["big", "big"])]
-    table = collect(tmp_path).students.set_index("run")["comparison"]
+    table = collect(tmp_path).results.drop_duplicates("run").set_index("run")["comparison"]
     digest = {run: label.rpartition("#")[2] for run, label in table.items()}
     (first,) = {digest[run] for run in digest if run not in {folder.name for folder in (*same, *other)}}
     assert {digest[folder.name] for folder in same} == {first}
@@ -170,10 +171,54 @@ def test_where_a_named_data_set_lies_does_not_matter(tmp_path):
     assert collect(tmp_path).students["comparison"].nunique() == 1
 
 
-def test_where_pictures_of_ones_own_lie_does(tmp_path):
-    for seed, root in ((1, "/a"), (2, "/b")):
-        write_run(tmp_path, "kd", seed, dataset={"root": root})
-    assert collect(tmp_path).students["comparison"].nunique() == 2
+def also(folder, **told):
+    """Add to what a run.json says."""
+    file = folder / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | told))
+
+
+def test_pictures_and_weights_of_ones_own_are_known_by_what_they_hold(tmp_path):
+    """By their digests, as a run writes them down; older versions did not, and their runs are known by the paths."""
+    for place, changes, told in (
+            ("pictures", lambda path: {"dataset": {"root": path}}, lambda digest: {"data": digest}),
+            ("weights", lambda path: {"teacher": {"checkpoint": path}}, lambda digest: {"checkpoints": {"teacher": digest}})):
+        for seed, path, digest in ((1, "/a", "abc"), (2, "/b", "abc"), (3, "/a", "xyz")):
+            also(write_run(tmp_path / place, "kd", seed, **changes(path)), **told(digest))
+        first, moved, other = collect(tmp_path / place).students["comparison"]
+        assert first == moved
+        assert first.rpartition("#")[2] != other.rpartition("#")[2]
+        assert ("dataset.root" if place == "pictures" else "teacher.checkpoint") + "=/a (abc), #" in first
+        for seed, path in ((1, "/a"), (2, "/b")):
+            write_run(tmp_path / f"older {place}", "kd", seed, **changes(path))
+        assert collect(tmp_path / f"older {place}").students["comparison"].nunique() == 2
+
+
+def test_what_changes_no_result_splits_nothing(tmp_path):
+    for seed, value in ((1, False), (2, True), (3, "half")):
+        write_run(tmp_path, "kd", seed, teacher={"remember": value, "remember_gb": 10 * seed})
+    off, exact, rounded = collect(tmp_path).students["comparison"]
+    assert off == exact != rounded
+
+
+def test_a_heading_names_what_was_set_otherwise(tmp_path):
+    usual = settings_of()
+    groups = {name: usual.values[name] for name in ("dataset", "teacher", "student", "recipe")}
+    shipped = {"choices": usual.choices | {"method": "kd", "scheme": "offline"}}
+    for seed, changes in enumerate(({}, {"recipe": {"lr": 0.5}}, {"student": {"widths": [4, 8, 8], "depth": 14}},
+                                    {"dataset": {"crop": 3}, "teacher": {"width": 4}})):
+        own = {name: values | changes.get(name, {}) for name, values in groups.items()}
+        also(write_run(tmp_path, "kd", seed, **own), **shipped)
+    table = collect(tmp_path).students.set_index("seed")["comparison"]
+    assert [table[seed].rpartition(", #")[0].removeprefix("digits, wrn_16_2 → resnet8, digits recipe, 40 epochs")
+            for seed in range(4)] == ["", ", recipe.lr=0.5", ", student.depth=14, student.widths=[4,8,8]",
+                                      ", dataset.crop=3, teacher.width=4"]
+
+
+def test_the_settings_of_a_choice_that_is_not_known_here_are_all_named(tmp_path):
+    write_run(tmp_path, "kd", student={"name": "mine", "depth": 3})
+    (label,) = collect(tmp_path).students["comparison"]
+    assert "big → mine, digits recipe, 40 epochs, " in label
+    assert "student.depth=3, #" in label
 
 
 @pytest.mark.parametrize(("method", "changes", "label"), [

@@ -11,7 +11,7 @@ from kdrun import scores
 from kdrun.catalogue import natural
 from kdrun.survey.grid import WEAK
 from kdrun.survey.plots.style import ALONE, TEACHER, Look, look_of, shown
-from kdrun.survey.sameness import comparison
+from kdrun.survey.sameness import comparison, same_label
 from kdrun.survey.statistics import FEWEST, Over, over
 
 if TYPE_CHECKING:
@@ -218,8 +218,9 @@ def panels(collection: "Collection", rank_weak: bool = False) -> list[Panel]:
     students = collection.students
     students = students[students["run"].isin(collection.runs)]
     # the label of a comparison, with one student for all
-    shared = students["run"].map({run: comparison({**told, "settings": {**told["settings"], "student": {"name": "students"}}})
-                                  for run, told in collection.runs.items()})
+    labels = [comparison({**told, "settings": {**told["settings"], "student": {"name": "students"}}})
+              for told in collection.runs.values()]
+    shared = students["run"].map(dict(zip(collection.runs, same_label(labels), strict=True)))
     return [Panel(str(label), rows, collection, rank_weak) for label, rows in students.groupby(shared, sort=True)]
 
 
