@@ -15,7 +15,7 @@ from kdrun.files import sweep_up, write_atomically
 from kdrun.finished import finished
 from kdrun.kinds import known_targets, strangers, targets
 
-__all__ = ["ASKED", "CHECKPOINTS", "OtherCode", "begin", "begin_sweep", "resume"]
+__all__ = ["ASKED", "CHECKPOINTS", "OtherCode", "asked_in", "begin", "begin_sweep", "resume"]
 
 ASKED = "asked.json"  # beside run.json, which is there when a run is done
 CHECKPOINTS = "checkpoints"

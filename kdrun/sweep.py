@@ -5,11 +5,11 @@ import errno
 import json
 import logging
 import os
-import statistics
+import shlex
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,17 +17,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from kdrun import catalogue
+from kdrun import catalogue, summary
 from kdrun.config import Refused, Settings, instantiate
 from kdrun.console import plain_console
 from kdrun.files import held, write_atomically
 from kdrun.interruption import Interrupted
-from kdrun.resuming import ASKED
+from kdrun.resuming import ASKED, asked_in
 from kdrun.search.pruning import PRUNED, Pruned, screen_of
-from kdrun.terminal import Screen, comparison, run_table
+from kdrun.terminal import Screen, run_table
 from kdrun.wording import counted
 
-__all__ = ["Outcome", "attempt", "record", "report", "work"]
+__all__ = ["Outcome", "attempt", "common", "record", "report", "work"]
 
 log = logging.getLogger("kdrun")
 
@@ -61,7 +61,8 @@ def work(cfg: DictConfig) -> tuple[int, float | None]:
     def job() -> list[dict[str, Any]]:
         settings = Settings.read(cfg, hydra.runtime.choices)
         if several:
-            screen.note(f"job {hydra.job.num}: {', '.join(hydra.overrides.task)}")
+            own = ", ".join(word for word in hydra.overrides.task if word not in asked_words(Path(hydra.sweep.dir)))
+            screen.note(f"job {hydra.job.num}{f': {own}' if own else ''}")
         from kdrun import distributed
         from kdrun.experiment import run
 
@@ -165,9 +166,8 @@ def validation_score(folder: Path, role: str = "student") -> float | None:
 def report(sweep: Path, asked: list[Settings], interrupted: Interrupted | None = None) -> int:
     """Compare the jobs of a sweep and name those that failed; the exit status is 1 if any did, or who interrupted's."""
     jobs = [json.loads(path.read_text()) for path in sorted((sweep / "jobs").glob("*.json"), key=lambda path: int(path.stem))]
-    words = [set(job["overrides"]) for job in jobs]
-    shared = set.intersection(*words) if words else set()
-    presets = {word.rpartition("/")[0] for own in words for word in own if word.startswith("experiment=")}
+    shared = common([job["overrides"] for job in jobs])
+    presets = {word.rpartition("/")[0] for job in jobs for word in job["overrides"] if word.startswith("experiment=")}
     preset = f"{presets.pop()}/" if len(presets) == 1 else "experiment="  # rows of one preset are told by their names
     done: dict[str, list[dict[str, dict[str, Any]]]] = defaultdict(list)
     for job in jobs:
@@ -177,13 +177,17 @@ def report(sweep: Path, asked: list[Settings], interrupted: Interrupted | None =
             own = " ".join(word.removeprefix("method=").removeprefix(preset) for word in varied)
             done[own or told["rows"][0]["method"]].append({row["role"]: row for row in told["rows"]})
     if done:
-        plain_console().print(comparison([summary(settings, runs) for settings, runs in done.items()]))
-        plain_console().print(f"{shown(Path(jobs[0]['folder']).parent)}: a folder for each run", soft_wrap=True)
+        plain_console().print(summary.table([summary.line(settings, runs) for settings, runs in done.items()]))
+        runs = Path(jobs[0]["folder"]).parent
+        plain_console().print(f"{shown(runs)}: a folder for each run", soft_wrap=True)
+        for line in next_commands(runs.parent, max(map(len, done.values()))):
+            plain_console().print(line, soft_wrap=True)
     failed = [job for job in jobs if job["status"]]
     missing = max(len(asked) - len(jobs), 0)
     for job in failed:
         stopped = "" if job["status"] > 128 else "failed: "
-        print(f"kdrun: job {job['job']} ({', '.join(job['overrides'])}) {stopped}{job['error']}", file=sys.stderr)
+        own = ", ".join(word for word in job["overrides"] if word not in shared)
+        print(f"kdrun: job {job['job']}{f' ({own})' if own else ''} {stopped}{job['error']}", file=sys.stderr)
     if interrupted is not None:
         done_by_now = len(jobs) - len(failed)
         on = f"{done_by_now} of {counted(len(asked), 'job')} done; `kdrun resume {shown(sweep)}` (or the same command) goes on"
@@ -194,15 +198,21 @@ def report(sweep: Path, asked: list[Settings], interrupted: Interrupted | None =
     return 1 if failed or missing else 0
 
 
-def summary(settings: str, runs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """A line of the comparison: the runs that differ in their seed alone."""
-    def over(role: str, column: str, digits: int, factor: float = 1, spread: bool = False) -> str:
-        values = [factor * run[role][column] for run in runs if role in run and run[role][column] is not None]
-        if not values:
-            return "–"
-        about = f" ± {statistics.stdev(values):.{digits}f}" if spread and len(values) > 1 else ""
-        return f"{statistics.fmean(values):.{digits}f}{about}"
+def asked_words(sweep: Path) -> list[str]:
+    """The words of a sweep's command line, which stand in the command line of every job as they are."""
+    with contextlib.suppress(Refused):  # damaged meanwhile, which costs a shorter line
+        return (asked_in(sweep) or {}).get("words", [])
+    return []
 
-    return {"settings": settings, "seeds": len(runs),
-            **{role: over(role, "accuracy", 2, 100, role != "teacher") for role in ("teacher", "baseline", "student")},
-            **{column: over("student", column, 3) for column in ("relative_error", "distillation_score")}}
+
+def common(jobs: Sequence[Sequence[str]]) -> set[str]:
+    """The words that all jobs have."""
+    return set.intersection(*map(set, jobs)) if jobs else set()
+
+
+def next_commands(outputs: Path, seeds: int) -> list[str]:
+    """What to do with the runs of a sweep, a line each."""
+    place = "" if outputs == Path("outputs").absolute() else f" --outputs {shlex.quote(shown(outputs))}"
+    found = [f"next: kdrun tables league{place}   ranks and tests them, together with all earlier runs",
+             f"      kdrun report{place}   puts everything on one page, with plots"]
+    return found + (["      the same with seed=1,2,3   tells a gap from chance: one seed has no spread"] if seeds < 2 else [])

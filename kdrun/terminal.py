@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["Screen", "comparison", "percent", "run_table"]
+__all__ = ["LOWER", "Screen", "percent", "run_table"]
 
 log = logging.getLogger("kdrun")
 
@@ -207,17 +206,4 @@ def run_table(rows: list[dict[str, Any]], title: str) -> Table:
     for line in SHOWN:
         if any(row.get(line.key) is not None for row in rows):
             table.add_row(f"{line.name} {LOWER}" if line.lower else line.name, *(cell(line, row) for row in rows))
-    return table
-
-
-def comparison(lines: list[dict[str, Any]]) -> Table:
-    """The settings that a sweep tried, a line each, over its seeds."""
-    table = Table(title="Means over seeds ± standard deviation; accuracies in %", title_justify="left", title_style="bold",
-                  box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # no column lines: the settings need the room
-    table.add_column("settings", overflow="fold", min_width=12)
-    for name in ("seeds", "teacher", "baseline", "student", "relative\nerror", "score"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for line in lines:
-        table.add_row(line["settings"], str(line["seeds"]), *(line[key] for key in (
-            "teacher", "baseline", "student", "relative_error", "distillation_score")))
     return table

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kdrun.console import plain_console
 from kdrun.search.desk import Desk
+from kdrun.terminal import Screen
+from kdrun.wording import counted
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -26,6 +29,7 @@ class Grid:
 
         from kdrun import method_settings
         from kdrun.search.space import parsed
+        from kdrun.sweep import common
 
         class Sweeper(BasicSweeper):
             """Hydra's, which splits what it is given otherwise."""
@@ -35,6 +39,9 @@ class Grid:
                 """The jobs, batch by batch."""
                 own = parsed(desk.task.own, desk.context.config_loader)
                 jobs = method_settings.jobs([*overrides, *own], desk.method_of)
+                shared = [word for word in jobs[0] if word in common(jobs)]
+                with_all = f", all with {', '.join(shared)}" if shared and len(jobs) > 1 else ""
+                Screen(plain_console(stderr=True)).note(f"{counted(len(jobs), 'job')}{with_all}")
                 return [list(batch) for batch in self.split_overrides_to_chunks(jobs, max_batch_size)]
 
         sweeper = Sweeper(max_batch_size=desk.most, params=desk.params)
