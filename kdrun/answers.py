@@ -7,6 +7,7 @@ steps, in a folder that is named by everything the answers depend on, to the las
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from kdrun import interruption
 from kdrun.cast import Output
 from kdrun.data.batch import Batch
 from kdrun.data.stream import PictureStream
-from kdrun.files import bytes_under, write_atomically
+from kdrun.files import bytes_under, regular, remove, write_atomically
 from kdrun.names import file_name
 from kdrun.remembered import Remembered
 from kdrun.wording import counted
@@ -223,15 +224,15 @@ class Answers:
         if self.opened.get(kind, (None,))[0] == epoch:
             return self.opened[kind][1]
         file = self.file(kind, epoch)
-        if not file.exists():
+        if not os.path.lexists(file):
             return None
         assert self.stream is not None
         try:
-            stored = Stored.read(file, len(self.stream), self.stream.labels.device)
+            stored = Stored.read(regular(file), len(self.stream), self.stream.labels.device)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             self.note(f"{file.parent.name}/{file.name} in the store is damaged ({reason}); it is dropped")
-            file.unlink(missing_ok=True)
+            remove(file)
             return None
         self.opened[kind] = epoch, stored
         if self.tally.epochs.get(epoch) != "filled":
@@ -301,14 +302,14 @@ class Stored:
         """
         with safe_open(file, framework="pt") as opened:
             told, rows = opened.metadata() or {}, opened.get_tensor("rows")
-        if len(rows) != steps or digest_of_rows(rows) != told["digest"]:
+        if len(rows) != steps or digest_of_rows(rows, told["strides"], told["seconds"]) != told["digest"]:
             raise ValueError("it is not what was written")
         return cls(rows.to(device), tuple(json.loads(told["strides"])), float(told["seconds"]))
 
     def write(self, file: Path) -> None:
         """To a file."""
-        told = {"strides": json.dumps(self.strides), "seconds": f"{self.seconds:.3f}", "digest": digest_of_rows(self.rows)}
-        save_file({"rows": self.rows}, file, told)
+        told = {"strides": json.dumps(self.strides), "seconds": f"{self.seconds:.3f}"}
+        save_file({"rows": self.rows}, file, told | {"digest": digest_of_rows(self.rows, **told)})
 
     def row(self, step: int) -> Tensor:
         """The answer to a step, in memory of its own, laid out as the network's."""
@@ -317,9 +318,17 @@ class Stored:
         return torch.empty_strided(row.shape, self.strides, dtype=precise, device=row.device).copy_(row)
 
 
-def digest_of_rows(rows: Tensor) -> str:
-    """The SHA-256 of a tensor's numbers."""
-    return hashlib.sha256(rows.numpy().data).hexdigest()
+def digest_of_rows(rows: Tensor, strides: str, seconds: str) -> str:
+    """The SHA-256 of a tensor's numbers, and of all that says how they are to be read.
+
+    Args:
+        rows: the numbers; their type and shape count too.
+        strides: of an answer, as the file's header tells them.
+        seconds: likewise.
+    """
+    digest = hashlib.sha256(json.dumps([str(rows.dtype), list(rows.shape), strides, seconds]).encode())
+    digest.update(rows.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def digest_of_weights(network: nn.Module) -> str:

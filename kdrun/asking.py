@@ -21,6 +21,8 @@ from yaml import YAMLError
 from kdrun import catalogue, checking, config, method_settings, presets
 from kdrun.bounds import closest
 from kdrun.config import Refused, Settings
+from kdrun.files import in_the_way
+from kdrun.resuming import CHECKPOINTS, RUN_FILES
 
 __all__ = ["Guard", "check", "folders_of", "options_of", "reasons", "settled"]
 
@@ -118,7 +120,8 @@ def check(overrides: Sequence[str], folders: Sequence[Path], several: bool,
             config.instantiate(checked[0].values["sweep"], "search").space(checked[0], parsed)
     if found:
         raise Refused([line + where(own, jobs) + alone(line, own, jobs) for line, own in found.items()])
-    if lines := unwritable(checked[0].outputs):
+    if lines := unwritable(checked[0].outputs) or [line for folder in dict.fromkeys(map(run_folder_of, checked))
+                                                   for line in blocked(folder)]:
         raise Refused(lines)
     return checked
 
@@ -335,6 +338,25 @@ def unwritable(folder: Path) -> list[str]:
         return [f"outputs: cannot write to {place} ({error.strerror})"]
 
 
+def run_folder_of(settings: Settings) -> Path:
+    """The folder of a run.
+
+    Raises:
+        Refused: what was chosen cannot be in its name.
+    """
+    try:
+        return config.run_folder(settings)
+    except ValueError as error:
+        raise Refused([str(error)]) from error
+
+
+def blocked(folder: Path) -> list[str]:
+    """What is in the way of a run that writes to this folder and to the store beside, a line each."""
+    outputs = folder.parent.parent
+    return in_the_way([outputs / "runs", outputs / "store", outputs / "sweeps", folder, folder / CHECKPOINTS],
+                      [folder / name for name in RUN_FILES])
+
+
 def reasons(error: BaseException) -> list[str] | None:
     """What to tell of an error that is the user's to mend; None for any other."""
     if isinstance(error, Refused):
@@ -347,7 +369,7 @@ def reasons(error: BaseException) -> list[str] | None:
         text = str(error).partition("Config search path:")[0]
         head, *listed = (" ".join(line.split()) for line in text.replace(":\n", ": ").splitlines() if line.strip())
         return [f"{head} {', '.join(listed)}".strip()]
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return [f"cannot use {error.filename}: {error.strerror}"]
     return None
 

@@ -1,12 +1,13 @@
 """The command line: a bare first word is a sub-command, everything else is Hydra's."""
 
 import contextlib
+import errno
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 from kdrun import __version__, catalogue, interruption, speed
 
@@ -17,9 +18,67 @@ __all__ = ["main"]
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
 
+Answer = TypeVar("Answer")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run kdrun; returns the exit status: 0 done, 1 failed on the way, 2 refused before anything was trained."""
+    with contextlib.redirect_stdout(cast(TextIO, Output(sys.stdout))):
+        try:
+            status = command(arguments)
+            sys.stdout.flush()  # what could not be written so far fails here, and not when Python ends
+        except Unwritable as error:
+            status = FAILED
+            with contextlib.suppress(OSError, ValueError):  # else Python tries once more when it ends, and complains
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if error.errno != errno.EPIPE:  # whoever read it has seen enough: kdrun results | head
+                complain([f"cannot write to the standard output: {error.strerror}"])
+    return status
+
+
+class Unwritable(OSError):
+    """The standard output takes no more."""
+
+
+class Output:
+    """The standard output, whose errors are told from those of other files.
+
+    Args:
+        stream: it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write.
+
+        Raises:
+            Unwritable: the disk is full, or nobody reads it any more.
+        """
+        return self.checked(lambda: self.stream.write(text))
+
+    def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            Unwritable: likewise.
+        """
+        self.checked(self.stream.flush)
+
+    def checked(self, write: Callable[[], Answer]) -> Answer:
+        """What `write` answers."""
+        try:
+            return write()
+        except OSError as error:
+            raise Unwritable(error.errno, error.strerror) from error
+
+
+def command(arguments: Sequence[str] | None) -> int:
+    """What `main` does, as long as there is somebody to write to."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115

@@ -4,13 +4,15 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["bytes_under", "digest_of", "files_under", "held", "sweep_up", "sync_folder", "write_atomically"]
+__all__ = ["bytes_under", "digest_of", "files_under", "held", "in_the_way", "regular", "remove", "sweep_up", "sync_folder",
+           "text_of", "write_atomically"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -52,6 +54,49 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def regular(path: Path) -> Path:
+    """A path, if it is that of a file and not of a pipe, a device or a folder.
+
+    Raises:
+        OSError: it is not.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path.name} is no regular file")
+    return path
+
+
+def text_of(path: Path) -> str:
+    """What a file holds.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file: reading a pipe would wait for ever.
+        ValueError: it is not UTF-8.
+    """
+    with regular(path).open(encoding="utf-8", newline="") as file:
+        return file.read()
+
+
+def remove(path: Path) -> None:
+    """Remove whatever is there: a file, a folder with all that is in it, or a link and nothing of what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def in_the_way(folders: Iterable[Path], files: Iterable[Path]) -> list[str]:
+    """Where something else is than what is going to be written, a line each.
+
+    Args:
+        folders: what has to be a folder, if it is there.
+        files: what has to be a file, likewise.
+    """
+    found = [f"{path} is no folder, and kdrun writes into one there; move it or remove it"
+             for path in folders if os.path.lexists(path) and not path.is_dir()]
+    return found + [f"{path} is no regular file, and kdrun writes one there; move it or remove it"
+                    for path in files if os.path.lexists(path) and not path.is_file()]
+
+
 def sweep_up(folder: Path) -> None:
     """Remove what writers that were killed left half written in a folder that nobody else writes to now."""
     for part in folder.rglob(".*.part"):
@@ -80,7 +125,7 @@ def held(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
 
 def digest_of(path: Path) -> str:
     """The SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

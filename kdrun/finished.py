@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdrun.files import digest_of
+from kdrun.files import digest_of, text_of
 from kdrun.names import file_name, harmless
 
 __all__ = ["CURVES", "finished", "weights_file"]
@@ -35,13 +35,17 @@ def finished(folder: Path, note: Callable[[str], None]) -> list[dict[str, Any]] 
         note: told what was made again, and what cannot be.
     """
     try:
-        told = json.loads((folder / "run.json").read_text())
+        told = json.loads(text_of(folder / "run.json"))
     except (OSError, ValueError, RecursionError):
         return None
     rows = told.get("rows") if isinstance(told, dict) and told.get("status") == "finished" else None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         return None
-    if not (lost := damaged(folder, told)):
+    try:
+        lost = damaged(folder, told)
+    except (ValueError, TypeError, AttributeError):  # it holds what no run writes
+        return None
+    if not lost:
         return rows
     mend(folder, told, lost)
     still = damaged(folder, told)

@@ -1,7 +1,7 @@
 """What lies in a store: trained networks, remembered answers, trainings that were not finished; and how to make room."""
 
 import contextlib
-import shutil
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from kdrun.files import bytes_under
+from kdrun.files import bytes_under, remove
 from kdrun.wording import counted
 
 __all__ = ["KINDS", "Entry", "entries", "prune", "shown"]
@@ -82,8 +82,10 @@ def prune(found: Iterable[Entry], note: Callable[[str], None]) -> int:
         if any(held(lock) for lock in locks):
             note(f"kept {one.name}: a job is at it")
             continue
-        shutil.rmtree(one.path, ignore_errors=True)
-        if left := bytes_under(one.path):
+        with contextlib.suppress(OSError):
+            remove(one.path)
+        left = bytes_under(one.path) if one.path.is_dir() else 0
+        if os.path.lexists(one.path):
             note(f"could not delete all of {one.path}")
         freed += one.size - left
     return freed

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import shutil
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdrun import __version__, catalogue
-from kdrun.config import Refused, Settings
-from kdrun.files import sweep_up, write_atomically
+from kdrun.bounds import closest
+from kdrun.config import GROUPS, Refused, Settings
+from kdrun.files import remove, sweep_up, text_of, write_atomically
 from kdrun.finished import finished
 from kdrun.kinds import known_targets, strangers, targets
 
@@ -19,6 +20,8 @@ __all__ = ["ASKED", "CHECKPOINTS", "OtherCode", "asked_in", "begin", "begin_swee
 
 ASKED = "asked.json"  # beside run.json, which is there when a run is done
 CHECKPOINTS = "checkpoints"
+RUN_FILES = (ASKED, "run.json", "kdrun.log", ".lock", "traceback.txt", "results.csv", "history.csv", "per_class.csv",
+             "calibration.csv", "curves.png", "student.safetensors")  # what each run writes
 CODE = {"kdrun": "kdrun {}", "torch": "torch {}", "code": "kdrun's code or that of your own modules", "device": "device {}"}
 
 OtherCode = Literal["anew", "refuse", "mix"]
@@ -42,8 +45,14 @@ def begin(folder: Path, settings: Settings, device: str, note: Callable[[str], N
 
     now = {"kdrun": __version__, "torch": torch.__version__, "device": device, "code": code_of(settings.values)}
     sweep_up(folder)
-    before = asked_in(folder)
     checkpoints = folder / CHECKPOINTS
+    try:
+        before = asked_in(folder)
+    except Refused:  # then nobody knows what made the checkpoints
+        before = None
+        if checkpoints.exists():
+            note(f"beginning anew, for {folder / ASKED} is damaged, which says what made the checkpoints")
+            remove(checkpoints)
     if checkpoints.exists() and before is not None and (changed := differences(before["by"], now)):
         if other_code == "refuse":
             raise Refused([f"{folder}: what made its checkpoints has changed since ({changed}), so the end would not be that "
@@ -54,7 +63,7 @@ def begin(folder: Path, settings: Settings, device: str, note: Callable[[str], N
         else:
             note(f"beginning anew, for what made the checkpoints has changed since ({changed}); `kdrun resume --anyway` would "
                  "have gone on from them")
-            shutil.rmtree(checkpoints)
+            remove(checkpoints)
     told = {"choices": settings.choices, "settings": settings.values, "by": now, "cwd": str(Path.cwd()),
             "began": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     write_atomically(folder / ASKED, lambda path: path.write_text(json.dumps(told, indent=1, default=str)))
@@ -106,16 +115,21 @@ def asked_in(folder: Path) -> Asked | None:
         Refused: the file that says so is damaged.
     """
     file = folder / ASKED
-    if not file.exists():
+    if not os.path.lexists(file):
         return None
     try:
-        told = json.loads(file.read_text())
-        run = all(isinstance(told.get(key), dict) for key in ("choices", "settings", "by"))
-        if not run and not all(isinstance(word, str) for word in told["words"]):
+        told = json.loads(text_of(file))
+        if not isinstance(told, dict):
             raise ValueError("it does not hold what it should")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refused([f"{file} is damaged ({str(error).splitlines()[0]}); start the command that made it again, which goes "
-                       f"on from what is finished, or remove {folder}"]) from error
+        run = all(isinstance(told.get(key), dict) for key in ("choices", "settings", "by"))
+        lists = [told.get("words"), told.get("config_dirs", [])]
+        sweep = all(isinstance(words, list) and all(isinstance(word, str) for word in words) for words in lists)
+        if (not run and not sweep) or not isinstance(told.get("cwd"), str):
+            raise ValueError("it does not hold what it should")
+    except (OSError, ValueError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Refused([f"{file} is damaged ({reason}); start the command that made it again, which goes on from what is "
+                       f"finished, or remove {folder}"]) from error
     return told
 
 
@@ -148,6 +162,14 @@ def resume_run(folder: Path, told: Asked, trusted: bool, other_code: OtherCode) 
         return 0
     if not trusted and (lines := strangers(told["settings"], known_targets())):
         raise Refused([f"{folder}: {line}" for line in lines])
+    from kdrun.asking import blocked, group_choices
+
+    known = group_choices()
+    chosen = {group: str(told["choices"].get(group, "")) for group in (*GROUPS, *told["choices"])}
+    unknown = [f"{folder}: its {group} is '{choice}', and there is no such choice here" + closest(choice, known.get(group, ()))
+               for group, choice in chosen.items() if choice not in known.get(group, ())]
+    if lines := unknown or blocked(folder):
+        raise Refused(lines)
     import logging
 
     from kdrun.console import plain_console

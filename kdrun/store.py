@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from kdrun import distributed
-from kdrun.files import digest_of, held, sweep_up, sync_folder, write_atomically
+from kdrun.files import digest_of, held, remove, sweep_up, sync_folder, text_of, write_atomically
 from kdrun.names import file_name
 
 __all__ = ["Made", "Store"]
@@ -91,7 +91,9 @@ class Store:
             distributed.wait()
             if (made := self.read(entry, network)) is not None:
                 return made
-            unfinished.mkdir(exist_ok=True)
+            if not unfinished.is_dir():
+                remove(unfinished)  # whatever else is called so
+                unfinished.mkdir()
             if distributed.first():
                 sweep_up(unfinished)
             made = train(unfinished)
@@ -105,7 +107,7 @@ class Store:
     def write(self, entry: Path, key: dict[str, Any], made: Made) -> None:
         """Put a trained network in its place, in one step. Whoever calls this holds the entry's lock."""
         for left in self.root.glob(f"{entry.name}.part-*"):  # by one that was killed
-            shutil.rmtree(left)
+            remove(left)
         part = Path(f"{entry}.part-{os.getpid()}")
         part.mkdir()
         save_weights(made.network, part / "weights.safetensors")
@@ -120,19 +122,19 @@ class Store:
         told = json.loads(json.dumps(told, default=str))
         told["digest"] = digest_of_entry(told)
         write_atomically(part / "entry.json", lambda path: path.write_text(json.dumps(told, indent=1)))
-        if entry.exists():
-            shutil.rmtree(entry)
+        remove(entry)
         os.replace(part, entry)
         sync_folder(self.root)
 
     def read(self, entry: Path, network: nn.Module) -> Made | None:
         """A whole entry; None where there is none, or where it is damaged."""
-        if not entry.is_dir():
+        if not os.path.lexists(entry):
             return None
         try:
             told = checked(entry)
             logits = load_file(entry / "answers.safetensors")["test"]
-            states = [load_file(path) for path in sorted(entry.glob("state-*.safetensors"))]
+            states = [load_file(path) for path in sorted(entry.glob("state-*.safetensors"))
+                      if path.name in told["files"]]
             history = [tuple(row) for row in told["history"]]
             made = Made(told["role"], told["model"], network, logits, told["epochs"], told["seconds"], history, states,
                         "store", entry=entry.name)
@@ -152,7 +154,7 @@ def checked(entry: Path) -> dict[str, Any]:
         ValueError: one is not what was written.
         KeyError, TypeError, AttributeError: the description is none.
     """
-    told = json.loads((entry / "entry.json").read_text())
+    told = json.loads(text_of(entry / "entry.json"))
     if told.pop("digest") != digest_of_entry(told):
         raise ValueError("entry.json is not what was written")
     for name, digest in told["files"].items():

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from kdrun import catalogue, summary
 from kdrun.config import Refused, Settings, instantiate
 from kdrun.console import plain_console
-from kdrun.files import held, write_atomically
+from kdrun.files import held, text_of, write_atomically
 from kdrun.interruption import Interrupted
 from kdrun.resuming import ASKED, asked_in
 from kdrun.search.pruning import PRUNED, Pruned, screen_of
@@ -102,11 +102,11 @@ def attempt(folder: Path, job: Callable[[], list[dict[str, Any]]], several: bool
                 plain_console().print(shown(path), soft_wrap=True)
     except Refused as refused:
         status, error = 2, "; ".join(refused.problems)
-        if not (folder / ASKED).exists():  # nothing was made that the lock could guard
-            (folder / ".lock").unlink(missing_ok=True)
         for line in refused.problems:
             log.error(line)
             print(f"kdrun: {line}", file=sys.stderr)
+        if not (folder / ASKED).exists():
+            withdraw(folder)
     except Interrupted as asked:
         status, error, interrupted = asked.status, asked.told(going_on(folder)), asked
         log.warning(error)
@@ -125,6 +125,16 @@ def attempt(folder: Path, job: Callable[[], list[dict[str, Any]]], several: bool
         log.exception("failed")
         print(f"kdrun: {error} ({told_at})", file=sys.stderr)
     return Outcome(status, error, score, interrupted)
+
+
+def withdraw(folder: Path) -> None:
+    """Take away what Hydra and the lock left in the folder of a run that never began, and the folders that are empty then."""
+    with contextlib.suppress(OSError):  # it holds more, of an earlier run
+        for name in (".lock", "kdrun.log"):
+            (folder / name).unlink(missing_ok=True)
+        for place in (folder, folder.parent, folder.parent.parent):
+            if place not in (Path.cwd(), *Path.cwd().parents):
+                place.rmdir()
 
 
 def cause(failure: Exception, folder: Path) -> str:
@@ -163,16 +173,31 @@ def validation_score(folder: Path, role: str = "student") -> float | None:
     return float(own["value"].iloc[-1]) if len(own) else None
 
 
+def recorded(sweep: Path) -> list[dict[str, Any]]:
+    """What came of the jobs of a sweep, by their numbers; a record that is damaged is told of and left out."""
+    found: dict[int, dict[str, Any]] = {}
+    for path in (sweep / "jobs").glob("*.json"):
+        try:
+            job = json.loads(text_of(path))
+            if not (isinstance(job["job"], int) and isinstance(job["status"], int) and path.stem == str(job["job"]) and
+                    all(isinstance(text, str) for text in (job["error"], job["folder"], *job["overrides"]))):
+                raise ValueError("it does not hold what it should")
+            found[job["job"]] = job
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            print(f"kdrun: skipped {shown(path)}: it is damaged ({(str(error).splitlines() or [''])[0]})", file=sys.stderr)
+    return [found[number] for number in sorted(found)]
+
+
 def report(sweep: Path, asked: list[Settings], interrupted: Interrupted | None = None) -> int:
     """Compare the jobs of a sweep and name those that failed; the exit status is 1 if any did, or who interrupted's."""
-    jobs = [json.loads(path.read_text()) for path in sorted((sweep / "jobs").glob("*.json"), key=lambda path: int(path.stem))]
+    jobs = recorded(sweep)
     shared = common([job["overrides"] for job in jobs])
     presets = {word.rpartition("/")[0] for job in jobs for word in job["overrides"] if word.startswith("experiment=")}
     preset = f"{presets.pop()}/" if len(presets) == 1 else "experiment="  # rows of one preset are told by their names
     done: dict[str, list[dict[str, dict[str, Any]]]] = defaultdict(list)
     for job in jobs:
         if job["status"] == 0:
-            told = json.loads((Path(job["folder"]) / "run.json").read_text())
+            told = json.loads(text_of(Path(job["folder"]) / "run.json"))
             varied = [word for word in job["overrides"] if word not in shared and not word.startswith("seed=")]
             own = " ".join(word.removeprefix("method=").removeprefix(preset) for word in varied)
             done[own or told["rows"][0]["method"]].append({row["role"]: row for row in told["rows"]})

@@ -267,6 +267,22 @@ def test_damaged_answers_are_dropped_and_filled_again(damage, tmp_path):
     assert Toy(tmp_path, "kd").go().passes == 0
 
 
+@pytest.mark.parametrize(("was", "becomes"), [
+    ("[4, 1]", "[1, 3]"), ("F32", "I32"), ("[2,3,4]", "[2,4,3]"), ("0.500", "9.500"), ("[2,3,4]", "[3,2,4]")])
+def test_a_header_that_was_changed_is_damage_too(was, becomes, tmp_path):
+    """The numbers are the same, and would come back in another layout, type or order."""
+    path = tmp_path / "answers.safetensors"
+    Stored(torch.rand(2, 3, 4), (4, 1), 0.5).write(path)
+    content = path.read_bytes()
+    length = 8 + int.from_bytes(content[:8], "little")
+    header = content[8:length].replace(was.encode(), becomes.encode())
+    assert header != content[8:length]
+    assert len(Stored.read(path, 2, torch.device("cpu")).rows) == 2
+    path.write_bytes(content[:8] + header + content[length:])
+    with pytest.raises(ValueError, match="not what was written"):
+        Stored.read(path, 3 if becomes.startswith("[3") else 2, torch.device("cpu"))
+
+
 def test_an_epoch_that_another_job_holds_for_ever_is_run_live(tmp_path, monkeypatch):
     live = Toy(tmp_path, "kd", remember="false").go()
     Toy(tmp_path, "kd").go()

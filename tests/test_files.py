@@ -1,8 +1,9 @@
 import hashlib
+import os
 
 import pytest
 
-from kdrun.files import digest_of, write_atomically
+from kdrun.files import digest_of, in_the_way, remove, text_of, write_atomically
 
 
 def test_a_file_is_written_and_its_folder_made(tmp_path):
@@ -62,3 +63,34 @@ def test_a_digest_is_the_sha256_of_the_bytes(tmp_path):
     for content in (b"", b"abc", bytes(range(256)) * 5000):
         path.write_bytes(content)
         assert digest_of(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_whatever_is_there_is_removed_and_nothing_that_a_link_leads_to(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    (tmp_path / "folder/deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(kept)
+    (tmp_path / "dangling").symlink_to("nothing")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "link", "dangling", "pipe", "not there"):
+        remove(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (kept / "file").exists()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for read in (text_of, digest_of):
+        with pytest.raises(OSError, match="pipe is no regular file"):
+            read(tmp_path / "pipe")
+
+
+def test_what_is_in_the_way_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to("nothing")
+    names = [tmp_path / name for name in ("file", "folder", "dangling", "nothing")]
+    assert [line.split(",")[0] for line in in_the_way(names, names)] == [
+        f"{tmp_path}/file is no folder", f"{tmp_path}/dangling is no folder",
+        f"{tmp_path}/folder is no regular file", f"{tmp_path}/dangling is no regular file"]

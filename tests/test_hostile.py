@@ -1,13 +1,18 @@
 """What lies in somebody else's folder names no code that is run and no place outside; nor does a command line, but its own."""
 
+import contextlib
 import json
+import os
 import sys
 
 import pytest
 
-from kdrun import catalogue, cli, config, kinds, names, resuming
+from kdrun import asking, catalogue, cli, config, kinds, names, resuming
 from kdrun.bounds import FileName, misfit
+from kdrun.finished import finished
+from kdrun.sweep import recorded
 from tests.test_disk import TINY
+from tests.toy import toy_settings
 
 PAYLOAD = """
 from pathlib import Path
@@ -185,3 +190,85 @@ def test_names_of_settings_are_checked(refused, folder):
     for key in keys:
         assert f"kdrun: {key}: got '../../x', wanted {names.WANTED}" in lines
     assert not (folder / "outputs").exists()
+
+
+HOSTILE = '{"status": "finished", "rows": [{"role": "../x"}], "entries": 3}'
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", '"x"', "{", "[" * 100_000, HOSTILE, "\x00"])
+def test_a_damaged_run_json_is_no_finished_run(content, tmp_path):
+    (tmp_path / "run.json").write_text(content)
+    assert finished(tmp_path, print) is None
+    (tmp_path / resuming.ASKED).write_text(content)
+    with pytest.raises(config.Refused, match=r"asked\.json is damaged"):
+        resuming.asked_in(tmp_path)
+
+
+def test_a_damaged_asked_json_does_not_stop_the_command_that_makes_it_again(tmp_path):
+    (tmp_path / resuming.CHECKPOINTS).mkdir()
+    (tmp_path / resuming.ASKED).write_text("{")
+    notes = []
+    resuming.begin(tmp_path, toy_settings("kd"), "cpu", notes.append)
+    assert len(notes) == 1
+    assert "beginning anew" in notes[0]
+    assert not (tmp_path / resuming.CHECKPOINTS).exists()  # nobody knows what made them
+    assert resuming.asked_in(tmp_path)["choices"]["method"] == "kd"
+
+
+def test_what_is_in_the_way_of_a_run_is_told_before_it(folder, refused):
+    settings = toy_settings("kd", f"outputs={folder}/outputs")
+    place = config.run_folder(settings)
+    (place / "kdrun.log").mkdir(parents=True)
+    (place / resuming.CHECKPOINTS).touch()
+    (folder / "outputs/store").touch()
+    os.mkfifo(place / "run.json")
+    told = [line.split(",")[0] for line in asking.blocked(place)]
+    assert told == [f"{folder}/outputs/store is no folder", f"{place}/checkpoints is no folder",
+                    f"{place}/run.json is no regular file", f"{place}/kdrun.log is no regular file"]
+    assert refused(*TINY)[0] == f"kdrun: {folder}/outputs/store is no folder, and kdrun writes into one there; move it or " \
+                                "remove it"
+
+
+def test_a_recorded_run_has_choices_that_there_are(folder, refused):
+    settings = toy_settings("kd", f"outputs={folder}/outputs")
+    place = folder / "outputs/runs/theirs"
+    resuming.begin(place, settings, "cpu", print)
+    told = json.loads((place / resuming.ASKED).read_text())
+    told["choices"] |= {"method": "kdd", "dataset": "../x"}
+    del told["choices"]["recipe"]
+    (place / resuming.ASKED).write_text(json.dumps(told))
+    lines = refused("resume", str(place))
+    assert [line.split("its ")[1] for line in lines] == [
+        "dataset is '../x', and there is no such choice here",
+        "method is 'kdd', and there is no such choice here; did you mean 'kd'?",
+        "recipe is '', and there is no such choice here"]
+
+
+def test_a_damaged_record_of_a_job_is_left_out_of_the_report(tmp_path, capsys):
+    (tmp_path / "jobs").mkdir()
+    for name, content in {"0": "[]", "1": "{", "x": "{}", "2": '{"job": 2, "status": "0"}'}.items():
+        (tmp_path / "jobs" / f"{name}.json").write_text(content)
+    os.mkfifo(tmp_path / "jobs/3.json")
+    job = {"job": 4, "status": 1, "error": "no", "folder": "f", "score": None, "overrides": ["seed=1"]}
+    (tmp_path / "jobs/4.json").write_text(json.dumps(job))
+    assert recorded(tmp_path) == [job]
+    assert capsys.readouterr().err.count("is damaged") == 5
+
+
+def test_an_output_that_takes_nothing_is_a_line(monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main(["list"]) == 1
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert capsys.readouterr().err == "kdrun: cannot write to the standard output: No space left on device\n"
+
+
+def test_a_current_folder_that_is_gone_is_a_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert cli.main(["results"]) == 2
+    assert capsys.readouterr().err == "kdrun: the current folder is not there any more; go to another one\n"
+    assert cli.main(["--version"]) == 0

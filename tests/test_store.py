@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -258,3 +259,23 @@ def test_saved_weights_can_be_read_without_running_code(tmp_path):
     found = load_file(tmp_path / "w.safetensors")
     assert found.keys() == network.state_dict().keys()
     assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link to nothing", "a pipe", "a pipe in it", "a link to a folder"])
+def test_whatever_is_in_the_place_of_an_entry_is_replaced(kind, bench, tmp_path):
+    bench.fetch()
+    entry = bench.entry
+    shutil.rmtree(entry)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "entry.json").write_text("[]")
+    make = {"a file": entry.touch, "a pipe": lambda: os.mkfifo(entry), "a link to nothing": lambda: entry.symlink_to("nothing"),
+            "a pipe in it": lambda: (entry.mkdir(), os.mkfifo(entry / "entry.json")),
+            "a link to a folder": lambda: entry.symlink_to(elsewhere)}
+    make[kind]()
+    Path(f"{entry}.unfinished").touch()
+    bench.fetch()
+    assert len(bench.trained) == 2
+    assert not entry.is_symlink()
+    assert [path.name for path in elsewhere.iterdir()] == ["entry.json"]  # nothing that a link leads to is touched
+    assert bench.fetch().origin == "store"

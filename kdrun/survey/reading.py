@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kdrun.bounds import Bounds
 from kdrun.cells import unguarded
+from kdrun.files import regular, text_of
 from kdrun.survey.sameness import comparison, recipe_epochs, variant
 from kdrun.wording import counted
 
@@ -193,28 +194,6 @@ def read_long(path: Path, columns: Sequence[str], run: str) -> "DataFrame":
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise Damaged(f"{path.name} is damaged ({first_line(error)})") from error
     return table
-
-
-def text_of(path: Path) -> str:
-    """What a file holds.
-
-    Raises:
-        OSError: it cannot be read, or is no regular file: reading a pipe would wait for ever.
-        ValueError: it is not UTF-8.
-    """
-    with regular(path).open(encoding="utf-8", newline="") as file:
-        return file.read()
-
-
-def regular(path: Path) -> Path:
-    """A path, if it is that of a file and not of a pipe, a device or a folder.
-
-    Raises:
-        OSError: it is not.
-    """
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path.name} is no regular file")
-    return path
 
 
 def described(told: Mapping[str, Any], table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
