@@ -135,6 +135,8 @@ class Experiment:
             ("cuda" if torch.cuda.is_available() else "cpu") if chosen == "auto" else chosen)
         speed.apply(values["speed"], device)
         data = read_dataset(values["dataset"])
+        if data.found:
+            screen.note(data.found)
         experiment = cls(settings, screen, data, Recipe(**values["recipe"]), device,
                          Store(settings.outputs / "store", screen.note), NetworkSpec.read(values["student"]),
                          teacher_specs(values))

@@ -22,7 +22,8 @@ class DatasetSettings:
 
     Attributes:
         name: what results call it.
-        validation: the share of the training pictures set aside to watch and to choose by; 0 for none.
+        validation: the share of the training pictures set aside to watch and to choose by; 0 for none. Where a data set
+            has validation pictures of its own, those are taken.
         split_seed: which pictures those are; not the run's seed, so that all seeds of a sweep share one split.
         train_limit: train on a fixed, class-balanced subset of this many pictures; null for all.
         crop: pixels of padding before a random crop; 0 for none.
@@ -53,6 +54,7 @@ class Data:
         views: the same samples as others see them, by who that is: "teacher", where teachers have a modality of their
             own.
         paired: whether a batch shows those views of its own samples, or of others.
+        found: where the splits come from, for people; empty where there is nothing to say.
     """
 
     settings: DatasetSettings
@@ -65,6 +67,7 @@ class Data:
     digest: str
     views: Mapping[str, "Data"] = field(default_factory=dict)
     paired: bool = True
+    found: str = ""
 
     def seen(self, view: str | None) -> "Data":
         """These samples as whoever has this view sees them, and with no other view."""
@@ -98,7 +101,10 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
     if found := source.problems():
         raise ValueError("\n".join(found))
     classes, train = len(source.classes), source.train
-    train, validation = train.part(settings.validation, settings.split_seed, classes)
+    if source.validation is None:
+        train, validation = train.part(settings.validation, settings.split_seed, classes)
+    else:
+        validation = source.validation
     if settings.train_limit is not None:
         if settings.train_limit > len(train):
             raise ValueError(f"train_limit is {settings.train_limit}, but there are only {len(train)} training pictures")
@@ -127,4 +133,4 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
                     digest)
 
     views = {name: seen(modality) for name, modality in source.views.items()}
-    return replace(seen(source.sees), views=views, paired=source.paired)
+    return replace(seen(source.sees), views=views, paired=source.paired, found=source.found)

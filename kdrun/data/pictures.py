@@ -74,6 +74,8 @@ class Source:
         views: further modalities of the same samples, by who sees them.
         paired: whether those views show the samples of the batch one by one, or in another order.
         name: of the set itself, where its settings have another for the whole of modalities.
+        validation: pictures to choose by; None where they are to be set aside from the training pictures.
+        found: where the splits come from, for people; empty where there is nothing to say.
     """
 
     train: Pictures
@@ -83,13 +85,18 @@ class Source:
     views: dict[str, str | None] = field(default_factory=dict)
     paired: bool = True
     name: str | None = None
+    validation: Pictures | None = None
+    found: str = ""
 
     def problems(self) -> list[str]:
         """Everything that makes the pictures unfit to train on, a line each."""
         found = []
         if len(self.classes) < 2:
             found.append(f"{len(self.classes)} class of pictures; a classifier needs at least two")
-        for name, part in (("training", self.train), ("test", self.test)):
+        parts = {"training": self.train, "test": self.test}
+        if self.validation is not None:
+            parts["validation"] = self.validation
+        for name, part in parts.items():
             images, labels = part.images, part.labels
             if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
                 found.append(f"the {name} pictures have the shape {list(images.shape)}; wanted [N, height, width, "
@@ -117,8 +124,9 @@ class Source:
                 elif empty:
                     found.append(f"no training picture of class {', '.join(empty[:5])}"
                                  + (f" and {len(empty) - 5} more" if len(empty) > 5 else ""))
-        if not found and self.train.images.shape[1:] != self.test.images.shape[1:]:
-            found.append(f"training pictures of {list(self.train.images.shape[1:])}, test pictures of "
-                         f"{list(self.test.images.shape[1:])} (height, width, channels)")
+        if not found:
+            found += [f"training pictures of {list(self.train.images.shape[1:])}, {name} pictures of "
+                      f"{list(part.images.shape[1:])} (height, width, channels)" for name, part in parts.items()
+                      if self.train.images.shape[1:] != part.images.shape[1:]]
         return found or [line for name in dict.fromkeys([self.sees, *self.views.values()])
                          if (line := misfit(name, self.train.images))]

@@ -12,6 +12,7 @@ from kdrun.bounds import AtLeastOne, Bounds, Positive
 from kdrun.config import instantiate
 from kdrun.data.modalities import ModalityName
 from kdrun.data.pictures import Pictures, Source
+from kdrun.wording import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -70,7 +71,9 @@ def torchvision_set(*, reader: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFA
 
 
 def image_folder(*, root: str, size: AtLeastOne | None, test: Share, memory_gb: Positive) -> Source:
-    """A folder of pictures, a sub-folder a class; with `train/` and `test/` inside, or split here.
+    """A folder of pictures, a sub-folder a class; with `train/`, `val/` and `test/` inside, or split here.
+
+    A `val/` without a `test/` is the test set, as in ImageNet; beside one it is what choices are made by.
 
     Args:
         root: the folder.
@@ -84,17 +87,26 @@ def image_folder(*, root: str, size: AtLeastOne | None, test: Share, memory_gb: 
     top = Path(root)
     if not top.is_dir():
         raise ValueError(f"there is no folder {top.absolute()}; set dataset.root to the folder of your pictures")
-    held_out = next((top / name for name in ("test", "val") if (top / name).is_dir()), None)
     inside = top / "train" if (top / "train").is_dir() else top
+    beside = [] if inside is top else [top / name for name in ("test", "val") if (top / name).is_dir()]
     classes = _classes(inside)
     if not classes:
         raise ValueError(f"{inside.absolute()} holds no sub-folder; wanted one for each class")
     train = _read_folder(inside, classes, size, memory_gb)
-    if inside is top or held_out is None:
-        return Source(*train.part(test, seed=0, classes=len(classes)), classes)
-    if extra := sorted({*_classes(held_out)} - set(classes)):
-        raise ValueError(f"{held_out.absolute()} has classes that {inside.name}/ has not: {', '.join(extra[:5])}")
-    return Source(train, _read_folder(held_out, classes, size, memory_gb), classes)
+    if not beside:
+        source = Source(*train.part(test, seed=0, classes=len(classes)), classes)
+        return replace(source, found=f"{inside.absolute()}: {len(source.train)} pictures to train on, {len(source.test)} set "
+                                     f"aside to test on (dataset.test={test:g})")
+    for folder in beside:
+        if extra := sorted({*_classes(folder)} - set(classes)):
+            raise ValueError(f"{folder.absolute()} has classes that {inside.name}/ has not: {', '.join(extra[:5])}")
+    held_out, *more = [_read_folder(folder, classes, size, memory_gb) for folder in beside]
+    validation = more[0] if more else None
+    told = [f"train/ with {counted(len(train), 'picture')}",
+            f"{beside[0].name}/ with {len(held_out)}" + (", which is the test set" if beside[0].name == "val" else ""),
+            f"val/ with {len(validation)} to choose by" if validation is not None else
+            "validation is set aside from train/ (dataset.validation)"]
+    return Source(train, held_out, classes, validation=validation, found=f"{top.absolute()}: {'; '.join(told)}")
 
 
 def _classes(folder: Path) -> tuple[str, ...]:

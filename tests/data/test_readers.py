@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from kdrun.data.data import read as data_of
 from kdrun.data.readers import digits, image_folder, torchvision_set
+from tests.conftest import settings_of
 
 
 def picture(path, *, size=(8, 8), mode="L", value=None, seed=0, **options):
@@ -85,6 +87,32 @@ def test_a_folder_with_train_and_test_is_taken_as_it_is(tmp_path, held_out):
     assert source.classes == ("cat", "dog")
     assert (len(source.train), len(source.test)) == (8, 6)
     assert source.test.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_validation_pictures_of_ones_own_are_what_is_chosen_by(tmp_path):
+    for name, each in (("train", 6), ("val", 3), ("test", 2)):
+        classes_in(tmp_path / name, each=each)
+    data = data_of(settings_of(validation=0.5), image_folder, {"root": str(tmp_path), "size": None, "test": 0.2,
+                                                               "memory_gb": 1.0})
+    assert (len(data.train), len(data.validation), len(data.test)) == (12, 6, 4)
+    assert data.found == f"{tmp_path}: train/ with 12 pictures; test/ with 4; val/ with 6 to choose by"
+    classes_in(tmp_path / "val", names=["cow"], each=1)
+    assert refused(tmp_path).endswith("val has classes that train/ has not: cow")
+
+
+def test_what_was_found_is_told(tmp_path):
+    classes_in(tmp_path / "train", each=5)
+    assert read(tmp_path).found == f"{tmp_path}/train: 8 pictures to train on, 2 set aside to test on (dataset.test=0.2)"
+    classes_in(tmp_path / "val", each=1)
+    assert read(tmp_path).found == (f"{tmp_path}: train/ with 10 pictures; val/ with 2, which is the test set; validation is "
+                                    "set aside from train/ (dataset.validation)")
+
+
+def test_validation_pictures_of_another_size(tmp_path):
+    classes_in(tmp_path / "train")
+    classes_in(tmp_path / "test")
+    classes_in(tmp_path / "val", size=(9, 9))
+    assert "validation pictures of [9, 9" in read(tmp_path).problems()[0]
 
 
 def test_classes_may_be_missing_from_the_test_folder_but_not_from_the_training_folder(tmp_path):
