@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from kdrun import catalogue, names
 
-__all__ = ["AtLeastOne", "Bounds", "Count", "FileName", "Fraction", "Known", "NetworkName", "NonNegative", "Positive",
+__all__ = ["AtLeastOne", "Bounds", "Count", "FileName", "Filled", "Fraction", "Known", "NetworkName", "NonNegative", "Positive",
            "Proportion", "annotations", "closest", "misfit"]
 
 
@@ -40,6 +40,14 @@ class Named:
 
     def __contains__(self, value: object) -> bool:
         return names.fits(value)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A text that is not empty: as a path, an empty one would be the current folder."""
+
+    def __contains__(self, value: str) -> bool:
+        return bool(value.strip())
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,8 @@ def misfit(value: Any, kind: Any) -> str | None:
         for note in notes:
             if isinstance(note, Bounds) and value not in note:
                 return f"{NAMES[base]} {note}"
+            if isinstance(note, Filled) and value not in note:
+                return f"{NAMES[base]} that is not empty"
             if isinstance(note, Named) and value not in note:
                 return names.WANTED
             if isinstance(note, Known) and value not in note:

@@ -293,6 +293,7 @@ WRONG = {
     "cifar10 nowhere": (["dataset=cifar10", "dataset.root=/nowhere"], ["CIFAR10 is not in /nowhere", "dataset.download=true"]),
     "svhn nowhere": (["dataset=svhn", "dataset.root=/nowhere"], ["SVHN is not in /nowhere", "dataset.root"]),
     "no root": (["dataset=image_folder"], ["dataset.root is not set; give dataset.root=..."]),
+    "empty root": (["dataset=image_folder", "dataset.root="], ["dataset.root: got '', wanted a text that is not empty"]),
     **{f"pictures, {name}": (["dataset=image_folder", f"dataset.root=FILES/{name}", *more], ["dataset", *words])
        for name, (more, words) in {
            "absent": ([], ["there is no folder FILES/absent", "dataset.root"]),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import torch
 
-from kdrun.bounds import AtLeastOne, Bounds, Positive
+from kdrun.bounds import AtLeastOne, Bounds, Filled, Positive
 from kdrun.config import instantiate
 from kdrun.data.modalities import ModalityName
 from kdrun.data.pictures import Pictures, Source
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
 Share = Annotated[float, Bounds(above=0, below=1)]
+Place = Annotated[str, Filled()]
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".ppm": "PPM", ".pgm": "PPM",
+           ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF"}
+"""What pictures may be, by their names' endings. Whatever else Pillow reads, it does by other programs or rarely used code."""
 
 __all__ = ["digits", "image_folder", "pair", "torchvision_set"]
 
@@ -37,7 +42,7 @@ def digits(*, test: Share) -> Source:
     return Source(train, held_out, tuple(map(str, range(10))))
 
 
-def torchvision_set(*, reader: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN"], root: str,
+def torchvision_set(*, reader: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN"], root: Place,
                     download: bool) -> Source:
     """A data set that torchvision reads (and checks, and downloads where it is asked to).
 
@@ -70,7 +75,7 @@ def torchvision_set(*, reader: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFA
     return Source(parts[0], parts[1], tuple(map(str, names or range(10))))
 
 
-def image_folder(*, root: str, size: AtLeastOne | None, test: Share, memory_gb: Positive) -> Source:
+def image_folder(*, root: Place, size: AtLeastOne | None, test: Share, memory_gb: Positive) -> Source:
     """A folder of pictures, a sub-folder a class; with `train/`, `val/` and `test/` inside, or split here.
 
     A `val/` without a `test/` is the test set, as in ImageNet; beside one it is what choices are made by.
@@ -133,15 +138,15 @@ def _eight_bits(picture: "PilImage") -> "PilImage":
 def _read_folder(folder: Path, classes: tuple[str, ...], size: int | None, memory_gb: float) -> Pictures:
     from PIL import Image, ImageOps
 
-    endings = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
     images: list[np.ndarray] = []
     labels: list[int] = []
     unreadable: list[str] = []
     used = 0
     for label, name in enumerate(classes):
-        for path in sorted(entry for entry in (folder / name).rglob("*") if entry.suffix.lower() in endings):
+        for path in sorted(entry for entry in (folder / name).rglob("*")
+                           if entry.suffix.lower() in FORMATS and entry.is_file()):  # opening a pipe would wait for ever
             try:
-                with Image.open(path) as opened:
+                with Image.open(path, formats=sorted(set(FORMATS.values()))) as opened:
                     picture = _eight_bits(opened)
                     if size is not None:
                         picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
@@ -163,7 +168,7 @@ def _read_folder(folder: Path, classes: tuple[str, ...], size: int | None, memor
         more = [f"and {len(unreadable) - 5} pictures more that cannot be read"] if len(unreadable) > 5 else []
         raise ValueError("\n".join(unreadable[:5] + more))
     if not images:
-        raise ValueError(f"{folder.absolute()} holds no picture ({', '.join(sorted(endings))})")
+        raise ValueError(f"{folder.absolute()} holds no picture ({', '.join(sorted(FORMATS))})")
     channels = max(pixels.shape[2] for pixels in images)  # a grey picture among coloured ones is a coloured one
     whole = np.stack([np.broadcast_to(pixels, (*pixels.shape[:2], channels)) for pixels in images])
     return Pictures(torch.from_numpy(whole), torch.tensor(labels))

@@ -317,3 +317,21 @@ def test_a_training_folder_alone_is_split_and_hidden_folders_are_no_classes(tmp_
     assert source.classes == ("cat", "dog")
     assert len(source.train) == 16
     assert len(source.test) == 4
+
+
+def test_an_ending_does_not_choose_what_opens_a_file(tmp_path):
+    """Pillow would hand an EPS to Ghostscript, whatever the file is called."""
+    classes_in(tmp_path)
+    (tmp_path / "cat/9.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n")
+    with Image.open(tmp_path / "cat/9.png") as opened:
+        assert opened.format == "EPS"  # that is what it is
+    assert "cannot identify image file" in refused(tmp_path)
+
+
+def test_what_is_no_file_is_no_picture(tmp_path):
+    classes_in(tmp_path)
+    before = len(read(tmp_path).train)
+    os.mkfifo(tmp_path / "cat/pipe.png")  # opening it would wait for ever
+    (tmp_path / "dog/folder.png").mkdir()
+    (tmp_path / "dog/dangling.png").symlink_to("nothing")
+    assert len(read(tmp_path).train) == before
