@@ -157,8 +157,9 @@ def resume(folder: Path, trusted: bool = False, other_code: OtherCode = "refuse"
 
 def resume_run(folder: Path, told: Asked, trusted: bool, other_code: OtherCode) -> int:
     """Go on with a run."""
-    if not (folder / CHECKPOINTS).exists() and finished(folder, lambda line: print(line, file=sys.stderr)) is not None:
-        print(f"{folder} is finished")
+    notes: list[str] = []  # of a run that goes on, it says them itself
+    if not (folder / CHECKPOINTS).exists() and finished(folder, notes.append) is not None:
+        print(*notes, f"{folder} is finished", sep="\n")
         return 0
     if not trusted and (lines := strangers(told["settings"], known_targets())):
         raise Refused([f"{folder}: {line}" for line in lines])
