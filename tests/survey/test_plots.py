@@ -314,7 +314,7 @@ def test_every_kind_is_drawn_and_says_what_good_looks_like(drawn):
         assert plot.panel.startswith("digits, big → students")
 
 
-def test_svg_has_texts_of_a_readable_size_and_no_date(drawn, tmp_path):
+def test_svg_has_texts_of_a_readable_size_dark_colours_and_no_date(drawn, tmp_path):
     for plot in drawn[0]:
         plot.save(tmp_path / "plot.svg")
         svg = (tmp_path / "plot.svg").read_text()
@@ -324,6 +324,10 @@ def test_svg_has_texts_of_a_readable_size_and_no_date(drawn, tmp_path):
         sizes = [float(size) for size in re.findall(r"font(?:-size)?: (?:\w+ )*([\d.]+)px", svg)]  # a px is a pt here
         assert min(sizes) >= 8
         assert "<dc:date>" not in svg
+        drawn_part, _, rules = svg.partition("@media screen and (prefers-color-scheme: dark)")
+        rules, _, rest = rules.partition("</style>")
+        assert {colour.upper() for colour in re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", drawn_part + rest)} <= set(DARK)
+        assert f"fill: {DARK['#000000'].lower()}" in rules
         width = ElementTree.fromstring(svg).get("width")
         assert width == f"{72 * WIDTH:g}pt"
 
@@ -412,15 +416,6 @@ def test_the_axis_fits_the_errors(lowest, highest, inside):
     marks = [float(text.get_text()) for text in axes.get_yticklabels()]
     assert len(marks) >= 3
     assert all(low <= mark <= high for mark in marks)
-
-
-def test_every_colour_has_a_dark_one(drawn, tmp_path):
-    for plot in drawn[0]:
-        plot.save(tmp_path / "plot.svg")
-        drawn_part, _, rules = (tmp_path / "plot.svg").read_text().partition("@media screen and (prefers-color-scheme: dark)")
-        rules, _, rest = rules.partition("</style>")
-        assert {colour.upper() for colour in re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", drawn_part + rest)} <= set(DARK)
-        assert f"fill: {DARK['#000000'].lower()}" in rules
 
 
 def luminance(colour):

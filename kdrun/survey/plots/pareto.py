@@ -26,7 +26,7 @@ GOOD = ("Up and to the right is better: more accurate, and smaller. The grey ste
         "smaller and more accurate than what lies on it")
 WORTH = ("A method is worth its trouble if it is above the same student trained alone (diamond). Students of one size stand "
          "above one another.")
-OTHERS = "Grey dots are the {} others; accuracy against relative error names them. "
+OTHERS = "Grey dots are the {} others; the picture of gaps names them. "
 
 
 @dataclass(frozen=True)
