@@ -28,9 +28,9 @@ def terms_of(key: str, reference: int | None) -> tuple[ScaledWeights, dict[str, 
     torch.manual_seed(0)
     found = {}
     for phase in method.phases(run):
-        batch = next(iter(run.stream.epoch(0, 1)))
-        _, terms = next(method.step(run.cast, batch)) if phase.loss is None else ("student", phase.loss(run.cast, batch))
-        found |= {name: float(term.detach()) for name, term in terms.items()}
+        batch = next(iter((phase.data or run.stream).epoch(0, 1)))
+        updates = method.step(run.cast, batch) if phase.loss is None else [("student", phase.loss(run.cast, batch))]
+        found |= {f"{player} {name}": float(term.detach()) for player, terms in updates for name, term in terms.items()}
     return method, found
 
 

@@ -24,9 +24,11 @@ class Generator(nn.Module):
         width: channels of the first maps; the last ones have half as many.
         ending: `tanh` bounds the pixels before a normalisation without weights (DAFL, DFAD); `affine` normalises with
             a learned scale and shift and no bound (ZSKT).
+        eps: of the two normalisations between convolutions, added to their variance.
     """
 
-    def __init__(self, *, noise: int, shape: tuple[int, int, int], width: int, ending: Literal["tanh", "affine"]) -> None:
+    def __init__(self, *, noise: int, shape: tuple[int, int, int], width: int, ending: Literal["tanh", "affine"],
+                 eps: float) -> None:
         super().__init__()
         channels, *full = shape
         self.sizes = [tuple(math.ceil(side / part) for side in full) for part in (4, 2, 1)]
@@ -34,8 +36,8 @@ class Generator(nn.Module):
         self.width, self.bounded = width, ending == "tanh"
         self.first = nn.Linear(noise, width * math.prod(self.sizes[0]))
         self.opening = nn.BatchNorm2d(width)
-        self.middle = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), nn.BatchNorm2d(width), nn.LeakyReLU(0.2))
-        self.late = nn.Sequential(nn.Conv2d(width, half, 3, 1, 1), nn.BatchNorm2d(half), nn.LeakyReLU(0.2))
+        self.middle = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), nn.BatchNorm2d(width, eps), nn.LeakyReLU(0.2))
+        self.late = nn.Sequential(nn.Conv2d(width, half, 3, 1, 1), nn.BatchNorm2d(half, eps), nn.LeakyReLU(0.2))
         self.last = nn.Conv2d(half, channels, 3, 1, 1)
         self.normal = nn.BatchNorm2d(channels, affine=ending == "affine")
 

@@ -25,21 +25,24 @@ class Generated(Method):
         batch_size: of noise.
         steps: batches an epoch.
         generator_lr: of the generator's Adam; follows the recipe's schedule.
+        student_lr: of the student's Adam, without decay, likewise; None for the recipe's optimizer.
         ending: of the generator.
+        eps: of the generator's inner normalisations.
         draws: of noise for each place in a batch; the batch's noise is [B, noise] for one, [B, draws, noise] for more.
     """
 
     generator: Generator
 
     def __init__(self, *, noise: int, width: int, batch_size: int, steps: int, generator_lr: float,
-                 ending: Literal["tanh", "affine"], draws: int = 1) -> None:
+                 student_lr: float | None, ending: Literal["tanh", "affine"], eps: float = 1e-5, draws: int = 1) -> None:
         super().__init__()
         self.noise, self.width, self.batch_size, self.steps = noise, width, batch_size, steps
-        self.generator_lr, self.ending, self.draws = generator_lr, ending, draws
+        self.generator_lr, self.student_lr = generator_lr, student_lr
+        self.ending, self.eps, self.draws = ending, eps, draws
 
     def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
         """Build the generator."""
-        self.generator = Generator(noise=self.noise, shape=data.shape, width=self.width, ending=self.ending).to(
+        self.generator = Generator(noise=self.noise, shape=data.shape, width=self.width, ending=self.ending, eps=self.eps).to(
             next(cast.student.parameters()).device)
 
     def phases(self, run: Run) -> Iterator[Phase]:
@@ -66,5 +69,6 @@ class Generated(Method):
         return {"generator": [self.generator], "student": [cast.student]}
 
     def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-        """Adam for the generator."""
-        return torch.optim.Adam(weights, lr=self.generator_lr) if player == "generator" else recipe.build(weights)
+        """Adam for the generator, and for the student where the method has a rate for it."""
+        lr = {"generator": self.generator_lr, "student": self.student_lr}.get(player)
+        return recipe.build(weights) if lr is None else torch.optim.Adam(weights, lr=lr)

@@ -1,0 +1,33 @@
+"""What the data-free methods share: the generator's normalisations, and by what the student is trained."""
+
+import pytest
+import torch
+from torch import nn
+
+from kdrun.engine import distill
+from tests.toy import toy_run
+
+
+@pytest.mark.parametrize(("key", "inner"), [("dafl", 0.8), ("dfad", 1e-5), ("zskt", 1e-5)])
+def test_the_generators_inner_normalisations_are_those_of_the_releases(key, inner):
+    run = toy_run(key, "offline")
+    run.method.setup(run.cast, run.data)
+    eps = [layer.eps for layer in run.method.generator.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert eps == [1e-5, inner, inner, 1e-5]
+
+
+@pytest.mark.parametrize(("key", "more", "kind"), [
+    ("dafl", (), torch.optim.Adam), ("zskt", (), torch.optim.Adam), ("zskd", (), torch.optim.Adam),
+    ("dfad", (), torch.optim.SGD), ("deepinv", (), torch.optim.SGD),
+    ("dafl", ("method.student_lr=null",), torch.optim.SGD), ("zskd", ("method.student_lr=null",), torch.optim.SGD),
+])
+def test_the_student_is_trained_by_what_the_releases_take(key, more, kind):
+    run = toy_run(key, "offline", "recipe.epochs=1", "recipe.schedule=constant", *more)
+    run.rehearsal = True  # a step of each phase
+    distill(run)
+    optimizer = run.optimizers["distill"]["student"]
+    assert type(optimizer) is kind
+    (group,) = optimizer.param_groups
+    wanted = run.method.student_lr if kind is torch.optim.Adam else run.recipe.lr
+    assert group["lr"] == wanted
+    assert group["weight_decay"] == (0 if kind is torch.optim.Adam else run.recipe.weight_decay)
