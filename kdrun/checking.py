@@ -12,6 +12,7 @@ from kdrun.bounds import FileName, Positive, annotations, closest, misfit
 from kdrun.config import (
     GROUPS,
     SLOTS,
+    STUDENT_OWN,
     TEACHER_OWN,
     UNSET,
     MeasureSettings,
@@ -137,17 +138,14 @@ def problems(settings: Settings) -> list[str]:
         found += misfits("speed", values["speed"], SpeedSettings)
     found += misfits("recipe", values.get("recipe"), Recipe)
     found += dataset_problems("dataset", values.get("dataset"))
-    for role, extra in (("teacher", ("name", *TEACHER_OWN)), ("student", ("name",))):
+    for role, extra in (("teacher", ("name", *TEACHER_OWN)), ("student", ("name", *STUDENT_OWN))):
         node = values.get(role)
         found += target_misfits(role, node, "network", ignored=(*extra, *NETWORK_GIVEN))
         if isinstance(node, Mapping) and (name := node.get("name")) is not UNSET and (reason := misfit(name, FileName)):
             found.append(f"{role}.name: got {told(name)}, wanted {reason}")
     teacher = values.get("teacher")
     checkpoint = teacher.get("checkpoint") if isinstance(teacher, Mapping) else None
-    if checkpoint is not None and checkpoint is not UNSET and not Path(str(checkpoint)).is_file():
-        path = Path(str(checkpoint)).absolute()
-        found.append(f"teacher.checkpoint: {path} is a folder, wanted a file of weights" if path.is_dir() else
-                     f"teacher.checkpoint: there is no file {path}")
+    found += [line for role in ("teacher", "student") for line in checkpoint_problems(role, values.get(role))]
     found += memory_problems(teacher)
     found += recipe_problems(values, bool(checkpoint))
     found += target_misfits("scheme", values.get("scheme"), "scheme")
@@ -220,6 +218,23 @@ def teacher_problems(name: str, wanted: str, values: Mapping[str, Any], checkpoi
     return []
 
 
+def checkpoint_problems(role: str, node: Any) -> list[str]:
+    """What is wrong with weights of the user's own."""
+    if not isinstance(node, Mapping):
+        return []
+    checkpoint, head = node.get("checkpoint"), node.get("checkpoint_head")
+    found = []
+    if checkpoint is not None and checkpoint is not UNSET and not Path(str(checkpoint)).is_file():
+        path = Path(str(checkpoint)).absolute()
+        found.append(f"{role}.checkpoint: {path} is a folder, wanted a file of weights" if path.is_dir() else
+                     f"{role}.checkpoint: there is no file {path}")
+    if head is not None and head is not UNSET and head != "new":
+        found.append(f"{role}.checkpoint_head: got {told(head)}, wanted new (a classifier that is trained anew) or null")
+    elif head == "new" and not checkpoint:
+        found.append(f"{role}.checkpoint_head: there is no {role}.checkpoint whose classifier it could replace")
+    return found
+
+
 def trained_first(scheme: Any) -> bool:
     """Whether a scheme's teacher is trained before the student; taken for granted of a scheme that cannot be found."""
     try:
@@ -246,7 +261,7 @@ def recipe_problems(values: Mapping[str, Any], checkpoint: bool) -> list[str]:
     base = run if isinstance(run, Mapping) else {}
     told_of_run = misfits("teacher.recipe", base, Recipe)
     found = [line for line in misfits("teacher.recipe", {**base, **own}, Recipe) if line not in told_of_run]
-    if checkpoint:
+    if checkpoint and teacher.get("checkpoint_head") != "new":  # type: ignore[union-attr]
         found.append("teacher.recipe: the weights of teacher.checkpoint are trained already; leave one of the two out")
     return found
 

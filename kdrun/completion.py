@@ -13,7 +13,7 @@ import yaml
 
 from kdrun import catalogue, commands
 from kdrun.cli import typed_folders
-from kdrun.config import SLOTS, TEACHER_OWN
+from kdrun.config import SLOTS, STUDENT_OWN, TEACHER_OWN
 
 __all__ = ["answer", "candidates"]
 
@@ -115,7 +115,7 @@ def tree(before: Sequence[str]) -> dict[str, Any]:
             chosen[name] = choice
     for name, choice in chosen.items():
         found[name] = {key: value for one in choice.split(",") for key, value in settings(FOLDER.get(name, name), one).items()}
-    found["teacher"] = {**TEACHER_OWN, **found["teacher"]}
+    found |= {role: {**own, **found[role]} for role, own in (("teacher", TEACHER_OWN), ("student", STUDENT_OWN))}
     return found
 
 

@@ -22,8 +22,8 @@ __all__ = ["MeasureSettings", "Refused", "RunSettings", "Settings", "identity", 
            "register", "run_folder", "said", "teacher_recipe", "told"]
 
 GROUPS = ("dataset", "teacher", "student", "method", "scheme", "recipe")
-TEACHER_OWN: dict[str, Any] = {"checkpoint": None, "recipe": None, "remember": False,
-                               "remember_gb": 20}  # beside what networks have
+STUDENT_OWN: dict[str, Any] = {"checkpoint": None, "checkpoint_head": None}  # beside what networks have
+TEACHER_OWN: dict[str, Any] = {**STUDENT_OWN, "recipe": None, "remember": False, "remember_gb": 20}
 SLOTS = {"method": ("base", "first", "second", "third"), "dataset": ("base",)}  # what a choice of a group may be made of
 
 
@@ -191,11 +191,12 @@ def identity(settings: Settings) -> str:
     teacher = values.get("teacher", {})
     exact = {"remember_gb", *({"remember"} if teacher.get("remember") != "half" else ())}  # change no bit of any result
     values["teacher"] = {**{key: value for key, value in teacher.items() if key not in exact}, "recipe": own_recipe(values)}
-    checkpoint = teacher.get("checkpoint")
-    if checkpoint and Path(checkpoint).is_file():
-        from kdrun.files import digest_of
+    for role in ("teacher", "student"):
+        checkpoint = values.get(role, {}).get("checkpoint")
+        if checkpoint and Path(checkpoint).is_file():
+            from kdrun.files import digest_of
 
-        values["teacher"] = {**values["teacher"], "checkpoint": digest_of(Path(checkpoint))}
+            values[role] = {**values[role], "checkpoint": digest_of(Path(checkpoint))}
     whole = json.dumps([__version__, settings.choices, values], sort_keys=True, default=str)
     return hashlib.sha256(whole.encode()).hexdigest()
 
@@ -221,7 +222,7 @@ def register(folders: Collection[Path]) -> None:
         sys.path.append(plugins)
     catalogue.use(folders)
     store = ConfigStore.instance()
-    for role, own in (("teacher", TEACHER_OWN), ("student", {})):
+    for role, own in (("teacher", TEACHER_OWN), ("student", STUDENT_OWN)):
         for name in catalogue.options("model"):
             store.store(group=role, name=name, node={"defaults": [{"/model@_here_": name}, "_self_"], **own})
     for group, slots in SLOTS.items():

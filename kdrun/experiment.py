@@ -39,7 +39,7 @@ from kdrun.method import Method
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
 from kdrun.models.grown import Grown
 from kdrun.names import file_name
-from kdrun.networks import Networks, NetworkSpec, load_checkpoint
+from kdrun.networks import Networks, NetworkSpec
 from kdrun.recipe import Recipe
 from kdrun.schemes import Scheme
 from kdrun.store import Made, Store, save_weights
@@ -138,7 +138,7 @@ class Experiment:
         if data.found:
             screen.note(data.found)
         experiment = cls(settings, screen, data, Recipe(**values["recipe"]), device,
-                         Store(settings.outputs / "store", screen.note), NetworkSpec.read(values["student"]),
+                         Store(settings.outputs / "store", screen.note), NetworkSpec.read(values["student"], "student"),
                          teacher_specs(values))
         experiment.rehearse()
         return experiment
@@ -155,7 +155,7 @@ class Experiment:
                 data = self.data.seen(role)
                 network = spec.build(data)
                 if spec.checkpoint:
-                    load_checkpoint(network, spec.checkpoint, spec.name)
+                    self.screen.note(f"{role} {spec.name}: {spec.load(network, len(data.classes))}")
                 with torch.no_grad():
                     answer = network.eval()(torch.zeros(2, *data.shape))
                 if not isinstance(answer, Output):
@@ -170,7 +170,7 @@ class Experiment:
                                          "choose another student")
             except (ValueError, RuntimeError) as error:
                 line = str(error).splitlines()[0]
-                found.append(line if line.startswith("teacher.") else f"{role} {spec.name}: {line}")
+                found.append(f"{role}.{line}" if line.startswith("checkpoint") else f"{role} {spec.name}: {line}")
         if found:
             raise Refused(found)
         try:
@@ -249,7 +249,7 @@ class Experiment:
         Raises:
             ValueError: it is the user's own, whose training nobody saw.
         """
-        if spec.checkpoint:
+        if spec.checkpoint and not spec.start:
             raise ValueError(f"the way of {spec.checkpoint} to its weights is not known; leave teacher.checkpoint out")
         networks = []
         for state in self.alone(spec, role, count).states:
@@ -273,9 +273,8 @@ class Experiment:
         networks = self.networks(data=data)
         part = "student" if role == "baseline" else role  # the baseline starts from the student's first weights
         recipe = self.recipe if role == "baseline" else self.teacher_recipe
-        actor = networks.build(spec, part)
-        if spec.checkpoint:
-            load_checkpoint(actor.network, spec.checkpoint, spec.name)
+        actor = networks.begun(spec, part)
+        if spec.checkpoint and not spec.start:
             made = Made(role, spec.name, actor.network, predict(actor, data, data.test, self.device), None, None,
                         origin="checkpoint", checkpoint=digest_of(spec.checkpoint))
         else:
@@ -287,6 +286,7 @@ class Experiment:
                    "speed": speed.shaping(values["speed"])}
             key |= {"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}
             key |= {"states": states} if states else {}
+            key |= {"start": digest_of(spec.checkpoint), "new_head": spec.new_head} if spec.checkpoint else {}
 
             def train(folder: Path) -> Made:
                 method = Trajectory(count=states, epochs=recipe.epochs) if states else Vanilla()
@@ -354,6 +354,9 @@ class Experiment:
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "entries": {one.role: one.entry for one in made if one.entry},
                 "checkpoints": {one.role: one.checkpoint for one in made if one.checkpoint},
+                "starts": {role: digest_of(spec.checkpoint) for role, spec in (
+                    ("student", self.student), *(("teacher", spec) for spec in self.teacher_specs))
+                    if spec.checkpoint and spec.start},
                 "files": {name: digest_of(folder / name) for name in (*tables, *weights)},
                 "curves": (folder / CURVES).exists(), "data": self.data.digest,
                 "remembered": [memory.told() for memory in self.memories], "rows": table}

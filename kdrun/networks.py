@@ -2,11 +2,11 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -36,21 +36,38 @@ class NetworkSpec:
         name: as results call it.
         settings: `_target_` and its arguments.
         checkpoint: the user's own weights.
+        start: whether those are what its training begins from: always a student's, and a teacher's with a new head.
+        new_head: whether they are taken without the classifier's, which is of other classes.
     """
 
     name: str
     settings: dict[str, Any]
     checkpoint: Path | None = None
+    start: bool = False
+    new_head: bool = False
 
     @classmethod
-    def read(cls, node: Mapping[str, Any]) -> "NetworkSpec":
+    def read(cls, node: Mapping[str, Any], role: Literal["teacher", "student"] = "teacher") -> "NetworkSpec":
         """From a config of model/."""
         library = node.get("library")
         settings = {key: value for key, value in node.items() if key not in TEACHER_OWN and (library or key != "name")}
         if library:
             settings["version"] = version(library)  # nothing is built from it, but other code makes another network
         checkpoint = node.get("checkpoint")
-        return cls(catalogue.network_name(node), settings, Path(checkpoint) if checkpoint else None)
+        new_head = node.get("checkpoint_head") == "new"
+        return cls(catalogue.network_name(node), settings, Path(checkpoint) if checkpoint else None,
+                   bool(checkpoint) and (role == "student" or new_head), new_head)
+
+    def load(self, network: nn.Module, classes: int) -> str:
+        """Load the user's weights into a network of this kind; returns what was done, in a line.
+
+        Raises:
+            ValueError: they cannot be read, or are not this network's.
+        """
+        assert self.checkpoint is not None
+        head = head_of(network, classes) if self.new_head else None
+        load_checkpoint(network, self.checkpoint, self.name, head)
+        return f"{'starts' if self.start else 'taken'} from {self.checkpoint}" + (f", with a new {head}" if head else "")
 
     def build(self, data: Data) -> nn.Module:
         """The network for this data, with weights from the present generator.
@@ -95,6 +112,13 @@ class Networks:
             network = spec.build(self.data.seen(self.view(part)))
         return self.role(network, part, spec.name)
 
+    def begun(self, spec: NetworkSpec, part: str) -> Role:
+        """A network as its training begins: with the user's own weights, where there are some."""
+        role = self.build(spec, part)
+        if spec.checkpoint:
+            spec.load(role.network, len(self.data.classes))
+        return role
+
     def role(self, network: nn.Module, part: str, model: str) -> Role:
         """A network in a role, on the run's device and in its memory format."""
         network = distributed.synchronise(network)
@@ -109,8 +133,9 @@ class Networks:
         return "teacher" if part in self.teacher_names and "teacher" in self.data.views else None
 
     def student(self, generation: int = 0) -> Role:
-        """The student with its first weights; later generations start from others."""
-        role = self.build(self.student_spec, f"student generation {generation}" if generation else "student")
+        """The student with its first weights; later generations start from others, never the user's."""
+        spec = self.student_spec
+        role = self.build(spec, f"student generation {generation}") if generation else self.begun(spec, "student")
         role.name = "student"
         return role
 
@@ -127,13 +152,13 @@ class Networks:
     def trained_teachers(self) -> Iterator[Frozen]:
         """The teachers, trained and frozen."""
         for spec, part in zip(self.teacher_specs, self.teacher_names, strict=True):
-            yield self.fixed(self.role(self.train(spec, part), part, spec.name) if self.train else self.build(spec, part), spec)
+            yield self.fixed(self.role(self.train(spec, part), part, spec.name) if self.train else self.begun(spec, part), spec)
 
     def baseline(self) -> Frozen:
         """The student as it is when trained alone, frozen."""
         spec = self.student_spec
         return self.fixed(self.role(self.train(spec, "baseline"), "baseline", spec.name) if self.train
-                          else self.build(spec, "student"), spec)
+                          else self.begun(spec, "student"), spec)
 
     def trajectory(self, count: int) -> list[Frozen]:
         """The teacher at so many equally distant moments of its training, frozen; the last is the trained teacher."""
@@ -151,8 +176,8 @@ class Networks:
         return copied
 
     def untrained_teachers(self) -> list[Role]:
-        """The teachers with their first weights."""
-        return [self.build(spec, part) for spec, part in zip(self.teacher_specs, self.teacher_names, strict=True)]
+        """The teachers as their training begins."""
+        return [self.begun(spec, part) for spec, part in zip(self.teacher_specs, self.teacher_names, strict=True)]
 
     @property
     def teacher_names(self) -> list[str]:
@@ -171,13 +196,44 @@ def read_weights(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def load_checkpoint(network: nn.Module, path: Path, name: str) -> None:
+def head_of(network: nn.Module, classes: int) -> str:
+    """The name of a network's classifier: of its last layer that has an output for each class.
+
+    Raises:
+        ValueError: there is none.
+    """
+    network = getattr(network, "wrapped", network)
+    found = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
+             and classes == (layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)]
+    if not found:
+        raise ValueError(f"checkpoint_head: it has no layer of {classes} outputs that could be the new classifier")
+    return found[-1]
+
+
+PREFIXES = ("module.", "model.", "wrapped.", "net.", "network.")  # of DistributedDataParallel, Lightning, kdrun, ...
+
+
+def own_name(key: str, own: Container[str]) -> str:
+    """What a network calls a weight that a file has under a name of wrappers around the network."""
+    key = key.replace("_orig_mod.", "")  # torch.compile's
+    while key not in own and (prefix := next((one for one in PREFIXES if key.startswith(one)), None)):
+        key = key.removeprefix(prefix)
+    return key
+
+
+def load_checkpoint(network: nn.Module, path: Path, name: str, new_head: str | None = None) -> None:
     """Load the user's weights: safetensors, or a state dict saved by torch; no code of the file is run.
+
+    Args:
+        network: takes the weights.
+        path: the file.
+        name: of the network, for people.
+        new_head: the layer that keeps its own weights; None for none.
 
     Raises:
         ValueError: the file cannot be read, or its weights are not this network's.
     """
-    where = f"teacher.checkpoint: {path}"
+    where = f"checkpoint: {path}"
     try:
         state = read_weights(path)
     except Exception as error:  # the readers raise whatever a damaged file makes them
@@ -192,8 +248,11 @@ def load_checkpoint(network: nn.Module, path: Path, name: str) -> None:
             isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
         raise ValueError(f"{where} holds no state dict of named tensors")
     network = getattr(network, "wrapped", network)  # a library's names for the weights are those of its files
-    state = {key.removeprefix("module.").removeprefix("wrapped."): value for key, value in state.items()}
     own = network.state_dict()
+    state = {own_name(key, own): value for key, value in state.items()}
+    if new_head is not None:
+        head = {key: value for key, value in own.items() if key.startswith(f"{new_head}.")}
+        state = {key: value for key, value in state.items() if key not in head} | head
     missing, extra = [key for key in own if key not in state], [key for key in state if key not in own]
     shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
     if missing or extra or shapes:
@@ -201,7 +260,11 @@ def load_checkpoint(network: nn.Module, path: Path, name: str) -> None:
         told += [f"{len(extra)} unknown (first: {extra[0]})"] if extra else []
         told += [f"{len(shapes)} of another shape (first: {shapes[0]}, {list(state[shapes[0]].shape)} instead of "
                  f"{list(own[shapes[0]].shape)})"] if shapes else []
-        raise ValueError(f"{where} does not fit {name}: " + ", ".join(told))
+        hint = ""
+        if shapes and not missing and not extra and new_head is None and {key.rpartition(".")[0] for key in shapes} == {
+                shapes[-1].rpartition(".")[0]}:
+            hint = "; checkpoint_head=new leaves that layer out and trains a new one"
+        raise ValueError(f"{where} does not fit {name}: " + ", ".join(told) + hint)
     if bad := [key for key, value in state.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]:
         raise ValueError(f"{where} holds NaN or infinity (first: {bad[0]})")
     network.load_state_dict(state)

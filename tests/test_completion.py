@@ -27,7 +27,7 @@ def offered(line: str) -> list[str]:
     ("method=ban method/base=logit_s", ["method/base=logit_std"]),
     ("dataset=cifar100 dataset.ro", ["dataset.root="]),
     ("recipe=fashion recipe.ep", ["recipe.epochs="]),              # which fashion itself takes from standard
-    ("teacher=resnet20 teacher.ch", ["teacher.checkpoint="]),
+    ("teacher=resnet20 teacher.checkpoint_", ["teacher.checkpoint_head="]),
     ("launch=parallel launch.g", ["launch.gpu_share="]),
     ("teacher.re", ["teacher.recipe=", "teacher.remember=", "teacher.remember_gb="]),
     ("++reru", ["++rerun="]),

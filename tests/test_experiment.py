@@ -1,6 +1,7 @@
 """A run from its settings to its files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas
@@ -10,12 +11,14 @@ from safetensors.torch import load_file
 
 from kdrun import experiment, results
 from kdrun.config import Refused, identity, run_folder
+from kdrun.files import digest_of
 from kdrun.finished import finished
-from kdrun.networks import load_checkpoint
+from kdrun.networks import NetworkSpec, load_checkpoint
 from kdrun.store import save_weights
 from kdrun.survey.collection import collect
 from kdrun.terminal import Screen
-from tests.toy import TINY, prepared, rows_of, settings_of, toy_settings
+from tests.conftest import TINY_STUDENT, tiny_data, tiny_networks
+from tests.toy import TINY, prepared, rows_of, settings_of, state, toy_settings
 
 
 class Notes(Screen):
@@ -238,6 +241,61 @@ def test_a_weak_teacher_is_warned_of_as_soon_as_it_is_known(tmp_path, monkeypatc
     assert (warned < lines.index("begins: student cnn")) == before  # one that learns along is known at the end
     assert rows_of(rows)["student"]["weak_teacher"] == 1
     assert rows_of(rows)["baseline"]["weak_teacher"] is None
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "model._orig_mod.", "net.module."])
+def test_weights_are_found_under_the_names_of_wrappers(tmp_path, prefix):
+    network = TINY_STUDENT.build(tiny_data())
+    torch.save({"state_dict": {prefix + key: value + 1 for key, value in network.state_dict().items()}}, tmp_path / "w.ckpt")
+    before = state(network)
+    load_checkpoint(network, tmp_path / "w.ckpt", "tiny")
+    assert all(torch.equal(value, before[key] + 1) for key, value in network.state_dict().items())
+
+
+def test_a_student_starts_from_weights_of_the_users_own_in_every_method_and_alone(tmp_path, data):
+    start = TINY_STUDENT.build(data)
+    save_weights(start, tmp_path / "start.safetensors")
+    spec = NetworkSpec.read({**TINY_STUDENT.settings, "name": "tiny", "checkpoint": tmp_path / "start.safetensors"}, "student")
+    networks = tiny_networks(data, student=spec)
+    begun = [networks.student(), networks.baseline()]
+    others = [networks.student(generation=1), *networks.peers(1)]  # which would be the student's twins
+    for role, same in [*((role, True) for role in begun), *((role, False) for role in others)]:
+        assert all(torch.equal(value, start.state_dict()[key]) for key, value in role.network.state_dict().items()) == same
+
+
+def test_a_start_is_known_by_what_it_holds_and_the_baseline_has_it_too(tmp_path):
+    toy = prepared(("kd",))
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.manual_seed(seed)
+        save_weights(toy.student.build(toy.data), tmp_path / f"{name}.safetensors")
+    same, copy, other = (toy_settings("kd", f"student.checkpoint={tmp_path / name}.safetensors") for name in "abc")
+    assert identity(same) == identity(copy) != identity(other)
+    _, plain, _ = go("kd", tmp_path)
+    settings, rows, notes = go("kd", tmp_path, f"student.checkpoint={tmp_path}/a.safetensors")
+    assert notes[0] == f"student cnn: starts from {tmp_path}/a.safetensors"
+    assert any(line.startswith("teacher cnn: from store") for line in notes)
+    assert any(line.startswith("baseline cnn: trained") for line in notes)
+    assert rows_of(rows)["baseline"]["nll"] != rows_of(plain)["baseline"]["nll"]
+    told = json.loads((run_folder(settings) / "run.json").read_text())
+    assert told["starts"] == {"student": digest_of(tmp_path / "a.safetensors")}
+
+
+def test_a_head_of_other_classes_is_replaced_and_trained(tmp_path):
+    teacher = prepared(("kd",)).teacher_specs[0]
+    seven = replace(prepared(("kd",)).data, classes=tuple("abcdefg"))
+    old = teacher.build(seven)
+    save_weights(old, tmp_path / "seven.safetensors")
+    words = [f"teacher.checkpoint={tmp_path}/seven.safetensors", "teacher.checkpoint_head=new", "teacher.recipe={epochs: 1}"]
+    settings, rows, notes = go("kd", tmp_path, *words)
+    assert notes[0] == f"teacher cnn: starts from {tmp_path}/seven.safetensors, with a new head"
+    assert any(line.startswith("teacher cnn: trained") for line in notes)
+    assert rows_of(rows)["teacher"]["epochs"] == 1
+    networks = experiment.Experiment.prepare(settings, Screen(None)).networks(rehearsal=True)
+    (begun,) = networks.untrained_teachers()
+    kept = [key for key, value in old.state_dict().items() if torch.equal(value, begun.network.state_dict()[key])
+            and not key.startswith("head.")]
+    assert len(kept) == len(old.state_dict()) - 2
+    assert begun.network.state_dict()["head.weight"].shape[0] == 10
 
 
 def test_a_teacher_of_another_family(tmp_path):

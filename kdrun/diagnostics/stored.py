@@ -159,15 +159,16 @@ class Shelf:
             Missing: the run has none, or it cannot be loaded, or it does not answer as it did.
         """
         values = run.settings.values
-        specs = {"student": NetworkSpec.read(values["student"]), "baseline": NetworkSpec.read(values["student"])}
+        specs = dict.fromkeys(("student", "baseline"), NetworkSpec.read(values["student"], "student"))
         teachers = teacher_specs(values)
         if teachers:
             specs["teacher"] = teachers[0]
         if role not in specs:
             raise Missing(f"{role} of {run.variant}: it learns from no teacher")
         spec, stored = specs[role], role in run.entries
+        users = None if spec.start else spec.checkpoint  # weights of the user's own that nobody trained on
         file = self.store / run.entries[role] / "weights.safetensors" if stored else \
-            spec.checkpoint or run.folder / weights_file(role)
+            users or run.folder / weights_file(role)
         if file in self.loaded:
             return self.loaded[file]
         data = self.data(run)
@@ -179,18 +180,18 @@ class Shelf:
                 raise ValueError(f"there is no file {file}")
             if stored:
                 checked(file.parent)
-            elif (digest := run.checkpoints.get(role) if spec.checkpoint else run.files.get(file.name)) is not None \
+            elif (digest := run.checkpoints.get(role) if users else run.files.get(file.name)) is not None \
                     and digest_of(file) != digest:
                 raise ValueError(f"{file} is not what it was when the run was finished")
-            if spec.checkpoint and not stored:
-                load_checkpoint(actor.network, spec.checkpoint, spec.name)
+            if users and not stored:
+                load_checkpoint(actor.network, users, spec.name)
             else:
                 actor.network.load_state_dict(read_weights(file))
         except Exception as error:  # a damaged file, other code, a network that the method rebuilt
             reason = " ".join((str(error).splitlines() or [type(error).__name__])[:2])
             raise Missing(f"{role} of {run.name}: {reason}") from error
         actor.requires_grad_(False).eval()
-        shared = stored or spec.checkpoint
+        shared = stored or users
         group = run.variant if role == "student" else role if shared else f"{role}, {run.variant}"
         made = StoredNetwork(actor, data, group, file)
         now, then = accuracy(made.test, data.test.labels), run.accuracies.get(role)

@@ -243,7 +243,8 @@ class StudySearch:
             return []
         settings = desk.settings_of(words)
         teacher = settings.values["teacher"]
-        if teacher.get("checkpoint") or teacher.get("recipe") or not trained_first(settings.values["scheme"]):
+        trained = bool(teacher.get("checkpoint")) and teacher.get("checkpoint_head") != "new"
+        if trained or teacher.get("recipe") or not trained_first(settings.values["scheme"]):
             return []
         recipe = desk.settings.values["recipe"]
         return [f"teacher.recipe={written({key: recipe[key] for key in recipe if '' in searched or key in searched})}"]

@@ -94,7 +94,9 @@ class WidthSearch(StudySearch):
                          "like resnet20, wrn_16_2, vgg8 or cnn")
         if not self.factors:
             found.append("sweep.factors: got [], wanted a list, each a number above 0 and at most 1")
-        if values["teacher"].get("checkpoint"):
+        if values["student"].get("checkpoint"):
+            found.append("sweep=width_search: student.checkpoint has the weights of one width; leave it out")
+        if values["teacher"].get("checkpoint") and values["teacher"].get("checkpoint_head") != "new":
             found.append("sweep=width_search: the reward needs the teacher's validation accuracy, which is not known of "
                          "teacher.checkpoint; leave it out")
         return found
@@ -144,7 +146,7 @@ class WidthSearch(StudySearch):
         """
         from kdrun.networks import NetworkSpec
 
-        spec = NetworkSpec.read(desk.settings_of(words).values["student"])
+        spec = NetworkSpec.read(desk.settings_of(words).values["student"], "student")
         return sum(weight.numel() for weight in spec.build(self.data).parameters())
 
     def search(self, study: "Study", storage: str, desk: Desk, space: Space, screen: Screen) -> None:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from kdrun import catalogue
-from kdrun.config import SLOTS, TEACHER_OWN, own_recipe, teacher_recipe, told
+from kdrun.config import SLOTS, STUDENT_OWN, TEACHER_OWN, own_recipe, teacher_recipe, told
 from kdrun.wording import counted
 
 __all__ = ["comparison", "recipe_epochs", "same_label", "variant"]
@@ -33,7 +33,7 @@ def comparison(run: Mapping[str, Any]) -> str:
     settings, threads = run["settings"], cpu_threads(run)
     dataset, recipe, student = settings["dataset"], settings["recipe"], settings["student"]
     teachers = settings.get("teachers") or teacher_of(run)
-    what = {"dataset": data_of(run), "recipe": without(recipe, "name"), "student": student, "teacher": teachers,
+    what = {"dataset": data_of(run), "recipe": without(recipe, "name"), "student": student_of(run), "teacher": teachers,
             "teacher's recipe": own_recipe(settings), "precision": settings.get("precision", "fp32"), "threads": threads}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:6]
     names = "+".join(teachers) if isinstance(teachers, list) else catalogue.network_name(teachers)
@@ -67,12 +67,13 @@ def set_otherwise(run: Mapping[str, Any]) -> list[str]:
     for group, own_words in named.items():
         own, kind = without(settings[group], *own_words), "model" if group in ("student", "teacher") else group
         choice = str(choices.get(group, settings[group].get("name")))
-        default = usual(kind, choice, {}) | (TEACHER_OWN if group == "teacher" else {})
+        default = usual(kind, choice, {}) | {"teacher": TEACHER_OWN, "student": STUDENT_OWN}.get(group, {})
         if own and not written(kind, choice):
             own = without(own, "_target_")
         default = {key: value for key, value in default.items() if key in own}  # an older run may lack a setting of today
         found += [word.replace(", ", ",") for word in differences(own, default, settings, f"{group}.")]
-    contents = {"dataset.root": data_content(run), "teacher.checkpoint": weights_content(run)}
+    contents = {"dataset.root": data_content(run),
+                **{f"{role}.checkpoint": weights_content(run, role) for role in ("teacher", "student")}}
     return [f"{word} ({content[:6]})" if (content := contents.get(word.partition("=")[0])) else word for word in found]
 
 
@@ -81,13 +82,22 @@ def teacher_of(run: Mapping[str, Any]) -> dict[str, Any]:
     teacher = without(run["settings"]["teacher"], "recipe")  # which counts for several teachers too
     if teacher.get("remember") != "half":
         teacher = without(teacher, "remember", "remember_gb")
-    return teacher | {"checkpoint": teacher.get("checkpoint") and (weights_content(run) or teacher["checkpoint"])}
+    teacher = teacher if teacher.get("checkpoint_head") else without(teacher, "checkpoint_head")
+    return teacher | {"checkpoint": teacher.get("checkpoint") and (weights_content(run, "teacher") or teacher["checkpoint"])}
 
 
-def weights_content(run: Mapping[str, Any]) -> str | None:
-    """The digest of the user's own weights of the teacher; None where there are none, or an older version ran."""
-    weights = run.get("checkpoints")
-    return weights.get("teacher") if isinstance(weights, Mapping) else None
+def student_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's student; weights of the user's own by their content, and not at all where there are none."""
+    student = run["settings"]["student"]
+    if not student.get("checkpoint"):
+        return without(student, "checkpoint", "checkpoint_head")
+    return {**student, "checkpoint": weights_content(run, "student") or student["checkpoint"]}
+
+
+def weights_content(run: Mapping[str, Any], role: str) -> str | None:
+    """The digest of the user's own weights of a network; None where there are none, or an older version ran."""
+    known = [weights.get(role) for part in ("checkpoints", "starts") if isinstance(weights := run.get(part), Mapping)]
+    return next((digest for digest in known if isinstance(digest, str)), None)
 
 
 def data_of(run: Mapping[str, Any]) -> dict[str, Any]:

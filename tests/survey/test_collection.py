@@ -181,13 +181,15 @@ def test_pictures_and_weights_of_ones_own_are_known_by_what_they_hold(tmp_path):
     """By their digests, as a run writes them down; older versions did not, and their runs are known by the paths."""
     for place, changes, told in (
             ("pictures", lambda path: {"dataset": {"root": path}}, lambda digest: {"data": digest}),
-            ("weights", lambda path: {"teacher": {"checkpoint": path}}, lambda digest: {"checkpoints": {"teacher": digest}})):
+            ("weights", lambda path: {"teacher": {"checkpoint": path}}, lambda digest: {"checkpoints": {"teacher": digest}}),
+            ("start", lambda path: {"student": {"checkpoint": path}}, lambda digest: {"starts": {"student": digest}})):
         for seed, path, digest in ((1, "/a", "abc"), (2, "/b", "abc"), (3, "/a", "xyz")):
             also(write_run(tmp_path / place, "kd", seed, **changes(path)), **told(digest))
         first, moved, other = collect(tmp_path / place).students["comparison"]
         assert first == moved
         assert first.rpartition("#")[2] != other.rpartition("#")[2]
-        assert ("dataset.root" if place == "pictures" else "teacher.checkpoint") + "=/a (abc), #" in first
+        key = {"pictures": "dataset.root", "weights": "teacher.checkpoint", "start": "student.checkpoint"}[place]
+        assert f"{key}=/a (abc), #" in first
         for seed, path in ((1, "/a"), (2, "/b")):
             write_run(tmp_path / f"older {place}", "kd", seed, **changes(path))
         assert collect(tmp_path / f"older {place}").students["comparison"].nunique() == 2
