@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import inspect
+import unicodedata
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,8 @@ def problems(settings: Settings) -> list[str]:
     from kdrun.recipe import Recipe
 
     values = settings.values
+    if found := [*choice_problems(settings.choices), *text_problems("", values)]:  # and nothing is made of such
+        return found
     found = [line for key in values if (line := unknown_key(key, values, ROOT))]
     own = {key: values[key] for key in ROOT if key in values and key not in (*GROUPS, *CONDUCT)}
     found += [line.removeprefix("settings.") for line in misfits("settings", own, RunSettings)]
@@ -153,6 +156,34 @@ def problems(settings: Settings) -> list[str]:
     found += [line for group in CONDUCT for line in target_misfits(group, values.get(group), PLACES[group])]
     found += device_problems(values.get("device"))
     return found or [line for group in CONDUCT for line in conduct_problems(group, values)]
+
+
+def choice_problems(choices: Mapping[str, Any]) -> list[str]:
+    """Where there is no such method, or a choice is none; a recorded run may name what a command line cannot."""
+    found = [f"{group}: got {told(choices.get(group))}, wanted a choice of its group: {group}=NAME"
+             for group in {"method": None, "scheme": None, **choices} if not isinstance(choices.get(group), str)]
+    for group in () if found else ("method", *(f"method/{slot}" for slot in SLOTS["method"])):
+        known = {**catalogue.options(group), **catalogue.options("method")}
+        if (choice := choices.get(group)) is not None and choice not in known:
+            found.append(f"unknown {group} {told(choice)}" + (closest(choice, known) or f"; there is {', '.join(known)}"))
+    return [*found, *text_problems("choice of ", choices)]
+
+
+def text_problems(place: str, node: Any) -> list[str]:
+    """Texts at any depth that no file can hold or no table can show, which would come to light when all is trained."""
+    if isinstance(node, Mapping):
+        return [line for key, value in node.items() for line in text_problems(f"{place}{key}.", value)]
+    if isinstance(node, list | tuple):
+        return [line for number, value in enumerate(node) for line in text_problems(f"{place[:-1]}[{number}].", value)]
+    if not isinstance(node, str) or not (odd := unprintable(node, named=place.endswith("name."))):
+        return []
+    return [f"{place[:-1]}: got {told(node)}, wanted a text without {odd}"]
+
+
+def unprintable(text: str, named: bool) -> str:
+    """What in a text is no character to print; empty for nothing. A path may have a wider space, a name may not."""
+    return next((f"the character U+{ord(one):04X}" for one in text
+                 if (not one.isprintable() if named else unicodedata.category(one) in ("Cc", "Cs"))), "")
 
 
 def dataset_problems(place: str, node: Any) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 from kdrun import __version__, catalogue, interruption, speed
+from kdrun.wording import printable
 
 if TYPE_CHECKING:
     from kdrun.asking import Guard
@@ -140,7 +141,7 @@ def complain(lines: Sequence[str]) -> None:
     """Each on a line of its own, on standard error."""
     if os.environ.get("RANK", "0") == "0":  # of several processes of a run the first speaks for all
         for line in lines:
-            print(f"kdrun: {line}", file=sys.stderr)
+            print(f"kdrun: {printable(line)}", file=sys.stderr)
 
 
 def typed_folders(words: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -93,6 +93,8 @@ class Source:
         found = []
         if len(self.classes) < 2:
             found.append(f"{len(self.classes)} class of pictures; a classifier needs at least two")
+        if odd := [name for name in self.classes if not name.isprintable() or not name.strip()]:
+            found.append(f"a class is called {odd[0]!r}, which no table can show; give it another name")
         parts = {"training": self.train, "test": self.test}
         if self.validation is not None:
             parts["validation"] = self.validation
