@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdrun.recipe import Recipe
+from kdrun.scaling import factor
 
 __all__ = ["FLOORS", "Bare", "Step"]
 
@@ -122,7 +123,7 @@ def at(bare: Bare) -> list[Step]:
         picture = torch.zeros(2, *bare.shape, device=bare.labels.device)
         first = min(bare.teacher(picture).stages[0][0, 0].numel(), bare.student.eval()(picture).stages[0][0, 0].numel())
     bare.student.train()
-    weight = n["weight"] * (first / n["reference"] if n["reference"] else 1)
+    weight = n["weight"] * factor(first, n["reference"], n["scaling"])
 
     def attention(maps: Tensor) -> Tensor:
         return F.normalize(maps.float().pow(2).mean(1).flatten(1))
@@ -175,6 +176,7 @@ def crd(bare: Bare) -> list[Step]:
     optimizer = bare.sgd(student, *embeds)
     others = {label: (bare.labels != label).nonzero()[:, 0] for label in bare.labels.unique().tolist()}
     noise = n["negatives"] / total
+    weight = n["weight"] * factor(len(others), n["reference"], n["scaling"])
 
     def drawn(label: int) -> Tensor:
         pool = others[label]
@@ -197,7 +199,7 @@ def crd(bare: Bare) -> list[Step]:
         large = F.normalize(embeds[1](theirs.embedding.float()))
         rows = torch.cat([index[:, None], torch.stack([drawn(label) for label in y.tolist()])], 1)
         loss = contrast(small, memories[1], rows, 0) + contrast(large, memories[0], rows, 1)
-        descend(optimizer, n["ce_weight"] * F.cross_entropy(ours.logits.float(), y) + n["weight"] * loss)
+        descend(optimizer, n["ce_weight"] * F.cross_entropy(ours.logits.float(), y) + weight * loss)
         with torch.no_grad():
             for memory, vectors in zip(memories, (small, large), strict=True):
                 memory[index] = F.normalize(n["momentum"] * memory[index] + (1 - n["momentum"]) * vectors)
