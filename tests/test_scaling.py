@@ -54,7 +54,7 @@ def said(key: str, *more: str) -> list[str]:
 
 def test_a_run_tells_what_becomes_of_a_weight_before_it_trains():
     (line,) = said("crd")
-    assert line.startswith("method: weight=0.8 counts as 0.253: given for 100 classes, here are 10 (scaling=sqrt")
+    assert line.startswith("method: weight=0.8 counts as 0.08: given for 100 classes, here are 10 (scaling=linear")
     assert said("crd", "method.reference=10") == said("crd", "method.reference=null") == []
 
 
