@@ -180,7 +180,7 @@ def given_for(settings: Mapping[str, Any], scaled: Iterable[str], unit: str) -> 
     """What a card says of weights that were given for a number of classes or places; empty where none were."""
     if settings.get("reference") is None:
         return ""
-    weights = " and ".join(f"{key}={settings[key]:g}" for key in scaled)
+    weights = ", ".join(f"{key}={settings[key]:g}" for key in scaled)
     elsewhere = "choose on the validation split what suits others" if settings["scaling"] == "none" else \
         f"elsewhere scaled ({settings['scaling']})"
     return f"{weights}: given for {settings['reference']} {unit}; {elsewhere}"

@@ -48,10 +48,10 @@ class ScaledWeights(Method):
             return
         weights = {key: float(getattr(self, key)) for key in self.scaled}
         if self.scaling == "none":
-            told = " and ".join(f"{key}={value:g}" for key, value in weights.items())
+            told = ", ".join(f"{key}={value:g}" for key, value in weights.items())
             self.note(f"{told} {'was' if len(weights) == 1 else 'were'} given for {self.reference} {self.unit}, not for "
                       f"{actual}: choose on the validation split what suits these")
         else:
-            told = " and ".join(f"{key}={value:g} counts as {self.scale * value:.3g}" for key, value in weights.items())
+            told = ", ".join(f"{key}={value:g} counts as {self.scale * value:.3g}" for key, value in weights.items())
             self.note(f"{told}: given for {self.reference} {self.unit}, here are {actual} (scaling={self.scaling}; "
                       "reference=null takes it as it is)")

@@ -10,9 +10,11 @@ from torch import Tensor
 from kdrun.bounds import AtLeastOne, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.losses import kl
 from kdrun.method import Terms
 from kdrun.methods.data_free.generated import Generated
+from kdrun.scaling import ScaledWeights, Scaling
 
 
 def one_hot(logits: Tensor) -> Tensor:
@@ -33,7 +35,7 @@ def balance(logits: Tensor, logarithm: Literal["log10", "ln"]) -> Tensor:
     return negative / math.log(10) if logarithm == "log10" else negative
 
 
-class DAFL(Generated):
+class DAFL(ScaledWeights, Generated):
     """Train a generator of pictures that the teacher takes for real, and the student on them (Chen et al. 2019).
 
     No training picture is read. In every step the same pictures improve the generator (a certain answer, a strong
@@ -52,6 +54,8 @@ class DAFL(Generated):
         one_hot_weight: of the certainty.
         activation_weight: of the embedding's strength.
         balance_weight: of the balance of classes.
+        reference: for how many classes these three weights were given; null takes them as they are, whatever their number.
+        scaling: how they go with that number, a rule of `kdrun.scaling`.
         logarithm: of the balance: `log10` as in the release, `ln` is 2.3 times stronger.
     """
 
@@ -60,21 +64,28 @@ class DAFL(Generated):
     source = "Chen, Wang, Xu, Yang, Liu, Shi, Xu, Xu, Tian: Data-free learning of student networks. ICCV 2019"
     survey_scheme = "offline"
     rows = ("Gou section 6.1", "Gou section 6.6")
+    scaled = ("one_hot_weight", "activation_weight", "balance_weight")
 
     def __init__(self, *, noise: AtLeastOne, width: AtLeastOne, batch_size: AtLeastOne, steps: AtLeastOne,
                  generator_lr: Positive, student_lr: Positive | None, eps: Positive, one_hot_weight: NonNegative,
-                 activation_weight: NonNegative, balance_weight: NonNegative,
-                 logarithm: Literal["log10", "ln"]) -> None:
+                 activation_weight: NonNegative, balance_weight: NonNegative, reference: AtLeastOne | None,
+                 scaling: Scaling, logarithm: Literal["log10", "ln"]) -> None:
         super().__init__(noise=noise, width=width, batch_size=batch_size, steps=steps, generator_lr=generator_lr,
                          student_lr=student_lr, ending="tanh", eps=eps)
         self.one_hot_weight, self.activation_weight = one_hot_weight, activation_weight
         self.balance_weight, self.logarithm = balance_weight, logarithm
+        self.reference, self.scaling = reference, scaling
+
+    def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
+        """Build the generator, and count the classes."""
+        super().setup(cast, data)
+        self.rescale(cast.student.shapes.logits[0])
 
     def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The generator by the teacher's answer, then the student by the same pictures and the same answer."""
         pictures = self.generator(batch.x)
         teacher = cast.teacher(pictures)
-        yield "generator", {"one_hot": self.one_hot_weight * one_hot(teacher.logits),
-                            "activation": self.activation_weight * activation(teacher.embedding),
-                            "balance": self.balance_weight * balance(teacher.logits, self.logarithm)}
+        yield "generator", {"one_hot": self.scale * self.one_hot_weight * one_hot(teacher.logits),
+                            "activation": self.scale * self.activation_weight * activation(teacher.embedding),
+                            "balance": self.scale * self.balance_weight * balance(teacher.logits, self.logarithm)}
         yield "student", {"kd": kl(teacher.logits, cast.student(pictures.detach()).logits)}
