@@ -26,6 +26,7 @@ class Column:
         optional: whether to leave it out of a part that has nothing in it.
         best: what the best row is largest in, None for a row that is not compared; without it nothing is compared.
         note: what stands in a note below a printed table, a letter in the cell pointing there; empty for no note.
+        line: whether its texts should stand on one line each: rather than break them a terminal shows fewer columns.
     """
 
     title: str
@@ -34,6 +35,7 @@ class Column:
     optional: bool = False
     best: Callable[[Row], float | None] | None = None
     note: Callable[[Row], str] | None = None
+    line: bool = False
 
     def has(self, part: "Part") -> bool:
         """Whether it says anything about any row of a part."""

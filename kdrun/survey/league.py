@@ -62,7 +62,7 @@ def league(found: Sequence[Measured], test: Test, sort: Sort, scoring: Scoring, 
         Column("gap [95 % interval]", lambda row: with_interval(row["gap"], 2, 100), right=True, best=best("gap")),
         Column("p", lambda row: p_value(row["p_holm"] if row["testable"] else None), right=True),
         Column("n needed", needed, right=True),
-        Column("verdict", lambda row: text(row["verdict"])),
+        Column("verdict", lambda row: text(row["verdict"]), line=True),
     ]
     figures = (("score ↓", "score", 3), ("relative error ↓", "relative_error", 2), ("factor", "factor", 2))
     columns = [*first, *(Column(title, showing(key, digits), right=True, best=best(key)) for title, key, digits in figures)]

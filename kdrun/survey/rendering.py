@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,8 +69,9 @@ def narrowed(grid: Grid, width: int) -> bool:
 
 
 def needed(columns: Sequence[Column], part: Part) -> int:
-    """How many characters it takes to show a part without breaking a word or a figure."""
-    return sum(unbroken(column, part) + 2 for column in columns)
+    """How many characters it takes to show a part without breaking a word, a figure, or what should stand on one line."""
+    return sum((unbroken(replace(column, right=True), part) if column.line else unbroken(column, part)) + 2
+               for column in columns)
 
 
 def widths(columns: Sequence[Column], part: Part, width: int) -> list[int]:

@@ -69,6 +69,10 @@ def test_a_gap_that_no_test_can_judge_is_shown_with_its_interval(tmp_path):
     assert "1.000" not in told  # no p where there is no test
     assert "2 methods: 7 seeds" in told
     assert rows_of(made.parts[0])["crd"]["needs"] == 7
+    console = Console(width=110)
+    with console.capture() as captured:
+        console.print(rendering.terminal(made, 110))
+    assert captured.get().count("no test possible with 3 seeds") == 2  # on one line, at the cost of other columns
     by_t = rows_of(grid(tmp_path, "league", test="t").parts[0])
     assert by_t["crd"]["verdict"] == "worse"  # t = -6.93, p = 0.0202, of two 0.0404
 
