@@ -4,7 +4,8 @@ import argparse
 import contextlib
 import difflib
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,14 +13,14 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kdrun import catalogue, checking, config, method_settings, presets
-from kdrun.bounds import closest
+from kdrun.bounds import annotations, closest, misfit
 from kdrun.config import Refused, Settings
 from kdrun.files import in_the_way
 from kdrun.resuming import CHECKPOINTS, RUN_FILES
@@ -108,8 +109,11 @@ def check(overrides: Sequence[str], folders: Sequence[Path], several: bool,
         elif several and not own_sweeper:
             parsed = [*of_sweeper(parsed, search), *parsed]  # a key of the command line stands, as in Hydra's own sweeper
             jobs = method_settings.jobs(parsed, lambda words: method_of(words, search))
-        for number, words in enumerate(jobs):
-            settings, lines = examine(words, search, guard)
+        made = [composed(words, search) for words in jobs]
+        if any(one.problems for one in made):
+            tell_slips(made, jobs)
+        for number, one in enumerate(made):
+            settings, lines = examine(one, guard)
             for line in lines:
                 found.setdefault(line, []).append(number)
             if settings is not None:
@@ -119,7 +123,7 @@ def check(overrides: Sequence[str], folders: Sequence[Path], several: bool,
         if searches and not found:
             config.instantiate(checked[0].values["sweep"], "search").space(checked[0], parsed)
     if found:
-        raise Refused([line + where(own, jobs) + alone(line, own, jobs) for line, own in found.items()])
+        raise Refused(as_told(found, jobs))
     if lines := unwritable(checked[0].outputs) or [line for folder in dict.fromkeys(map(run_folder_of, checked))
                                                    for line in blocked(folder)]:
         raise Refused(lines)
@@ -213,9 +217,23 @@ def alone(line: str, own: Collection[int], jobs: Sequence[Sequence[str]]) -> str
         f"unknown key '{key}' in method") else ""
 
 
-def examine(words: Sequence[str], search: Sequence[str], guard: Guard | None = None
-            ) -> tuple[Settings | None, list[str]]:
-    """A job's settings, as far as they can be composed, and a line for everything that is wrong with them."""
+@dataclass(frozen=True)
+class Composed:
+    """A job as Hydra composes it.
+
+    Attributes:
+        words: those that there are such choices and keys for.
+        problems: a line for each other one.
+        cfg: of the words; None where they cannot be composed.
+    """
+
+    words: list[str]
+    problems: list[str]
+    cfg: DictConfig | None
+
+
+def composed(words: Sequence[str], search: Sequence[str]) -> Composed:
+    """Compose a job, without the choices and keys that there are not."""
     good, lines = choices(words)
     try:
         cfg = compose("config", [*good, *search], return_hydra_config=True)
@@ -230,11 +248,57 @@ def examine(words: Sequence[str], search: Sequence[str], guard: Guard | None = N
             told = reasons(deeper)
             if told is None:
                 raise
-            return None, lines or told or [str(error)]
-    settings, unset = Settings.partial(cfg, cfg.hydra.runtime.choices)
+            return Composed(good, lines or told or [str(error)], None)
+    return Composed(good, lines, cfg)
+
+
+def examine(job: Composed, guard: Guard | None = None) -> tuple[Settings | None, list[str]]:
+    """A job's settings, as far as they could be composed, and a line for everything that is wrong with them."""
+    if job.cfg is None:
+        return None, job.problems
+    settings, unset = Settings.partial(job.cfg, job.cfg.hydra.runtime.choices)
     if guard is not None and (unwanted := guard(settings)):
         return None, list(unwanted)
-    return settings, [*lines, *unset, *checking.problems(settings)]
+    return settings, [*job.problems, *unset, *checking.problems(settings)]
+
+
+def tell_slips(made: Sequence[Composed], jobs: Sequence[Sequence[str]]) -> None:
+    """Tell of wrong words at once where nothing else can be wrong that only kdrun's code could tell.
+
+    Raises:
+        Refused: with a line for each.
+    """
+    found: dict[str, list[int]] = {}
+    for number, one in enumerate(made):
+        if (more := without_code(one.words)) is None:
+            return
+        for line in (*one.problems, *more):
+            found.setdefault(line, []).append(number)
+    raise Refused(as_told(found, jobs))
+
+
+def as_told(found: Mapping[str, list[int]], jobs: Sequence[Sequence[str]]) -> list[str]:
+    """The problems of a sweep's jobs, each with the jobs that it is of."""
+    return [line + where(own, jobs) + alone(line, own, jobs) for line, own in found.items()]
+
+
+def without_code(words: Sequence[str]) -> list[str] | None:
+    """A line for everything wrong with words that choose and set nothing but what can be checked without the code.
+
+    Importing that takes two seconds, too long to wait for being told of a slip. None where other settings are among the
+    words: whatever is wrong with those is told at once too.
+    """
+    groups, own = group_choices(), annotations(config.RunSettings)
+    found = []
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        key = override.key_or_group
+        if key in groups:
+            continue
+        if key not in own or key == "device" or override.type is not OverrideType.CHANGE:
+            return None
+        if reason := misfit(value := override.value(), own[key]):
+            found.append(f"{key}: got {config.told(value)}, wanted {reason}")
+    return found
 
 
 def choices(words: Sequence[str]) -> tuple[list[str], list[str]]:

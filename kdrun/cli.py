@@ -212,7 +212,7 @@ def hydra_command(words: list[str], sweep: Path | None = None, guard: "Guard | N
         raise config.Refused([f"there is no config folder {folder}" for folder in missing])
     given = options.overrides
     wanted = presets.expanded(options.overrides, options.multirun)
-    config.register(folders)
+    config.register(folders, rows=bool(folders) or any(presets.GROUP in word for word in words))
     wanted = wanted if options.multirun else asking.settled(wanted, folders)
     common, own = method_settings.parted(wanted)
     words = [*common, *(word for word in words if word not in options.overrides)]  # Hydra wants no mixture

@@ -213,8 +213,13 @@ def run_folder(settings: Settings) -> Path:
     return settings.outputs / "runs" / file_name(*parts)
 
 
-def register(folders: Collection[Path]) -> None:
-    """Tell Hydra what is not in files: the roles that share the networks, the bases of others, the folder's name."""
+def register(folders: Collection[Path], rows: bool = True) -> None:
+    """Tell Hydra what is not in files: the roles that share the networks, the bases of others, the folder's name.
+
+    Args:
+        folders: of the user's own configs.
+        rows: whether the rows of presets too, which take longer than all else and are seldom asked for.
+    """
     from hydra.core.config_store import ConfigStore
 
     plugins = str(Path(__file__).parent / "plugins")  # Hydra takes plugins from a package `hydra_plugins` on the path alone
@@ -230,9 +235,10 @@ def register(folders: Collection[Path]) -> None:
             for slot in slots:
                 store.store(group=f"{group}/{slot}", name=name, node={"defaults": [{f"/{group}@_here_": name}]})
 
-    from kdrun import presets
+    if rows:
+        from kdrun import presets
 
-    presets.register(store)
+        presets.register(store)
 
     def folder(*, _root_: DictConfig) -> str:
         return str(run_folder(Settings.read(_root_, _root_.hydra.runtime.choices)))

@@ -190,3 +190,14 @@ def test_ones_own_data_network_and_method(kdrun, tmp_path):
     assert "unknown key 'loudnes' in method; did you mean 'loudness'?" in err
     assert "teacher.width: got 0.5, wanted a whole number" in err
     assert "dataset.count: got 'many', wanted a whole number" in err
+
+
+def test_a_slip_is_told_before_torch_is_imported(tmp_path):
+    slips = [["method=fitnet", "seed=-1"], ["method.temperatur=3"], ["-m", "method=kd,att", "seed=1,2"], ["student=nonsense"]]
+    code = (f"import sys; from kdrun import cli\nfor words in {slips!r}:\n    assert cli.main(words) == 2\n"
+            "assert 'torch' not in sys.modules\n")
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert [line.partition(";")[0] for line in told.stderr.splitlines()] == [
+        "kdrun: unknown method 'fitnet'", "kdrun: seed: got -1, wanted a whole number at least 0",
+        "kdrun: unknown key 'temperatur' in method", "kdrun: unknown method 'att'", "kdrun: unknown student 'nonsense'"]
