@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from kdrun import catalogue, names
 
-__all__ = ["AtLeastOne", "Bounds", "Count", "FileName", "Filled", "Fraction", "Known", "NetworkName", "NonNegative", "Positive",
-           "Proportion", "annotations", "closest", "misfit"]
+__all__ = ["AtLeastOne", "Bounds", "Count", "Epochs", "Few", "FileName", "Filled", "Fraction", "Known", "Layers",
+           "NetworkName", "NonNegative", "Positive", "Proportion", "Turns", "annotations", "closest", "misfit"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Bounds:
 
     def __str__(self) -> str:
         ends = [("above", self.above), ("at least", self.least), ("at most", self.most), ("below", self.below)]
-        return " and ".join(f"{word} {end:g}" for word, end in ends if math.isfinite(end))
+        return " and ".join(f"{word} {end:,.0f}" if abs(end) >= 1e4 else f"{word} {end:g}"
+                            for word, end in ends if math.isfinite(end))
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,14 @@ Fraction = Annotated[float, Bounds(least=0, most=1)]
 Proportion = Annotated[float, Bounds(least=0, below=1)]     # a share that leaves something over
 AtLeastOne = Annotated[int, Bounds(least=1)]
 Count = Annotated[int, Bounds(least=0)]
+Epochs = Annotated[int, Bounds(least=0, most=1_000_000)]    # more than anybody waits for
+Layers = Annotated[int, Bounds(least=1, most=10_000)]       # ten times those of the deepest networks that are published
+Few = Annotated[int, Bounds(least=1, most=100)]             # of networks, or of trainings one after the other, in a run
+Turns = Annotated[int, Bounds(least=1, most=1_000)]         # within one step of a training
 NetworkName = Annotated[str, Known("model")]
 FileName = Annotated[str, Named()]
+
+LEAST, MOST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # of float32, in which everything is computed
 
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", list: "a list", dict: "a group"}
 
@@ -120,9 +127,14 @@ def misfit(value: Any, kind: Any) -> str | None:
     if kind is type(None):
         return None if value is None else "null"
     if kind is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and \
+            (value == 0 or LEAST <= abs(value) <= MOST)  # false for NaN
+        if not fits and (type(value) is int or (isinstance(value, float) and math.isfinite(value))):
+            return f"0, or a number from {LEAST:.2g} to {MOST:.2g} in size, which is what float32 holds"
     elif kind is int:
         fits = isinstance(value, int) and not isinstance(value, bool)
+        if fits and abs(value) >= 2**63:
+            return "a whole number of at most 63 bits"
     elif kind in (bool, str, list, dict):
         fits = isinstance(value, kind)
     else:

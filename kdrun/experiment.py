@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun import __version__, catalogue, distributed, results, resuming, speed
+from kdrun.allowance import LEARNING, allowed
 from kdrun.answers import GIGABYTE, Answers, digest_of_weights
 from kdrun.cast import Cast, Frozen, Output
 from kdrun.checking import problems
@@ -152,36 +153,44 @@ class Experiment:
         found = []
         for role, spec in (("student", self.student), *(("teacher", spec) for spec in self.teacher_specs)):
             try:
-                data = self.data.seen(role)
-                network = spec.build(data)
-                if spec.checkpoint:
-                    self.screen.note(f"{role} {spec.name}: {spec.load(network, len(data.classes))}")
-                with torch.no_grad():
-                    answer = network.eval()(torch.zeros(2, *data.shape))
-                if not isinstance(answer, Output):
-                    raise ValueError(f"it answers a {type(answer).__name__}; wanted a kdrun.cast.Output")
-                if answer.logits.shape != (2, len(data.classes)):
-                    raise ValueError(f"its logits have the shape {list(answer.logits.shape)} for 2 pictures of "
-                                     f"{len(data.classes)} classes")
-                if isinstance(network, Grown):
-                    network.check(len(data.train))
-                    if role == "student" and not self.method().grows:
-                        raise ValueError(f"it is made in one go, and method={self.settings.method} trains by steps; "
-                                         "choose another student")
+                frozen = role == "teacher" and spec.checkpoint
+                with allowed(1 if frozen else LEARNING, self.on_host):
+                    data = self.data.seen(role)
+                    network = spec.build(data)
+                    if spec.checkpoint:
+                        self.screen.note(f"{role} {spec.name}: {spec.load(network, len(data.classes))}")
+                    with torch.no_grad():
+                        answer = network.eval()(torch.zeros(2, *data.shape))
+                    if not isinstance(answer, Output):
+                        raise ValueError(f"it answers a {type(answer).__name__}; wanted a kdrun.cast.Output")
+                    if answer.logits.shape != (2, len(data.classes)):
+                        raise ValueError(f"its logits have the shape {list(answer.logits.shape)} for 2 pictures of "
+                                         f"{len(data.classes)} classes")
+                    if isinstance(network, Grown):
+                        network.check(len(data.train))
+                        if role == "student" and not self.method().grows:
+                            raise ValueError(f"it is made in one go, and method={self.settings.method} trains by steps; "
+                                             "choose another student")
             except (ValueError, RuntimeError) as error:
                 line = str(error).splitlines()[0]
                 found.append(f"{role}.{line}" if line.startswith("checkpoint") else f"{role} {spec.name}: {line}")
         if found:
             raise Refused(found)
         try:
-            rehearsal = self.run_of("rehearsal", "student", self.method(), self.scheme(), self.networks(rehearsal=True),
-                                    batch_size=min(8, self.recipe.batch_size))
-            rehearsal.screen, rehearsal.rehearsal = Screen(None), True
-            distill(rehearsal)
+            with allowed(on_host=self.on_host):
+                rehearsal = self.run_of("rehearsal", "student", self.method(), self.scheme(), self.networks(rehearsal=True),
+                                        batch_size=min(8, self.recipe.batch_size))
+                rehearsal.screen, rehearsal.rehearsal = Screen(None), True
+                distill(rehearsal)
         except ValueError as error:
             raise Refused([f"method={self.settings.method}: {line}" for line in str(error).splitlines()]) from error
         for line in rehearsal.method.all_notes():
             self.screen.note(line)
+
+    @property
+    def on_host(self) -> bool:
+        """Whether networks are trained in the machine's own memory."""
+        return self.device.type == "cpu"
 
     @property
     def teacher_recipe(self) -> Recipe:
@@ -387,7 +396,8 @@ def read_dataset(node: Mapping[str, Any]) -> Data:
     common = {field: node[field] for field in DatasetSettings.__dataclass_fields__}
     reader = {key: value for key, value in node.items() if key not in common and key != "_target_"}
     try:
-        return kept(node, lambda: read(DatasetSettings(**common), locate(node["_target_"], "reader"), reader))
+        with allowed():
+            return kept(node, lambda: read(DatasetSettings(**common), locate(node["_target_"], "reader"), reader))
     except (ValueError, OSError) as error:
         raise Refused([f"dataset: {line}" for line in str(error).splitlines()]) from error
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, Bounds, Count, NonNegative, Positive, Proportion
+from kdrun.bounds import Bounds, Count, Epochs, NonNegative, Positive, Proportion
 
 __all__ = ["Recipe"]
 
@@ -40,8 +40,8 @@ class Recipe:
     """
 
     name: str
-    epochs: AtLeastOne
-    init_epochs: Count
+    epochs: Annotated[int, Bounds(least=1, most=1_000_000)]
+    init_epochs: Epochs
     batch_size: Annotated[int, Bounds(least=2)]
     optimizer: Literal["sgd", "adamw"]
     lr: Positive

@@ -9,6 +9,7 @@ from kdrun.bounds import (
     Count,
     Fraction,
     Known,
+    Layers,
     NetworkName,
     NonNegative,
     Positive,
@@ -29,8 +30,8 @@ from kdrun.recipe import Recipe
     (AtLeastOne, [1, 100], [0, -1, 1.0, 1.5, True, "1"]),
     (Count, [0, 7], [-1, 0.0, None]),
     (Annotated[int, Bounds(least=2)], [2], [1]),
-    (float, [0, -1.5], [math.inf, -math.inf, math.nan, True, "x"]),
-    (int, [0, -5], [1.0, True, None]),
+    (float, [0, -1.5, 3e38, 2e-38], [1e308, -1e308, 1e-320, 10**400, math.inf, -math.inf, math.nan, True, "x"]),
+    (int, [0, -5, 2**63 - 1], [2**63, -2**63, 1.0, True, None]),
     (bool, [True, False], [0, 1, "true", None]),
     (str, ["", "a"], [1, None, ["a"]]),
     (list, [[], [1, "a"]], ["a", 1, {}]),
@@ -98,7 +99,7 @@ def test_annotations_keep_the_bounds_and_leave_out_what_is_returned():
         return 0
 
     assert annotations(reader) == {"share": Fraction, "root": str}
-    assert annotations(ResNet)["depth"] == AtLeastOne
+    assert annotations(ResNet)["depth"] == Layers
     assert annotations(ResNet)["widths"] == list[AtLeastOne]
     assert annotations(Recipe)["clip"] == Positive | None
     assert "return" not in annotations(Recipe)

@@ -111,7 +111,10 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
         if settings.train_limit < classes:
             raise ValueError(f"train_limit is {settings.train_limit}, but there are {classes} classes; each needs a picture")
         train = train.limit(settings.train_limit, settings.split_seed, classes)
-    channels = train.images.shape[-1]
+    height, width, channels = train.images.shape[1:]
+    if settings.crop > min(height, width):
+        raise ValueError(f"crop is {settings.crop}, but the pictures have {height}x{width} pixels; wanted at most "
+                         f"{min(height, width)}")
     for name in ("mean", "std"):
         given = getattr(settings, name)
         if given is not None and len(given) != channels:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from kdrun.bounds import AtLeastOne, Proportion
+from kdrun.bounds import AtLeastOne, Layers, Proportion
 from kdrun.models.staged import StagedNet, initialise
 
 __all__ = ["DenseNet"]
@@ -58,7 +58,7 @@ class DenseNet(StagedNet):
         ValueError: the depth is not 3n+4.
     """
 
-    def __init__(self, *, depth: AtLeastOne, growth: AtLeastOne, dropout: Proportion, classes: int, channels: int) -> None:
+    def __init__(self, *, depth: Layers, growth: AtLeastOne, dropout: Proportion, classes: int, channels: int) -> None:
         layers, rest = divmod(depth - 4, 3)
         if rest or layers < 1:
             raise ValueError(f"depth must be 3n+4 (22, 40, 100, ...), got {depth}")

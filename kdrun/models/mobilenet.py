@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from kdrun.bounds import AtLeastOne, Positive
+from kdrun.bounds import AtLeastOne, Layers, Positive
 from kdrun.models.staged import Chain, FirstWeights, StagedNet, initialise
 
 __all__ = ["MobileNet", "MobileNetV2"]
@@ -39,7 +39,7 @@ class MobileNet(StagedNet):
         channels: of the pictures.
     """
 
-    def __init__(self, *, stem: AtLeastOne, blocks: list[AtLeastOne], widths: list[AtLeastOne], classes: int,
+    def __init__(self, *, stem: AtLeastOne, blocks: list[Layers], widths: list[AtLeastOne], classes: int,
                  channels: int) -> None:
         if len(blocks) != len(widths):
             raise ValueError(f"blocks has {len(blocks)} stages, widths {len(widths)}")

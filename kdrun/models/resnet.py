@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from kdrun.bounds import AtLeastOne
+from kdrun.bounds import AtLeastOne, Layers
 from kdrun.models.staged import Chain, StagedNet, initialise
 
 __all__ = ["BasicResNet", "BottleneckResNet", "ResNet"]
@@ -91,7 +91,7 @@ class ResNet(StagedNet):
         ValueError: the depth is not 6n+2.
     """
 
-    def __init__(self, *, depth: AtLeastOne, stem: AtLeastOne, widths: list[AtLeastOne], classes: int,
+    def __init__(self, *, depth: Layers, stem: AtLeastOne, widths: list[AtLeastOne], classes: int,
                  channels: int) -> None:
         blocks, rest = divmod(depth - 2, 6)
         if rest or blocks < 1:
@@ -114,7 +114,7 @@ class BasicResNet(StagedNet):
         channels: of the pictures.
     """
 
-    def __init__(self, *, stem: AtLeastOne, blocks: list[AtLeastOne], widths: list[AtLeastOne], classes: int,
+    def __init__(self, *, stem: AtLeastOne, blocks: list[Layers], widths: list[AtLeastOne], classes: int,
                  channels: int) -> None:
         stages = residual_stages(stem, blocks, widths, lambda _, before, after, stride: BasicBlock(before, after, stride))
         super().__init__(opening(channels, stem), stages, [stem, *widths][-1], classes)
@@ -135,7 +135,7 @@ class BottleneckResNet(StagedNet):
         channels: of the pictures.
     """
 
-    def __init__(self, *, stem: AtLeastOne, blocks: list[AtLeastOne], widths: list[AtLeastOne], inner: list[AtLeastOne],
+    def __init__(self, *, stem: AtLeastOne, blocks: list[Layers], widths: list[AtLeastOne], inner: list[AtLeastOne],
                  groups: AtLeastOne, classes: int, channels: int) -> None:
         if len(inner) != len(widths):
             raise ValueError(f"inner has {len(inner)} stages, widths {len(widths)}")

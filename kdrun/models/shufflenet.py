@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, channel_shuffle, relu
 
-from kdrun.bounds import AtLeastOne
+from kdrun.bounds import AtLeastOne, Layers
 from kdrun.models.mobilenet import normalised
 from kdrun.models.staged import Chain, FirstWeights, StagedNet, initialise
 
@@ -61,7 +61,7 @@ class ShuffleNetV1(StagedNet):
         channels: of the pictures.
     """
 
-    def __init__(self, *, stem: AtLeastOne, blocks: list[AtLeastOne], widths: list[AtLeastOne], groups: AtLeastOne,
+    def __init__(self, *, stem: AtLeastOne, blocks: list[Layers], widths: list[AtLeastOne], groups: AtLeastOne,
                  classes: int, channels: int) -> None:
         if len(blocks) != len(widths):
             raise ValueError(f"blocks has {len(blocks)} stages, widths {len(widths)}")
@@ -126,7 +126,7 @@ class ShuffleNetV2(StagedNet):
         channels: of the pictures.
     """
 
-    def __init__(self, *, stem: AtLeastOne, blocks: list[AtLeastOne], widths: list[AtLeastOne], last: AtLeastOne,
+    def __init__(self, *, stem: AtLeastOne, blocks: list[Layers], widths: list[AtLeastOne], last: AtLeastOne,
                  classes: int, channels: int) -> None:
         if len(blocks) != len(widths):
             raise ValueError(f"blocks has {len(blocks)} stages, widths {len(widths)}")

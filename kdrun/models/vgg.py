@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from kdrun.bounds import AtLeastOne
+from kdrun.bounds import AtLeastOne, Layers
 from kdrun.models.staged import Chain, FirstWeights, StagedNet, initialise
 
 __all__ = ["VGG"]
@@ -28,7 +28,7 @@ class VGG(StagedNet):
         channels: of the pictures.
     """
 
-    def __init__(self, *, blocks: list[AtLeastOne], widths: list[AtLeastOne], classes: int, channels: int) -> None:
+    def __init__(self, *, blocks: list[Layers], widths: list[AtLeastOne], classes: int, channels: int) -> None:
         if len(blocks) != len(widths):
             raise ValueError(f"blocks has {len(blocks)} stages, widths {len(widths)}")
         stages: list[nn.Module] = []

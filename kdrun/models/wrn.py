@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Proportion
+from kdrun.bounds import AtLeastOne, Layers, Proportion
 from kdrun.models.staged import FirstWeights, StagedNet, initialise
 
 __all__ = ["WideResNet"]
@@ -51,7 +51,7 @@ class WideResNet(StagedNet):
         ValueError: the depth is not 6n+4.
     """
 
-    def __init__(self, *, depth: AtLeastOne, width: AtLeastOne, dropout: Proportion, classes: int, channels: int) -> None:
+    def __init__(self, *, depth: Layers, width: AtLeastOne, dropout: Proportion, classes: int, channels: int) -> None:
         blocks, rest = divmod(depth - 4, 6)
         if rest or blocks < 1:
             raise ValueError(f"depth must be 6n+4 (10, 16, 22, 28, 40, ...), got {depth}")

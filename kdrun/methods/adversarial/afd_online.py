@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, NetworkName, NonNegative, Positive
+from kdrun.bounds import Few, NetworkName, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.losses import same_size, soften
@@ -69,7 +69,7 @@ class AFDOnline(Mutual):
     survey_scheme = "online"
     rows = ("Gou section 6.1", "Alkhulaifi 2")
 
-    def __init__(self, *, peers: AtLeastOne | list[NetworkName], temperature: Positive, kd_weight: NonNegative,
+    def __init__(self, *, peers: Few | list[NetworkName], temperature: Positive, kd_weight: NonNegative,
                  feature_weight: NonNegative, feature_lr: Positive, feature_decay: NonNegative) -> None:
         super().__init__(peers=peers)
         self.temperature, self.kd_weight, self.feature_weight = temperature, kd_weight, feature_weight

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, Fraction, NonNegative, Positive
+from kdrun.bounds import Fraction, NonNegative, Positive, Turns
 from kdrun.cast import Cast, Role
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
@@ -95,7 +95,7 @@ class BSS(Method):
     high: Tensor
 
     def __init__(self, *, temperature: Positive, ce_weight: NonNegative, kd_start: NonNegative, kd_end: NonNegative,
-                 boundary_weight: NonNegative, boundary_share: Fraction, samples: Fraction, steps: AtLeastOne,
+                 boundary_weight: NonNegative, boundary_share: Fraction, samples: Fraction, steps: Turns,
                  rate: Positive, overshoot: Positive) -> None:
         super().__init__()
         self.temperature, self.ce_weight, self.kd_start, self.kd_end = temperature, ce_weight, kd_start, kd_end

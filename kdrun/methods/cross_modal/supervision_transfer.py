@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Count, Positive
+from kdrun.bounds import AtLeastOne, Epochs, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
@@ -47,7 +47,7 @@ class SupervisionTransfer(ScaledWeights):
     regressor: nn.Module | None
 
     def __init__(self, *, teacher_stage: AtLeastOne | None, student_stage: AtLeastOne | None, weight: Positive,
-                 reference: AtLeastOne | None, scaling: Scaling, transfer_epochs: Count) -> None:
+                 reference: AtLeastOne | None, scaling: Scaling, transfer_epochs: Epochs) -> None:
         super().__init__()
         self.reference, self.scaling = reference, scaling
         self.teacher_stage, self.student_stage = teacher_stage, student_stage

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, Positive
+from kdrun.bounds import AtLeastOne, Positive, Turns
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.method import Terms
@@ -51,7 +51,7 @@ class DFAD(Generated):
     rows = ("Gou section 6.6",)
 
     def __init__(self, *, noise: AtLeastOne, width: AtLeastOne, batch_size: AtLeastOne, steps: AtLeastOne,
-                 generator_lr: Positive, student_steps: AtLeastOne,
+                 generator_lr: Positive, student_steps: Turns,
                  reward: Literal["neg_mae", "neg_log_mae"]) -> None:
         super().__init__(noise=noise, width=width, batch_size=batch_size, steps=steps, generator_lr=generator_lr,
                          student_lr=None, ending="tanh", draws=student_steps + 1)

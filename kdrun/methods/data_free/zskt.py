@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive
+from kdrun.bounds import AtLeastOne, NonNegative, Positive, Turns
 from kdrun.cast import Cast, Output
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
@@ -77,7 +77,7 @@ class ZSKT(ScaledWeights, Generated):
     unit = "places of the first stage"
 
     def __init__(self, *, noise: AtLeastOne, width: AtLeastOne, batch_size: AtLeastOne, steps: AtLeastOne,
-                 generator_lr: Positive, student_lr: Positive | None, student_steps: AtLeastOne,
+                 generator_lr: Positive, student_lr: Positive | None, student_steps: Turns,
                  attention_weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling,
                  reduction: Literal["mean", "batchmean"]) -> None:
         super().__init__(noise=noise, width=width, batch_size=batch_size, steps=steps, generator_lr=generator_lr,

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Count, NonNegative, Positive
+from kdrun.bounds import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
@@ -64,7 +64,7 @@ class AB(ScaledWeights):
     connectors: nn.ModuleList
 
     def __init__(self, *, margin: Positive, weight: Positive, reference: AtLeastOne | None, scaling: Scaling,
-                 boundary_epochs: Count, temperature: Positive, ce_weight: NonNegative,
+                 boundary_epochs: Epochs, temperature: Positive, ce_weight: NonNegative,
                  kd_weight: NonNegative) -> None:
         super().__init__()
         self.reference, self.scaling = reference, scaling

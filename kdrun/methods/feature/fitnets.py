@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Count, NonNegative, Positive
+from kdrun.bounds import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
@@ -61,7 +61,7 @@ class FitNets(Method):
     regressor: nn.Sequential | None
 
     def __init__(self, *, mode: Literal["two_phase", "joint"], hint_stage: AtLeastOne, guided_stage: AtLeastOne,
-                 hint_weight: NonNegative, hint_epochs: Count, temperature: Positive, ce_weight: NonNegative,
+                 hint_weight: NonNegative, hint_epochs: Epochs, temperature: Positive, ce_weight: NonNegative,
                  kd_start: NonNegative, kd_end: NonNegative) -> None:
         super().__init__()
         self.mode, self.hint_stage, self.guided_stage = mode, hint_stage, guided_stage

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Bounds, Count, NonNegative
+from kdrun.bounds import AtLeastOne, Bounds, Epochs, NonNegative
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
@@ -59,7 +59,7 @@ class FT(ScaledWeights):
     translator: nn.Sequential
 
     def __init__(self, *, rate: Annotated[float, Bounds(above=0, most=1)], reconstruction: Literal["l1", "mse"],
-                 paraphraser_epochs: Count, factor: Literal["full", "spatial"], weight: NonNegative,
+                 paraphraser_epochs: Epochs, factor: Literal["full", "spatial"], weight: NonNegative,
                  reference: AtLeastOne | None, scaling: Scaling, ce_weight: NonNegative) -> None:
         super().__init__()
         self.reference, self.scaling = reference, scaling

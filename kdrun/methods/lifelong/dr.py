@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from kdrun.bounds import AtLeastOne, Count, NonNegative, Positive
+from kdrun.bounds import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.cast import Cast, frozen
 from kdrun.data.batch import Batch
 from kdrun.data.tasks import TaskStream, exemplars
@@ -44,7 +44,7 @@ class DR(Lifelong):
     rows = ("Gou section 6.8", "Zhu section III-E")
 
     def __init__(self, *, split: AtLeastOne | list[AtLeastOne], mode: Literal["full", "distillation", "retrospection"],
-                 exemplars: AtLeastOne, temperature: Positive, weight: NonNegative, expert_epochs: Count,
+                 exemplars: AtLeastOne, temperature: Positive, weight: NonNegative, expert_epochs: Epochs,
                  finetune: bool) -> None:
         super().__init__(split=split, finetune=finetune)
         self.mode, self.exemplars, self.temperature, self.weight = mode, exemplars, temperature, weight

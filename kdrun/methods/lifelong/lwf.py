@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdrun.bounds import AtLeastOne, Count, NonNegative, Positive
+from kdrun.bounds import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.cast import Cast, Role
 from kdrun.data.batch import Batch
 from kdrun.data.tasks import TaskStream
@@ -51,7 +51,7 @@ class LwF(Lifelong):
     rows = ("Gou section 6.8", "Zhu section III-E")
 
     def __init__(self, *, split: AtLeastOne | list[AtLeastOne], heads: Literal["task", "class"],
-                 old_heads: Literal["task", "joined"], temperature: Positive, weight: NonNegative, warmup_epochs: Count,
+                 old_heads: Literal["task", "joined"], temperature: Positive, weight: NonNegative, warmup_epochs: Epochs,
                  fix_bn: bool, finetune: bool) -> None:
         super().__init__(split=split, finetune=finetune)
         self.heads, self.old_heads, self.temperature, self.weight = heads, old_heads, temperature, weight

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Fraction, NetworkName, NonNegative
+from kdrun.bounds import AtLeastOne, Few, Fraction, NetworkName, NonNegative
 from kdrun.cast import Cast, Role, frozen
 from kdrun.data.batch import Batch
 from kdrun.data.stream import PictureStream
@@ -48,7 +48,7 @@ class Codistill(Mutual):
     stale: nn.ModuleList
     stream: PictureStream
 
-    def __init__(self, *, peers: AtLeastOne | list[NetworkName], weight: NonNegative, refresh_steps: AtLeastOne,
+    def __init__(self, *, peers: Few | list[NetworkName], weight: NonNegative, refresh_steps: AtLeastOne,
                  burn_in: Fraction, own_order: bool) -> None:
         super().__init__(peers=peers)
         self.weight, self.refresh_steps, self.burn_in, self.own_order = weight, refresh_steps, burn_in, own_order

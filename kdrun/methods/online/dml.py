@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NetworkName, NonNegative, Positive
+from kdrun.bounds import Few, NetworkName, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.losses import soften
@@ -42,7 +42,7 @@ class DML(Mutual):
     survey_scheme = "online"
     rows = ("Gou 3", "Gou 5", "Gou 6", "Zhu section III-D")
 
-    def __init__(self, *, peers: AtLeastOne | list[NetworkName], weight: NonNegative, temperature: Positive,
+    def __init__(self, *, peers: Few | list[NetworkName], weight: NonNegative, temperature: Positive,
                  target: Literal["each", "ensemble"]) -> None:
         super().__init__(peers=peers)
         self.weight, self.temperature, self.target = weight, temperature, target

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NetworkName, NonNegative, Positive
+from kdrun.bounds import Few, NetworkName, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
@@ -113,7 +113,7 @@ class KDCL(Mutual):
     held_out: Pictures
     device: torch.device
 
-    def __init__(self, *, peers: AtLeastOne | list[NetworkName],
+    def __init__(self, *, peers: Few | list[NetworkName],
                  variant: Literal["naive", "linear", "minlogit", "general"], temperature: Positive, weight: NonNegative,
                  own_views: bool) -> None:
         super().__init__(peers=peers)

@@ -59,7 +59,7 @@ class OKDDip(Method):
 
     branches: Sequence[Role]
 
-    def __init__(self, *, auxiliaries: Annotated[int, Bounds(least=2)], shared_stages: Count | None,
+    def __init__(self, *, auxiliaries: Annotated[int, Bounds(least=2, most=100)], shared_stages: Count | None,
                  temperature: Positive, weight: NonNegative, ramp_share: Fraction,
                  gradient: Literal["all", "attention"]) -> None:
         super().__init__()

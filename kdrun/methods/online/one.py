@@ -92,7 +92,7 @@ class ONE(Method):
     branches: Sequence[Role]
     gate: Gate
 
-    def __init__(self, *, branches: Annotated[int, Bounds(least=2)], shared_stages: Count, temperature: Positive,
+    def __init__(self, *, branches: Annotated[int, Bounds(least=2, most=100)], shared_stages: Count, temperature: Positive,
                  weight: NonNegative, ramp_share: Fraction) -> None:
         super().__init__()
         self.count, self.shared, self.temperature = branches, shared_stages, temperature

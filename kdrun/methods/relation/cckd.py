@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive
+from kdrun.bounds import NonNegative, Positive, Turns
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.losses import soften, unit_rows
@@ -54,7 +54,7 @@ class CCKD(Method):
     survey_scheme = "offline"
     rows = ("Gou 2", "Gou 6")
 
-    def __init__(self, *, kernel: Literal["gaussian", "bilinear"], gamma: Positive, order: AtLeastOne,
+    def __init__(self, *, kernel: Literal["gaussian", "bilinear"], gamma: Positive, order: Turns,
                  weight: NonNegative, ce_weight: NonNegative, kd_weight: NonNegative, temperature: Positive) -> None:
         super().__init__()
         self.kernel, self.gamma, self.order, self.weight = kernel, gamma, order, weight

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import Count
+from kdrun.bounds import Epochs
 from kdrun.cast import Cast, Output
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
@@ -52,7 +52,7 @@ class FSP(Method):
     rows = ("Gou 2", "Gou 5", "Gou 6", "Alkhulaifi 2")
 
     def __init__(self, *, reduction: Literal["mean", "sum"], pool: Literal["max", "average"],
-                 flow_epochs: Count) -> None:
+                 flow_epochs: Epochs) -> None:
         super().__init__()
         self.reduction, self.pool, self.flow_epochs = reduction, pool, flow_epochs
 

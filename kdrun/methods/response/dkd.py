@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, Count, NonNegative, Positive
+from kdrun.bounds import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.method import Terms
@@ -60,7 +60,7 @@ class DKD(ScaledWeights):
     scaled = ("beta",)
 
     def __init__(self, *, temperature: Positive, ce_weight: NonNegative, alpha: NonNegative, beta: NonNegative,
-                 reference: AtLeastOne | None, scaling: Scaling, warmup_epochs: Count) -> None:
+                 reference: AtLeastOne | None, scaling: Scaling, warmup_epochs: Epochs) -> None:
         super().__init__()
         self.reference, self.scaling = reference, scaling
         self.temperature, self.ce_weight, self.alpha, self.beta = temperature, ce_weight, alpha, beta

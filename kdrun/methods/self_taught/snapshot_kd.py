@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive
+from kdrun.bounds import Few, NonNegative, Positive
 from kdrun.cast import Cast, frozen
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
@@ -39,7 +39,7 @@ class SnapshotKD(Method):
     survey_scheme = "self"
     rows = ("Gou 6",)
 
-    def __init__(self, *, cycles: AtLeastOne, temperature: Positive, ce_weight: NonNegative,
+    def __init__(self, *, cycles: Few, temperature: Positive, ce_weight: NonNegative,
                  kd_weight: NonNegative) -> None:
         super().__init__()
         self.cycles, self.temperature, self.ce_weight, self.kd_weight = cycles, temperature, ce_weight, kd_weight

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne
+from kdrun.bounds import Few
 from kdrun.cast import Cast, Output, Role, frozen
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
@@ -53,7 +53,7 @@ class BAN(Curriculum):
     survey_scheme = "online (Gou, Table 3); self (Gou, section 4.3); offline (Alkhulaifi)"
     rows = ("Gou 3", "Gou section 4.3", "Alkhulaifi 1")
 
-    def __init__(self, *, base: Method, generations: AtLeastOne) -> None:
+    def __init__(self, *, base: Method, generations: Few) -> None:
         super().__init__(base=base)
         self.generations = generations
         self.past: list[Role] = []  # not a ModuleList: what is trained no more is in no checkpoint

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
-from kdrun.bounds import AtLeastOne, Positive
+from kdrun.bounds import Few, Positive
 from kdrun.cast import Frozen
 from kdrun.engine import Run, predict
 from kdrun.method import Curriculum, Method, Phase, Teachers
@@ -46,7 +46,7 @@ class RCO(Curriculum):
     survey_scheme = "online"
     rows = ("Gou section 3.2", "Alkhulaifi 1")
 
-    def __init__(self, *, base: Method, anchors: AtLeastOne, strategy: Literal["equal", "greedy"],
+    def __init__(self, *, base: Method, anchors: Few, strategy: Literal["equal", "greedy"],
                  max_hardness: Positive) -> None:
         super().__init__(base=base)
         self.anchors, self.strategy, self.max_hardness = anchors, strategy, max_hardness
