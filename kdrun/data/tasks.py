@@ -34,8 +34,8 @@ def split(classes: int, wanted: int | Sequence[int]) -> list[slice]:
     Raises:
         ValueError: the sizes are not those of all classes, or there are fewer than two tasks.
     """
-    sizes = [classes // wanted + (number < classes % wanted) for number in range(wanted)] if isinstance(wanted, int) \
-        else list(wanted)
+    sizes = list(wanted) if not isinstance(wanted, int) else [] if wanted > classes else \
+        [classes // wanted + (number < classes % wanted) for number in range(wanted)]
     if len(sizes) < 2 or min(sizes) < 1 or sum(sizes) != classes:
         raise ValueError(f"method.split is {wanted}, and there are {classes} classes; wanted from 2 to {classes} tasks, or a "
                          "list of their sizes with that sum")
