@@ -124,6 +124,7 @@ class MethodCard:
         summary: the first sentence of its docstring.
         survey_scheme: the scheme under which the surveys file it, as they print it; empty where none does.
         rows: the tables and sections of the surveys that it serves.
+        cautions: by scheme, where it was measured to end below the student alone.
         given_for: for what its weights were given, if that matters, and what becomes of them elsewhere; or empty.
     """
 
@@ -137,6 +138,7 @@ class MethodCard:
     summary: str
     survey_scheme: str
     rows: tuple[str, ...]
+    cautions: Mapping[str, str]
     given_for: str
 
 
@@ -157,7 +159,8 @@ def method_card(key: str) -> MethodCard:
     module, _, title = str(settings.get("_target_", "")).rpartition(".")
     body = class_in(module, title)
     said: dict[str, Any] = {"knowledge": "none", "schemes": ("offline", "online", "self"), "teachers": "one",
-                            "source": "", "survey_scheme": "", "rows": (), "scaled": ("weight",), "unit": "classes"}
+                            "source": "", "survey_scheme": "", "rows": (), "cautions": {}, "scaled": ("weight",),
+                            "unit": "classes"}
     for node in body.body if body else []:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
         if isinstance(target, ast.Name) and target.id in said and node.value is not None:  # type: ignore[attr-defined]
@@ -173,7 +176,8 @@ def method_card(key: str) -> MethodCard:
     summary = (docstring or "").split("\n\n")[0].replace("\n", " ")
     family = module.split(".")[-2] if "." in module else "own"  # a user's module may lie in no folder
     return MethodCard(key, title, said["knowledge"], tuple(said["schemes"]), said["teachers"], family, said["source"], summary,
-                      said["survey_scheme"], tuple(said["rows"]), given_for(settings, said["scaled"], said["unit"]))
+                      said["survey_scheme"], tuple(said["rows"]), dict(said["cautions"]),
+                      given_for(settings, said["scaled"], said["unit"]))
 
 
 def given_for(settings: Mapping[str, Any], scaled: Iterable[str], unit: str) -> str:

@@ -1,6 +1,7 @@
 """The one training loop, and the phases it runs."""
 
 import functools
+import itertools
 import math
 import operator
 import time
@@ -49,6 +50,7 @@ class Run:
         history: (role, phase, epoch, split, metric, value), an entry for each thing measured.
         began: when, by the clock that counts seconds; later than it was by the time that the run lay interrupted.
         skipped: batches that were left out for a loss or gradient that was no number.
+        started: epochs of the recipe that the scheme has trained before the method's own phases.
         threads: of the processor, that what is trained by now was trained with.
         generator: draws whatever the method chooses at random.
     """
@@ -71,6 +73,7 @@ class Run:
     history: list[tuple[str, str, int, str, str, float]] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
     skipped: int = 0
+    started: int = 0
     threads: int = field(default_factory=torch.get_num_threads)
     generator: torch.Generator = field(init=False)
     optimizers: dict[str, dict[str, torch.optim.Optimizer]] = field(default_factory=dict)
@@ -78,7 +81,11 @@ class Run:
 
     def __post_init__(self) -> None:
         self.generator = generator("method", self.seed)
-        self.method.label_smoothing = self.recipe.label_smoothing
+        for module in (*self.method.modules(), *self.scheme.modules()):  # a base or a part meets labels, and a scheme may
+            if isinstance(module, Method):
+                module.label_smoothing = self.recipe.label_smoothing
+                if caution := module.cautions.get(self.scheme.name):
+                    module.note(caution)
 
     @cached_property
     def stream(self) -> PictureStream:
@@ -115,7 +122,7 @@ def distill(run: Run) -> None:
     """
     run.began = time.perf_counter()
     torch.manual_seed(seed_of("global", run.seed))  # dropout, and the first weights of a method's modules
-    for number, phase in enumerate(run.method.phases(run)):
+    for number, phase in enumerate(itertools.chain(run.scheme.phases(run), run.method.phases(run))):
         fit(run, phase, number)
 
 
@@ -123,7 +130,7 @@ def fit(run: Run, phase: Phase, number: int) -> None:
     """Train one phase: the loop that every method of every family runs in."""
     method, scheme, cast, recipe = run.method, run.scheme, run.cast, run.recipe
     stream = run.stream if phase.data is None else phase.data
-    epochs = 1 if run.rehearsal else recipe.epochs if phase.epochs is None else phase.epochs
+    epochs = 1 if run.rehearsal else recipe.epochs - run.started if phase.epochs is None else phase.epochs
     players = scheme.players({"student": phase.train} if phase.train is not None else method.players(cast), cast)
     params = {player: own_parameters(modules) for player, modules in players.items()}
     owned = owners(params, cast, method.rivals)
@@ -141,8 +148,8 @@ def fit(run: Run, phase: Phase, number: int) -> None:
             for batch in stream.epoch(epoch, total, position.step):
                 rate = recipe.rate(epoch - start + batch.step / len(stream), length, phase.constant_rate)
                 undo = Undo(run.learners.values()) if recipe.skip_bad_batches else None
-                moves = method.step(cast, batch) if phase.loss is None else [("student", phase.loss(cast, batch))]
-                for player, terms in scheme.moves(moves, cast, batch):
+                moves = method.step(cast, batch) if phase.loss is None else only(phase.loss, cast, batch)
+                for player, terms in scheme.moves(moves, cast, batch, phase):
                     optimizer = optimizers[player]
                     set_rate(optimizer, rate / recipe.lr)
                     optimizer.zero_grad(set_to_none=True)
@@ -169,6 +176,11 @@ def fit(run: Run, phase: Phase, number: int) -> None:
         position.finish()
         interruption.check(position.place)
     run.trained[phase.name] = before + epochs
+
+
+def only(loss: Callable[[Cast, Batch], Terms], cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    """One update of the student. The loss is taken when it is asked for: after whatever the scheme does first."""
+    yield "student", loss(cast, batch)
 
 
 class Position:

@@ -63,23 +63,34 @@ class Method(nn.Module):
         teachers: how many of the run's teachers it learns from: exactly one, one or many, or none where its networks
             teach one another or themselves. Then no scheme gives it one, none is trained, and none is compared with.
         grows: whether its student may be a model that is made in one go and not by steps (a decision tree).
+        plain_logits: for what it needs logits as they are; empty where it does nothing with them but compare them with
+            those of other networks, and meets labels by `hard` alone, so that they may be standardised for it.
+        past_teaches: whether the student's past is its teacher under `scheme=self`; not where it brings its own there.
+        label_term: which of the terms that the student descends is its own cross-entropy with the labels: `hard` of its
+            answer to the batch, times a number that does not learn, and nothing else (that of peers, branches or
+            further views has another name). None where no term is that, and yet the labels are learned.
         rivals: whether two players may train the same weights, each by an optimizer of its own.
         knowledge: what is carried over.
         source: the paper, as "Authors, title, venue year".
         survey_scheme: the scheme under which the surveys file it, as they print it; empty where none does.
+        cautions: by scheme, where it was measured to end below the student alone; the card has it, and a run prints it.
         rows: what it serves in the surveys: tables ("Gou 3", "Alkhulaifi 1") and sections ("Zhu section III-A").
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online", "self")
     teachers: ClassVar[Teachers] = "one"
     grows: ClassVar[bool] = False
+    past_teaches: bool = True
     rivals: ClassVar[bool] = False
+    label_term: str | None = "ce"
+    plain_logits: str = "does not say that it compares logits and no more (`plain_logits`)"
     knowledge: ClassVar[Knowledge] = "none"
     source: ClassVar[str] = ""
     survey_scheme: ClassVar[str] = ""
     rows: ClassVar[tuple[str, ...]] = ()
+    cautions: ClassVar[Mapping[str, str]] = {}
 
-    label_smoothing: float = 0.0  # the recipe's, set by the engine before the first phase
+    label_smoothing: float = 0.0  # the recipe's, set by the engine before the first phase, in bases and parts too
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,6 +150,7 @@ class Method(nn.Module):
 class Curriculum(Method):
     """A method that decides who is taught by whom, and in which order; its `base` owns the loss."""
 
+    plain_logits = "decides who teaches whom, and has no loss of its own"
     base: Method
 
     def __init__(self, *, base: Method) -> None:
@@ -149,7 +161,6 @@ class Curriculum(Method):
 
     def setup(self, cast: Cast, data: object) -> None:
         """Set the base up anew for the pair that trains next."""
-        self.base.label_smoothing = self.label_smoothing
         self.base.setup(cast, data)
 
     def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
@@ -170,7 +181,6 @@ class Curriculum(Method):
 
     def hop(self, run: "Run", name: str) -> Iterator[Phase]:
         """The base's own phases for the present pair, under the name of this hop."""
-        self.base.label_smoothing = self.label_smoothing
         for phase in self.base.phases(run):
             phase.name = f"{name}: {phase.name}"
             yield phase

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from kdrun.bounds import AtLeastOne
-from kdrun.cast import Cast, frozen
+from kdrun.bounds import AtLeastOne, Fraction, Proportion
+from kdrun.cast import Cast, Frozen, frozen
 from kdrun.data.batch import Batch
-from kdrun.method import Terms
+from kdrun.losses import ramp
+from kdrun.method import Phase, Terms
 from kdrun.methods.baseline.vanilla import Vanilla
 
 if TYPE_CHECKING:
+    from kdrun.engine import Run
     from kdrun.networks import Networks
 
 __all__ = ["Offline", "Online", "Scheme", "SelfTaught"]
@@ -27,7 +29,7 @@ class Scheme(nn.Module):
         trained_teacher: whether whoever teaches first is trained before the student starts.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     trained_teacher: ClassVar[bool] = False
 
     def __init__(self) -> None:
@@ -37,12 +39,16 @@ class Scheme(nn.Module):
         """Choose who plays."""
         raise NotImplementedError
 
+    def phases(self, run: "Run") -> Iterator[Phase]:
+        """What to train before the method's own phases; code after a `yield` runs when that phase is trained."""
+        return iter(())
+
     def players(self, players: Mapping[str, Sequence[nn.Module]], cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
         """The method's players, and those the scheme adds."""
         return players
 
-    def moves(self, moves: Moves, cast: Cast, batch: Batch) -> Moves:
-        """The method's updates of one batch, and those the scheme adds."""
+    def moves(self, moves: Moves, cast: Cast, batch: Batch, phase: Phase) -> Moves:
+        """The method's updates of one batch in a phase, and those the scheme adds."""
         return moves
 
     def products(self, products: Mapping[str, nn.Module], cast: Cast) -> Mapping[str, nn.Module]:
@@ -88,7 +94,7 @@ class Online(Scheme):
         """Each teacher learns by an optimizer of its own."""
         return {**{role.name: [role] for role in cast.teachers}, **players}
 
-    def moves(self, moves: Moves, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def moves(self, moves: Moves, cast: Cast, batch: Batch, phase: Phase) -> Iterator[tuple[str, Terms]]:
         """Each teacher's update, then the method's."""
         for role in cast.teachers:
             yield role.name, self.own.loss(Cast(role), batch)
@@ -100,17 +106,31 @@ class Online(Scheme):
 
 
 class SelfTaught(Scheme):
-    """The student's own past is the teacher: a frozen copy, renewed at the start of every few epochs.
+    """The student's own past is the teacher: a frozen copy of it.
+
+    A student that has learned nothing yet has nothing to teach. So it first learns by the labels alone, for a share of
+    the recipe's epochs; then the first copy is taken, and the epochs that are left are the method's. In those the loss
+    goes over from the labels alone to what the method says: the labels have the weight 1 - r and the method's terms the
+    weight r, which grows along a bell's flank from exp(-5) to 1. The schedule of the recipe runs once over all of it.
+    What a method trains beforehand comes between, as the method says.
+
+    A method that learns from no teacher under this scheme, or brings its own, is left as it is.
 
     Args:
-        refresh_epochs: how many epochs a copy teaches before the next one is taken.
+        start_share: share of the recipe's epochs that is by the labels alone; at least one epoch unless it is 0.
+        ramp_share: share of the method's epochs over which its terms grow to their whole weight; 0 for from the start.
+        refresh_epochs: how many epochs a copy teaches before the next one is taken; null for one copy to the end.
     """
 
     name = "self"
 
-    def __init__(self, *, refresh_epochs: AtLeastOne) -> None:
+    def __init__(self, *, start_share: Proportion, ramp_share: Fraction, refresh_epochs: AtLeastOne | None) -> None:
         super().__init__()
-        self.refresh_epochs = refresh_epochs
+        self.start_share, self.ramp_share, self.refresh_epochs = start_share, ramp_share, refresh_epochs
+        self.own = Vanilla()
+        self.past: Frozen | None = None
+        self.teaching = False
+        self.started = 0  # epochs by the labels alone
 
     def cast(self, networks: "Networks") -> Cast:
         """The student and a copy of it; the student alone where the method needs no teacher."""
@@ -118,9 +138,35 @@ class SelfTaught(Scheme):
         self.past = frozen(student, "teacher") if networks.teacher_specs else None
         return Cast(student, [self.past] if self.past else [])
 
-    def moves(self, moves: Moves, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def phases(self, run: "Run") -> Iterator[Phase]:
+        """The labels alone, so that the first copy knows something."""
+        self.teaching = self.past is not None and run.method.past_teaches
+        whole = run.recipe.epochs
+        epochs = min(max(round(self.start_share * whole), 1), whole - 1)
+        if self.teaching and self.start_share and epochs:
+            yield Phase(loss=self.own.loss, train=[run.cast.student], epochs=epochs, total=whole)
+            self.started, run.started = run.trained[Phase.name], epochs  # the former is 1 in a rehearsal
+            self.renew(run.cast)
+
+    def renew(self, cast: Cast) -> None:
+        """From now on the student as it is teaches."""
+        assert self.past is not None
+        self.past.network.load_state_dict(cast.student.network.state_dict())
+        self.past.forget()
+
+    def moves(self, moves: Moves, cast: Cast, batch: Batch, phase: Phase) -> Iterator[tuple[str, Terms]]:
         """The method's updates, by a teacher that is at most `refresh_epochs` old."""
-        due = batch.step == 0 and batch.epoch % self.refresh_epochs == 0
-        if due and self.past is not None and self.past in cast.teachers:
-            self.past.network.load_state_dict(cast.student.network.state_dict())
-        yield from moves
+        if not self.teaching or self.past not in cast.teachers:
+            yield from moves
+            return
+        before = self.started if phase.name == Phase.name else 0
+        epoch, epochs = batch.epoch - before, batch.epochs - before  # of those that are the method's
+        due = epoch % self.refresh_epochs == 0 if epoch and self.refresh_epochs else not epoch and not self.started
+        if due and batch.step == 0:
+            self.renew(cast)
+        grown = ramp(epoch / epochs, self.ramp_share) if phase.loss is None else 1.0
+        for player, terms in moves:
+            if player == "student" and grown < 1:
+                labels = {f"start {name}": (1 - grown) * term for name, term in self.own.loss(cast, batch).items()}
+                terms = labels | {name: grown * term for name, term in terms.items()}
+            yield player, terms

@@ -210,21 +210,6 @@ def test_online_runs_the_teacher_once_a_batch_and_trains_it():
     assert sum(calls) == steps  # in training mode once a batch; evaluation comes on top
 
 
-def test_self_renews_its_copy_every_epoch():
-    run = toy_run("kd", "self")
-    copies = []
-
-    class Looking(Plain):
-        def loss(self, cast, batch):
-            if batch.step == 0:
-                copies.append((batch.epoch, equal(state(cast.teacher.network), state(cast.student.network))))
-            return super().loss(cast, batch)
-
-    run.method = Looking()
-    distill(run)
-    assert copies == [(0, True), (1, True)]
-
-
 def test_teacher_is_exactly_one():
     run = toy_run("kd", "offline")
     with pytest.raises(ValueError, match="exactly one teacher"):

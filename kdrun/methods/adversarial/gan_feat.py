@@ -116,5 +116,5 @@ class GANFeat(Method):
 
     def reports(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """How often the critic was right."""
-        return {"critic": [{"epoch": epoch, "accuracy": right / max(total, 1)}
-                           for epoch, (right, total) in enumerate(self.verdicts.tolist())]}
+        return {"critic": [{"epoch": epoch, "accuracy": right / total}
+                           for epoch, (right, total) in enumerate(self.verdicts.tolist()) if total]}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Vanilla(Method):
     """Cross-entropy with the labels: how the teacher and the baseline are trained, and what every method must beat."""
 
+    past_teaches = False
     knowledge = "none"
     grows = True
     source = "no distillation"

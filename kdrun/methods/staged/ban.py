@@ -48,6 +48,7 @@ class BAN(Curriculum):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("self", "offline")
+    past_teaches = False
     knowledge = "response"
     source = "Furlanello, Lipton, Tschannen, Itti, Anandkumar: Born-again neural networks. ICML 2018"
     survey_scheme = "online (Gou, Table 3); self (Gou, section 4.3); offline (Alkhulaifi)"
