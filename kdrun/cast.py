@@ -68,7 +68,13 @@ class Role(nn.Module):
         input_shape: (channels, height, width) of a picture.
         model: the name of the network: resnet8, ...
         view: which of a batch's views it sees; None sees the batch's pictures.
+
+    Attributes:
+        shown: what becomes of an answer before it is handed out (for a wrapper of methods, while its base looks at
+            networks); None: nothing. What is remembered is the answer itself.
     """
+
+    shown: Callable[[Output], Output] | None = None
 
     def __init__(self, network: nn.Module, name: str, input_shape: tuple[int, ...], model: str = "",
                  view: str | None = None) -> None:
@@ -85,7 +91,7 @@ class Role(nn.Module):
         """Answer a batch, or a tensor of pictures [B, C, H, W]; always in float32 at least, losses need it."""
         if fresh or asked is not self._asked or self._answer is None:
             self._answer, self._asked = self.answer(asked), asked
-        return self._answer
+        return self._answer if self.shown is None else self.shown(self._answer)
 
     def answer(self, asked: Batch | Tensor) -> Output:
         """One pass through the network."""
@@ -146,7 +152,8 @@ class Role(nn.Module):
         Raises:
             ValueError: the network does not tell its parts.
         """
-        return self._run(maps, lambda given: self._parted("onward")(given, stage))
+        answer = self._run(maps, lambda given: self._parted("onward")(given, stage))
+        return answer if self.shown is None else self.shown(answer)
 
     def fork(self, stage: int, name: str, rest: list[nn.Module] | None = None) -> "Role":
         """A network that shares the weights of this one up to the end of a stage and has its own from there on.

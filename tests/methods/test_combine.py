@@ -1,16 +1,19 @@
 """A sum of methods: what is counted, by whom it is optimised, and in which order."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 
+from kdrun import catalogue
 from kdrun.cast import Cast, frozen
 from kdrun.config import Refused
 from kdrun.data.batch import Batch
 from kdrun.engine import distill
-from kdrun.method import Method, Phase
+from kdrun.method import Curriculum, Method, Phase
 from kdrun.methods.attention.at import AT
-from kdrun.methods.composed.combine import Combine
+from kdrun.methods.composed.combine import Combine, Noted
 from kdrun.methods.response.kd import KD
 from tests.toy import toy_run, toy_settings
 
@@ -60,19 +63,91 @@ def test_the_recipes_smoothing_reaches_labels():
     assert run.method.label_smoothing == run.method.first.label_smoothing == 0.3
 
 
-@pytest.mark.parametrize(("words", "key"), [
-    (("method/second=vanilla", "method.ce_weight=0.1"), "kd"),
-    (("method.second_weight=0", "method.ce_weight=0.1"), "kd"),
-    (("method/first=vanilla", "method/second=at"), "at"),
-    (("method/first=crd", "method/second=vanilla"), "crd"),
+@pytest.mark.parametrize(("words", "key", "scheme"), [
+    (("method/second=vanilla", "method.ce_weight=0.1"), "kd", "offline"),
+    (("method.second_weight=0", "method.ce_weight=0.1"), "kd", "offline"),
+    (("method/first=vanilla", "method/second=at"), "at", "offline"),
+    (("method/first=crd", "method/second=vanilla"), "crd", "offline"),
+    # those that bring more to the labels than the student's answer to the batch
+    (("method/first=okddip", "method/second=vanilla"), "okddip", "online"),
+    (("method/first=vanilla", "method/second=one"), "one", "online"),
+    (("method/first=vanilla", "method/second=ddgsd"), "ddgsd", "self"),
+    (("method/first=vanilla", "method/second=pskd"), "pskd", "self"),
 ])
-def test_with_nothing_else_it_is_the_method_itself(words, key):
+def test_with_nothing_else_it_is_the_method_itself(words, key, scheme):
     ends = []
     for chosen, *more in (("combine", *words), (key,)):
-        run = toy_run(chosen, "offline", *more)
+        run = toy_run(chosen, scheme, *more)
         distill(run)
-        ends.append(run.cast.student.state_dict())
-    assert all(torch.allclose(ends[0][name], ends[1][name], atol=1e-6) for name in ends[0])
+        ends.append({f"{role} {name}": value for role, network in run.method.products(run.cast).items()
+                     for name, value in network.state_dict().items()})
+    assert all(torch.allclose(ends[0][name], ends[1][name], atol=1e-5) for name in ends[0])
+
+
+def started(run):
+    """Its first batch, once the modules of the method are there."""
+    next(iter(run.method.phases(run)))
+    return next(run.stream.epoch(0, 1))
+
+
+def test_peers_keep_their_own_labels():
+    ends = []
+    for words in (("okddip",), ("combine", "method/first=okddip", "method/second=vanilla", "method.ce_weight=0.25")):
+        run = toy_run(words[0], "online", *words[1:])
+        batch = started(run)
+        ((_, terms),) = run.method.step(run.cast, batch)
+        part = getattr(run.method, "first", run.method)
+        heads = [branch.network.head.weight for branch in part.branches]
+        ends.append((float(sum(terms.values()).detach()), torch.autograd.grad(sum(terms.values()), heads, retain_graph=True),
+                     float(part.hard(run.cast.student(batch), batch).detach())))
+    (alone, gradients, hard), (summed, others, _) = ends
+    assert summed == pytest.approx(alone - 0.75 * hard, rel=1e-5)
+    assert all(torch.allclose(one, other, atol=1e-7) for one, other in zip(gradients, others, strict=True))
+    assert all(gradient.any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("key", catalogue.options("method"))
+def test_every_method_tells_its_own_labels_from_all_else(key):
+    run = toy_run(key, catalogue.method_card(key).schemes[0])
+    method, step = run.method, run.method.step
+    if isinstance(method, Curriculum) or method.label_term is None:
+        with pytest.raises(ValueError, match=r"^first: "):
+            combined(method, kd())
+        return
+    run.rehearsal, method.hard = True, (noted := Noted(method.hard))
+
+    def checked(cast, batch):
+        noted.answers.clear()
+        for player, terms in step(cast, batch):
+            assert player != "student" or not noted.mixed(method, terms, cast)
+            yield player, terms
+
+    method.step = checked
+    distill(run)
+
+
+class Mixing(Method):
+    """Hides a second cross-entropy in the term that is said to be its own, or says another name."""
+
+    source = "a test"
+
+    def __init__(self, name, double):
+        super().__init__()
+        self.name, self.double = name, double
+
+    def loss(self, cast, batch):
+        hard = self.hard(cast.student(batch), batch)
+        return {self.name: hard + self.hard(cast.teacher(batch), batch) if self.double else 2 * hard}
+
+
+@pytest.mark.parametrize(("name", "double", "refused"), [
+    ("ce", False, False), ("ce", True, True), ("labels", False, True)])
+def test_labels_that_would_count_twice_are_refused_by_the_rehearsal(name, double, refused):
+    run = toy_run("combine", "online")
+    run.method.second, run.rehearsal = Mixing(name, double), True
+    reason = r"second: Mixing has no term that is its student's own cross-entropy .* take another"
+    with pytest.raises(ValueError, match=reason) if refused else nullcontext():
+        distill(run)
 
 
 def test_what_is_trained_beforehand_comes_first():

@@ -5,14 +5,19 @@ import torch
 import torch.nn.functional as F
 from torch import tensor
 
-from kdrun.cast import Cast, frozen
+from kdrun import catalogue
+from kdrun.cast import Cast, Role, frozen
+from kdrun.config import instantiate
 from kdrun.data.batch import Batch
+from kdrun.engine import distill
 from kdrun.losses import soften
+from kdrun.method import Method
 from kdrun.methods.attention.at import AT
 from kdrun.methods.response.dkd import DKD, decoupled
 from kdrun.methods.response.kd import KD
 from kdrun.methods.response.logit_std import LogitStd, standardised
 from tests.conftest import TINY_STUDENT, TINY_TEACHER
+from tests.toy import toy_run, toy_settings
 
 F64 = torch.float64
 
@@ -97,3 +102,74 @@ def test_the_gradient_goes_through_the_students_mean_and_deviation(cast, batch):
 def test_a_base_without_answers_is_refused():
     with pytest.raises(ValueError, match="does not learn from answers"):
         LogitStd(base=AT(power=2.0, weight=1.0, reference=None, scaling="linear", ce_weight=1.0, mode="code"))
+
+
+STANDARDISED = {"apprentice", "byot", "codistill", "cskd", "ddgsd", "dfad", "diff_quant", "dkd", "dml", "kd", "label_preserve",
+                "logit_mse", "mt_avg", "mt_switch", "okddip", "quant_distill", "rocket", "snapshot_kd", "tfkd_self", "zskt"}
+
+WORDS = {"diff_quant": ("method.redistribute=false",)}  # by how strongly labels pull at each layer, which is theirs to say
+
+
+def first_terms(key, wrapped, scale, monkeypatch):
+    """The terms of a method's first step, by networks whose logits are all this many times as large."""
+    run = toy_run(key, catalogue.method_card(key).schemes[0], *WORDS.get(key, ()))
+    if wrapped:
+        run.method = LogitStd(base=run.method)
+    passed = Role._passed
+
+    def scaled(self, given, network):
+        output = passed(self, given, network)
+        return output._replace(logits=scale * output.logits)
+
+    torch.manual_seed(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Role, "_passed", scaled)
+        phase = next(phase for phase in run.method.phases(run) if phase.loss is None)
+        batch = next((phase.data or run.stream).epoch(99, 100))
+        moves = [(player, terms) for player, terms in run.method.step(run.cast, batch)]
+        return {f"{player} {name}": float(term.detach()) for player, terms in moves for name, term in terms.items()}
+
+
+@pytest.mark.parametrize("key", catalogue.options("method"))
+def test_a_base_is_standardised_on_every_side_or_refused(key, monkeypatch):
+    if key not in STANDARDISED:
+        with pytest.raises(ValueError, match=r"base: .*(does not learn from answers|cannot be standardised; take another)"):
+            LogitStd(base=instantiate(toy_settings(key).values["method"], "method"))
+        return
+    alone, large = (first_terms(key, False, scale, monkeypatch) for scale in (1.0, 3.0))
+    formed, reformed = (first_terms(key, True, scale, monkeypatch) for scale in (1.0, 3.0))
+    changed = 0
+    for name, term in formed.items():
+        untouched = [alone[name], large[name]] == pytest.approx([term, reformed[name]], rel=1e-5)  # labels, and features
+        form_alone = reformed[name] == pytest.approx(term, rel=1e-3)  # a plain side would grow with the scale
+        assert untouched or form_alone, name
+        assert untouched or "ce" not in name.split(), name
+        changed += form_alone and not untouched
+    assert changed
+
+
+def test_labels_that_a_base_meets_by_answers_of_its_own_making_are_refused():
+    class Mixing(KD):
+        def loss(self, cast, batch):
+            student = cast.student(batch)
+            return {"ce": self.hard(student._replace(logits=2 * student.logits), batch)}
+
+    run = toy_run("kd", "offline")
+    run.method, run.rehearsal = LogitStd(base=Mixing(temperature=2.0, ce_weight=1.0, kd_weight=1.0, form="zhu")), True
+    with pytest.raises(ValueError, match="base: Mixing meets the labels by logits that it makes of others"):
+        distill(run)
+
+
+def test_a_base_that_says_nothing_is_refused():
+    class Strange(Method):
+        knowledge = "response"
+
+    with pytest.raises(ValueError, match="base: Strange does not say that it compares logits"):
+        LogitStd(base=Strange())
+
+
+def test_networks_answer_plainly_whenever_the_base_does_not_look(cast, batch):
+    cast.teachers = cast.teachers[:1]
+    method = LogitStd(base=KD(temperature=2.0, ce_weight=0.1, kd_weight=9.0, form="zhu"))
+    for _ in method.step(cast, batch):  # between a base's updates others look: a scheme, another part of a sum
+        assert cast.student(batch).logits.std(dim=1).sub(1).abs().max() > 0.1

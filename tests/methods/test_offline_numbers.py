@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import tensor
 
-from kdrun.cast import Output
+from kdrun.cast import Cast, Output, frozen
 from kdrun.data.batch import Batch
 from kdrun.losses import kl
 from kdrun.methods.attention.at import AT
@@ -205,33 +206,42 @@ class TestLabelPreserve:
     def method(self, weighting, **changes):
         return LabelPreserve(**{"ce_weight": 0.5, "pairing_weight": 2.0, "label_weight": 3.0, "weighting": weighting} | changes)
 
+    def terms(self, method, hard=0.7, student=None):
+        student = self.student if student is None else student
+        return method.terms(tensor(hard, dtype=F64), F.cross_entropy(student, self.teacher.argmax(1)), self.teacher, student)
+
     def test_terms(self):
-        terms = self.method("uniform").terms(tensor(0.7, dtype=F64), self.teacher, self.student)
+        terms = self.terms(self.method("uniform"))
         close(terms["ce"], 0.35)
         close(terms["pairing"], 2 * (4 + 16) / 4)
         close(terms["answer"], 3 * math.log(2))  # an even guess, whatever the teacher's class
         assert terms.keys() == {"ce", "pairing", "answer"}
 
-    def test_the_answer_is_the_teachers_class_and_not_the_label(self):
-        student = vectors([0, 3], [3, 0])
-        terms = self.method("uniform", label_weight=1.0).terms(tensor(0.0, dtype=F64), self.teacher, student)
-        close(terms["answer"], math.log(1 + math.exp(-3)))
+    def test_the_answer_is_the_teachers_class_and_not_the_label(self, networks, data):
+        nets = networks()
+        cast = Cast(nets.student().eval(), [frozen(role) for role in nets.untrained_teachers()])
+        batch = Batch(torch.randn(6, *data.shape), torch.arange(6) % 4)
+        terms = self.method("uniform", label_weight=1.0).loss(cast, batch)
+        answers = cast.teacher(batch).logits.argmax(1)
+        assert not torch.equal(answers, batch.y)
+        close(terms["answer"], float(F.cross_entropy(cast.student(batch).logits, answers).detach()))
 
     def test_learned_weights_begin_as_given_and_settle_where_each_term_weighs_one(self):
         method = self.method("learned")
-        uniform = self.method("uniform").terms(tensor(0.7, dtype=F64), self.teacher, self.student)
-        learned = method.terms(tensor(0.7, dtype=F64), self.teacher, self.student)
+        uniform = self.terms(self.method("uniform"))
+        learned = self.terms(method)
         assert {name: float(term.detach()) for name, term in learned.items()} == pytest.approx(
             {**{name: float(term) for name, term in uniform.items()}, "uncertainty": 0.0})
         with torch.no_grad():  # the best s of a term L is log L
             method.uncertainty.copy_(torch.stack(list(uniform.values())).log())
-        settled = method.terms(tensor(0.7, dtype=F64), self.teacher, self.student)
+        settled = self.terms(method)
         assert [float(settled[name].detach()) for name in uniform] == pytest.approx([1, 1, 1])
         (slope,) = torch.autograd.grad(sum(settled.values()), method.uncertainty)
         assert slope.tolist() == pytest.approx([0, 0, 0], abs=1e-6)
 
     def test_the_teacher_gets_no_gradient(self):
         teacher, student = self.teacher.clone().requires_grad_(), self.student.clone().requires_grad_()
-        sum(self.method("uniform").terms(tensor(0.7, dtype=F64), teacher, student).values()).backward()
+        answer = F.cross_entropy(student, teacher.argmax(1))
+        sum(self.method("uniform").terms(tensor(0.7, dtype=F64), answer, teacher, student).values()).backward()
         assert teacher.grad is None
         assert student.grad is not None

@@ -47,7 +47,7 @@ def test_gate_never_closes_and_sums_to_one():
 def test_terms_at_the_start():
     run, batch = ready()
     terms = run.method.loss(run.cast, batch)
-    assert set(terms) == {"ce", "ensemble", "kd"}
+    assert set(terms) == {"ce", "ce branches", "ensemble", "kd"}
     logits, shares = run.method.together(run.cast).spread(run.cast.student(batch))
     by_hand = sum(soften(gated(shares, logits), own, 3.0).item() for own in logits)
     assert terms["kd"].item() == pytest.approx(math.exp(-5) * by_hand, rel=1e-5)

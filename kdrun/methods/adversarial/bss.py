@@ -86,6 +86,7 @@ class BSS(Method):
     """
 
     knowledge = "response"
+    plain_logits = "walks to the decision boundary by the teacher's logits"
     source = "Heo, Lee, Yun, Choi: Knowledge distillation with adversarial samples supporting decision boundary. " \
              "AAAI 2019"
     survey_scheme = "offline"

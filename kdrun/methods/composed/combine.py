@@ -1,12 +1,12 @@
 """Several methods at once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdrun.bounds import NonNegative
-from kdrun.cast import Cast
+from kdrun.cast import Cast, Output
 from kdrun.data.batch import Batch
 from kdrun.engine import Run
 from kdrun.method import Curriculum, Method, Mutual, Phase, Terms
@@ -16,16 +16,18 @@ from kdrun.recipe import Recipe
 class Combine(Method):
     """Learn by two or three methods at once, from the weighted sum of what they ask for.
 
-    Cross-entropy with the labels is counted once: the term `ce` of every part is left out, whatever its weight there, and
-    one cross-entropy of the student, times `ce_weight`, stands for all. Every other term keeps the weight it has in its
-    part, times that of the part. What a part trains beforehand (the hint of FitNets) comes first, part by part; then all
-    learn together. Whatever else a part owns, such as critics or memories, goes on as it does alone.
+    The student's own cross-entropy with the labels is counted once: the term that a part says is this (`label_term`) is
+    left out, whatever its weight there, and one cross-entropy of the student, times `ce_weight`, stands for all. Every
+    other term, that of peers, branches and further views with the labels too, keeps the weight it has in its part, times
+    that of the part. A part that has no such term, and yet meets the labels, is refused. What a part trains beforehand
+    (the hint of FitNets) comes first, part by part; then all learn together. Whatever else a part owns, such as critics or
+    memories, goes on as it does alone.
 
     Args:
         first: a method.
         second: another.
         third: one more, or null.
-        first_weight: of the terms of the first, other than `ce`.
+        first_weight: of the terms of the first, other than its own cross-entropy.
         second_weight: likewise.
         third_weight: likewise.
         ce_weight: of the cross-entropy with the labels.
@@ -42,10 +44,13 @@ class Combine(Method):
         self.first, self.second, self.third = first, second, third
         weights = {"first": first_weight, "second": second_weight, "third": third_weight}
         self.weights, self.ce_weight = weights, ce_weight
+        self.past_teaches = any(part.past_teaches and part.teachers != "none" for part in self.parts.values())
         for slot, part in self.parts.items():
             if isinstance(part, Curriculum):
                 raise ValueError(f"{slot}: {type(part).__name__} decides who is taught when, and cannot be a part of a sum; "
                                  "give it the sum as its base instead")
+            if part.label_term is None:
+                raise ValueError(entangled(slot, part))
         if sum(isinstance(part, Mutual) for part in self.parts.values()) > 1:
             raise ValueError("only one part of a sum can bring peers")
 
@@ -63,7 +68,8 @@ class Combine(Method):
         """
         joint, waiting = Phase(), []
         for slot, part in self.parts.items():
-            part.label_smoothing = self.label_smoothing
+            if run.rehearsal:
+                part.hard = Noted(part.hard)  # type: ignore[method-assign]
             phases, name = part.phases(run), f"{slot}: {type(part).__name__}"
             for phase in phases:
                 if phase.loss is None:
@@ -100,6 +106,10 @@ class Combine(Method):
         """Those of all parts."""
         return {name: network for part in self.parts.values() for name, network in part.products(cast).items()}
 
+    def ailing(self) -> tuple[str, str] | None:
+        """What any part says."""
+        return next(filter(None, (part.ailing() for part in self.parts.values())), None)
+
     def reports(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """Those of all parts."""
         return {f"{slot}_{name}": rows for slot, part in self.parts.items() for name, rows in part.reports(run).items()}
@@ -109,9 +119,13 @@ class Combine(Method):
         terms: Terms = {"ce": self.ce_weight * self.hard(cast.student(batch), batch)} if batch.y is not None else {}
         waiting = []
         for slot, part in self.parts.items():
+            if isinstance(part.hard, Noted):
+                part.hard.answers.clear()  # what phases before have asked
             moves = part.step(cast, batch)
             for player, asked in moves:
                 if player == "student":
+                    if isinstance(part.hard, Noted) and part.hard.mixed(part, asked, cast):
+                        raise ValueError(entangled(slot, part))
                     terms |= self.weighted(slot, asked)
                     break
                 yield own(slot, player), asked
@@ -123,8 +137,60 @@ class Combine(Method):
                 yield own(slot, player), self.weighted(slot, asked) if again else asked
 
     def weighted(self, slot: str, terms: Terms) -> Terms:
-        """The terms of a part without its cross-entropy."""
-        return {f"{slot} {name}": self.weights[slot] * term for name, term in terms.items() if name != "ce"}
+        """The terms of a part without its own cross-entropy."""
+        own = self.parts[slot].label_term
+        return {f"{slot} {name}": self.weights[slot] * term for name, term in terms.items() if name != own}
+
+
+class Noted:
+    """`hard` of a method, which notes what it answers and scales each answer by a variable of its own, at 1.
+
+    A term is one of these answers times a number, and nothing else, if its derivative by that answer's variable is the
+    term itself, and nothing but the student's weights moves it.
+    """
+
+    def __init__(self, hard: Callable[[Output, Batch], Tensor]) -> None:
+        self.hard = hard
+        self.answers: list[tuple[Tensor, Tensor]] = []  # the variable, and the scaled cross-entropy
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """The cross-entropy, scaled."""
+        value = self.hard(output, batch)
+        scale = torch.ones_like(value, requires_grad=True)
+        self.answers.append((scale, scale * value))
+        return self.answers[-1][1]
+
+    def mixed(self, method: Method, terms: Terms, cast: Cast) -> bool:
+        """Whether the student's own cross-entropy of this step is elsewhere than alone in the term that is said to be it."""
+        answers, self.answers = self.answers, []
+        mine = {id(weight) for weight in cast.student.parameters()}
+        others = [weight for module in (method, *cast.peers, *cast.teachers) for weight in module.parameters()
+                  if weight.requires_grad and id(weight) not in mine]
+        term = terms.get(method.label_term or "")
+        if term is None:
+            return any(not moved(value, others) for _, value in answers)
+        if not term.any():
+            return False  # it has no weight
+        shares = [slope for slope in gradients(term, [scale for scale, _ in answers]) if slope.any()]
+        return len(shares) != 1 or not torch.isclose(shares[0], term.detach(), rtol=1e-4) or moved(term, others)
+
+
+def moved(term: Tensor, by: Sequence[Tensor]) -> bool:
+    """Whether any of these moves a scalar."""
+    return any(bool(slope.any()) for slope in gradients(term, by))
+
+
+def gradients(term: Tensor, of: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The derivative of a scalar by each of these; zeros where it does not depend on one."""
+    if not term.requires_grad or not of:
+        return [torch.zeros_like(one) for one in of]
+    return torch.autograd.grad(term, of, retain_graph=True, allow_unused=True, materialize_grads=True)
+
+
+def entangled(slot: str, part: Method) -> str:
+    """Why a part cannot be summed: where it meets the labels, nobody knows which term is the student's alone."""
+    return (f"{slot}: {type(part).__name__} has no term that is its student's own cross-entropy with the labels times a "
+            "number, and nothing else (`label_term`), so that labels would count twice; take another method")
 
 
 def own(slot: str, player: str) -> str:

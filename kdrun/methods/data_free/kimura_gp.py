@@ -71,7 +71,9 @@ class KimuraGP(Method):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
+    label_term = None  # labelled and pseudo pictures share one pass, and its batch statistics
     knowledge = "response"
+    plain_logits = "meets labels and pseudo pictures in one pass"
     source = "Kimura, Ghahramani, Takeuchi, Iwata, Ueda: Few-shot learning of neural networks from scratch by pseudo " \
              "example optimization. BMVC 2018"
     survey_scheme = "offline"

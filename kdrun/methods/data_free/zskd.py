@@ -100,6 +100,7 @@ class ZSKD(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     knowledge = "response"
+    plain_logits = "draws the answers that it looks for, with a scale of their own"
     source = "Nayak, Mopuri, Shaj, Babu, Chakraborty: Zero-shot knowledge distillation in deep networks. ICML 2019"
     survey_scheme = "offline"
     rows = ("Gou section 6.6", "Alkhulaifi 1")

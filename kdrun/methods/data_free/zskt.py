@@ -70,6 +70,7 @@ class ZSKT(ScaledWeights, Generated):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     knowledge = "response"
+    plain_logits = ""
     source = "Micaelli, Storkey: Zero-shot knowledge transfer via adversarial belief matching. NeurIPS 2019"
     survey_scheme = "offline"
     rows = ("Gou section 6.1", "Gou section 6.6")

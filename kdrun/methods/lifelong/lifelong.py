@@ -29,7 +29,9 @@ class Lifelong(Method):
         finetune: whether to train that reference, at the cost of one more network in all tasks but the first.
     """
 
+    plain_logits = "meets labels and answers in the heads of single tasks"
     heads = "task"
+    label_term = None  # labels are met in the heads of one task
 
     def __init__(self, *, split: int | list[int], finetune: bool) -> None:
         super().__init__()

@@ -40,6 +40,7 @@ class Codistill(Mutual):
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
+    plain_logits = ""
     source = "Anil, Pereyra, Passos, Ormandi, Dahl, Hinton: Large scale distributed neural network training through " \
              "online distillation. ICLR 2018"
     survey_scheme = "online"

@@ -38,6 +38,7 @@ class DML(Mutual):
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
+    plain_logits = ""
     source = "Zhang, Xiang, Hospedales, Lu: Deep mutual learning. CVPR 2018"
     survey_scheme = "online"
     rows = ("Gou 3", "Gou 5", "Gou 6", "Zhu section III-D")

@@ -103,6 +103,7 @@ class KDCL(Mutual):
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
+    plain_logits = "weighs its ensemble by the labels"
     source = "Guo, Wang, Wu, Yu, Liang, Hu, Luo: Online knowledge distillation via collaborative learning. CVPR 2020"
     survey_scheme = "online"
     rows = ("Alkhulaifi 1",)

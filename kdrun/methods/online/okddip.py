@@ -53,6 +53,7 @@ class OKDDip(Method):
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
+    plain_logits = ""
     source = "Chen, Mei, Wang, Feng, Chen: Online knowledge distillation with diverse peers. AAAI 2020"
     survey_scheme = "online"
     rows = ("Gou section 4.2", "Alkhulaifi 1", "Zhu section III-D")
@@ -105,8 +106,8 @@ class OKDDip(Method):
         wanted = targets(attention(self.query(embeddings), self.key(embeddings)), taught)
         mutual = torch.stack([moving(*pair, self.temperature) for pair in zip(wanted, logits, strict=True)]).sum()
         weight = self.weight * ramp(batch.epoch / batch.epochs, self.ramp_share)
-        hard = torch.stack([self.hard(one, batch) for one in (leader, *peers)])
-        return {"ce": hard.sum(), "peers": weight * mutual,
+        return {"ce": self.hard(leader, batch), "ce peers": torch.stack([self.hard(peer, batch) for peer in peers]).sum(),
+                "peers": weight * mutual,
                 "leader": weight * moving(taught.mean(dim=0), leader.logits, self.temperature)}
 
     def products(self, cast: Cast) -> Mapping[str, nn.Module]:

@@ -85,6 +85,7 @@ class ONE(Method):
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
+    plain_logits = "mixes logits into an ensemble that meets the labels"
     source = "Lan, Zhu, Gong: Knowledge distillation by on-the-fly native ensemble. NeurIPS 2018"
     survey_scheme = "online; self (Gou, section 4.3)"
     rows = ("Gou 5", "Gou 6", "Gou section 4.3", "Alkhulaifi 1")
@@ -120,9 +121,10 @@ class ONE(Method):
         logits, shares = self.together(cast).spread(first)
         ensemble = gated(shares, logits)
         weight = self.weight * ramp(batch.epoch / batch.epochs, self.ramp_share)
-        hard = torch.stack([self.hard(first._replace(logits=own), batch) for own in logits])
+        own, *others = (self.hard(first._replace(logits=branch), batch) for branch in logits)
         soft = torch.stack([soften(ensemble, own, self.temperature) for own in logits])
-        return {"ce": hard.sum(), "ensemble": self.hard(first._replace(logits=ensemble), batch), "kd": weight * soft.sum()}
+        return {"ce": own, "ce branches": torch.stack(others).sum(),
+                "ensemble": self.hard(first._replace(logits=ensemble), batch), "kd": weight * soft.sum()}
 
     def products(self, cast: Cast) -> Mapping[str, nn.Module]:
         """The student, every further branch, and the ensemble."""

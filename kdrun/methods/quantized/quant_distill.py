@@ -31,6 +31,7 @@ class QuantDistill(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     knowledge = "response"
+    plain_logits = ""
     source = "Polino, Pascanu, Alistarh: Model compression via distillation and quantization. ICLR 2018"
     survey_scheme = "offline"
     rows = ("Gou section 6.7", "Alkhulaifi 1")

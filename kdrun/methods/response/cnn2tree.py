@@ -45,6 +45,7 @@ class CNN2Tree(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     knowledge = "response"
+    plain_logits = "regresses logits by a tree"
     grows = True
     source = "Liu, Wang, Matwin: Improving the interpretability of deep neural networks with knowledge distillation. " \
              "ICDM workshops 2018"

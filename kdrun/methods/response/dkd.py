@@ -54,6 +54,7 @@ class DKD(ScaledWeights):
     """
 
     knowledge = "response"
+    plain_logits = ""
     source = "Zhao, Cui, Song, Qiu, Liang: Decoupled knowledge distillation. CVPR 2022"
     survey_scheme = ""
     rows = ()

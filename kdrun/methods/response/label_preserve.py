@@ -1,5 +1,6 @@
 """Answers kept as they are: a student that errs where its teacher errs, and nowhere else."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -30,6 +31,7 @@ class LabelPreserve(Method):
     """
 
     knowledge = "response"
+    plain_logits = ""
     source = ("Joseph, Siddiqui, Bhaskara, Gopalakrishnan, Muralidharan, Garland, Ahmed, Dengel: Going beyond classification "
               "accuracy metrics in model compression, 2020")
     survey_scheme = "offline"
@@ -39,19 +41,19 @@ class LabelPreserve(Method):
                  weighting: Literal["uniform", "learned"]) -> None:
         super().__init__()
         self.weights = {"ce": ce_weight, "pairing": pairing_weight, "answer": label_weight}
+        self.label_term = "ce" if weighting == "uniform" else None  # else its weight learns
         self.uncertainty = nn.Parameter(torch.zeros(len(self.weights))) if weighting == "learned" else None
 
-    def terms(self, hard: Tensor, teacher: Tensor, student: Tensor) -> Terms:
+    def terms(self, hard: Tensor, answer: Tensor, teacher: Tensor, student: Tensor) -> Terms:
         """The weighted terms.
 
         Args:
             hard: the cross-entropy with the labels.
+            answer: that with the teacher's answers.
             teacher: logits [B, K]; no gradient goes there.
             student: logits [B, K].
         """
-        teacher = teacher.detach()
-        bare = {"ce": hard, "pairing": F.mse_loss(student, teacher),
-                "answer": F.cross_entropy(student, teacher.argmax(dim=1), label_smoothing=self.label_smoothing)}
+        bare = {"ce": hard, "pairing": F.mse_loss(student, teacher.detach()), "answer": answer}
         if self.uncertainty is None:
             return {name: self.weights[name] * term for name, term in bare.items()}
         scaled = {name: self.weights[name] * term * torch.exp(-own) for (name, term), own in
@@ -60,5 +62,6 @@ class LabelPreserve(Method):
 
     def loss(self, cast: Cast, batch: Batch) -> Terms:
         """All three terms."""
-        student = cast.student(batch)
-        return self.terms(self.hard(student, batch), cast.teacher(batch).logits, student.logits)
+        student, teacher = cast.student(batch), cast.teacher(batch).logits
+        answer = self.hard(student, replace(batch, y=teacher.argmax(dim=1)))
+        return self.terms(self.hard(student, batch), answer, teacher, student.logits)

@@ -25,6 +25,7 @@ class LogitMSE(ScaledWeights):
     """
 
     knowledge = "response"
+    plain_logits = ""
     source = "Ba, Caruana: Do deep nets really need to be deep? NeurIPS 2014"
     survey_scheme = "offline"
     rows = ("Gou section 3.1",)

@@ -1,6 +1,8 @@
 """Standardised logits, for any method that compares answers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -20,7 +22,7 @@ def standardised(logits: Tensor) -> Tensor:
     return (logits - logits.mean(dim=1, keepdim=True)) / (logits.std(dim=1, keepdim=True) + EPSILON)
 
 
-class Plain:
+class Standardised:
     """An answer with standardised logits, and the answer as it was: `plain`.
 
     It reads like an `Output`. What is no logits is only looked at when asked for, as it may cost a pass through the teacher.
@@ -39,30 +41,21 @@ class Plain:
         return self.plain._replace(**{"logits": self.logits, **changes})
 
 
-class Standardised(Role):
-    """A role as a base method is to see it: the same in everything but its logits."""
-
-    def __init__(self, role: Role) -> None:
-        super().__init__(role.network, role.name, role.input_shape, role.model)
-        self.role = role
-
-    def forward(self, asked: Batch | Tensor, fresh: bool = False) -> Output:
-        """What the role answers, standardised."""
-        return cast(Output, Plain(self.role(asked, fresh)))
-
-
 class LogitStd(Method):
     """Standardise the logits before answers are compared, so that only their form is learned (Sun et al. 2024).
 
-    A wrapper: the base method sees every sample's logits with mean 0 and standard deviation 1, of teacher and student, and
-    softens those by its own temperature. Cross-entropy with the labels takes the student's logits as they are. With two
-    classes nothing is left but which of them is the larger.
+    A wrapper: the base method sees every sample's logits with mean 0 and standard deviation 1, of teachers, student, peers
+    and of whatever it forked or copied of them, and softens those by its own temperature. Cross-entropy with the labels
+    takes the logits as they are. With two classes nothing is left but which of them is the larger.
+
+    A base that does anything else with logits says so (`plain_logits`), and is refused.
 
     Args:
         base: a method that learns from answers.
     """
 
     knowledge = "response"
+    plain_logits = "standardises logits itself"
     source = "Sun, Ren, Li, Wang, Cao: Logit standardization in knowledge distillation. CVPR 2024"
     survey_scheme = ""
     rows = ()
@@ -71,20 +64,20 @@ class LogitStd(Method):
         super().__init__()
         if base.knowledge != "response":
             raise ValueError(f"base: {type(base).__name__} does not learn from answers, so that standardising them is idle")
-        self.base = base
-        base.hard = self.hard  # type: ignore[method-assign]  # labels are not met by standardised logits
+        if base.plain_logits:
+            raise ValueError(f"base: {type(base).__name__} {base.plain_logits}, so that its logits cannot be standardised; "
+                             "take another base")
+        self.base, self.label_term, self.past_teaches = base, base.label_term, base.past_teaches
+        self.forks: list[Role] = []  # of networks, that the base has made
+        self.showing = False
+        base.hard = lambda output, batch: self.hard(output, batch)  # type: ignore[method-assign]
 
     def phases(self, run: Run) -> Iterator[Phase]:
-        """The base's.
-
-        Raises:
-            ValueError: it has one with a loss of its own, which no wrapper reaches.
-        """
-        self.base.label_smoothing = self.label_smoothing
+        """The base's; where one has a loss of its own, that sees standardised logits too."""
         for phase in self.base.phases(run):
+            self.forks = [part for part in self.base.modules() if isinstance(part, Role)]
             if phase.loss is not None:
-                raise ValueError(f"base: {type(self.base).__name__} has a phase '{phase.name}' of its own kind, whose "
-                                 "logits cannot be standardised; take another base")
+                phase.loss = partial(self.standardised_loss, phase.loss)
             yield phase
 
     def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
@@ -95,15 +88,58 @@ class LogitStd(Method):
         """The base's choice."""
         return self.base.optimizer(player, weights, recipe)
 
+    def ailing(self) -> tuple[str, str] | None:
+        """What the base says."""
+        return self.base.ailing()
+
     def products(self, cast: Cast) -> Mapping[str, nn.Module]:
         """The base's."""
         return self.base.products(cast)
 
+    def reports(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
+        """The base's."""
+        return self.base.reports(run)
+
     def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The base's updates, by standardised answers."""
-        teachers, peers = ([Standardised(role) for role in roles] for roles in (cast.teachers, cast.peers))
-        yield from self.base.step(Cast(Standardised(cast.student), [*teachers], [*peers]), batch)
+        moves = iter(self.base.step(cast, batch))
+        while True:
+            with self.standardising(cast):
+                move = next(moves, None)
+            if move is None:
+                return
+            yield move
+
+    def standardised_loss(self, loss: Callable[[Cast, Batch], Terms], cast: Cast, batch: Batch) -> Terms:
+        """A loss of the base's, by standardised answers."""
+        with self.standardising(cast):
+            return loss(cast, batch)
+
+    @contextmanager
+    def standardising(self, cast: Cast) -> Iterator[None]:
+        """While the base looks at them, all networks show standardised answers."""
+        roles, self.showing = [*cast, *self.forks], True
+        for role in roles:
+            role.shown = as_standardised
+        try:
+            yield
+        finally:
+            self.showing = False
+            for role in roles:
+                role.shown = None
 
     def hard(self, output: Output, batch: Batch) -> Tensor:
-        """Cross-entropy of the answer as it was with the labels."""
+        """Cross-entropy of the answer as it was with the labels.
+
+        Raises:
+            ValueError: the base made that answer itself, of standardised ones.
+        """
+        if self.showing and not hasattr(output, "plain"):
+            raise ValueError(f"base: {type(self.base).__name__} meets the labels by logits that it makes of others, so that "
+                             "its logits cannot be standardised; take another base")
         return super().hard(getattr(output, "plain", output), batch)
+
+
+def as_standardised(output: Output) -> Output:
+    """What a base sees of an answer."""
+    return cast(Output, Standardised(output))

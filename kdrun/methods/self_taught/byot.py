@@ -50,6 +50,7 @@ class BYOT(Method):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
+    plain_logits = ""
     source = "Zhang, Song, Gao, Chen, Bao, Ma: Be your own teacher: improve the performance of convolutional neural " \
              "networks via self distillation. ICCV 2019"
     survey_scheme = "self (Gou, section 4.3); online (Alkhulaifi)"

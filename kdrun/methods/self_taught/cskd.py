@@ -45,6 +45,7 @@ class CSKD(Method):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
+    plain_logits = ""
     source = "Yun, Park, Lee, Shin: Regularizing class-wise predictions via self-knowledge distillation. CVPR 2020"
     survey_scheme = "self"
     rows = ("Gou 6", "Zhu section III-F")

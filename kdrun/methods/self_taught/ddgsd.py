@@ -38,6 +38,7 @@ class DDGSD(Method):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
+    plain_logits = ""
     source = "Xu, Liu: Data-distortion guided self-distillation for deep neural networks. AAAI 2019"
     survey_scheme = "self"
     rows = ("Gou 5", "Gou 6", "Zhu section III-F")
@@ -57,6 +58,6 @@ class DDGSD(Method):
     def loss(self, cast: Cast, batch: Batch) -> Terms:
         """Labels on both views, answers and embeddings."""
         first, second = cast.student(batch), cast.student(batch.views[VIEW])
-        return {"ce": self.hard(first, batch) + self.hard(second, batch),
+        return {"ce": self.hard(first, batch), "ce second view": self.hard(second, batch),
                 "kd": self.weight * self.agreement(first.logits, second.logits),
                 "mmd": self.embedding_weight * discrepancy(first.embedding, second.embedding)}

@@ -20,6 +20,9 @@ class PSKD(Method):
     and ends at `alpha` (equation 5). Last answers, made from another augmentation, are kept for the whole training split
     and count from the second epoch on: a table of as many numbers as samples times classes.
 
+    The loss is written as the cross-entropy with the labels, `ce`, and what the last answers change in it, `past`:
+    a times the difference of both cross-entropies, which may be negative.
+
     Args:
         alpha: the share of the last answer in the last epoch.
     """
@@ -27,6 +30,7 @@ class PSKD(Method):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
+    plain_logits = "mixes answers with labels into its targets"
     source = "Kim, Ji, Yoon, Hwang: Self-knowledge distillation with progressive refinement of targets. ICCV 2021"
     survey_scheme = ""
     rows = ()
@@ -55,4 +59,5 @@ class PSKD(Method):
         last = self.answers[batch.index]
         with torch.no_grad():
             self.answers[batch.index] = logs.exp()
-        return {"ce": (1 - share) * self.hard(student, batch), "past": share * -(last * logs).sum(dim=1).mean()}
+        hard = self.hard(student, batch)
+        return {"ce": hard, "past": share * (-(last * logs).sum(dim=1).mean() - hard)}

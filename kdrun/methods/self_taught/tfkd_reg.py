@@ -41,6 +41,7 @@ class TfKDReg(ScaledWeights):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
+    plain_logits = "makes its target of the labels"
     source = "Yuan, Tay, Li, Wang, Feng: Revisiting knowledge distillation via label smoothing regularization. CVPR 2020"
     survey_scheme = "self"
     rows = ("Gou section 4.3",)

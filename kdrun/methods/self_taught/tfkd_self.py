@@ -30,6 +30,7 @@ class TfKDSelf(ScaledWeights):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = "response"
+    plain_logits = ""
     source = "Yuan, Tay, Li, Wang, Feng: Revisiting knowledge distillation via label smoothing regularization. CVPR 2020"
     survey_scheme = "self"
     rows = ("Gou 6",)
