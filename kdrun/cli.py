@@ -94,10 +94,10 @@ def command(arguments: Sequence[str] | None) -> int:
     except FileNotFoundError:
         complain(["the current folder is not there any more; go to another one"])
         return REFUSED
-    if shell := asking_shell(words):
+    if asked_for := asking_shell(words):
         from kdrun import completion
 
-        print(completion.answer(shell))
+        print(completion.answer(*asked_for))
         return 0
     word = bool(words) and is_word(words[0])
     if not word and {"-h", "--help"} & set(words):
@@ -125,11 +125,12 @@ def command(arguments: Sequence[str] | None) -> int:
         return REFUSED
 
 
-def asking_shell(words: Sequence[str]) -> str | None:
-    """The shell whose completion asks: `-sc query=bash`, as Hydra's scripts do."""
+def asking_shell(words: Sequence[str]) -> tuple[str, str] | None:
+    """The shell whose completion is asked for, and what is wanted: `-sc query=bash` by its script, `-sc install=zsh` by you."""
     if words[:1] not in (["-sc"], ["--shell-completion"], ["--shell_completion"]):
         return None
-    return next((word.partition("=")[2] for word in words[1:] if word.startswith("query=")), None)
+    action, _, shell = (*words[1:], "")[0].partition("=")
+    return (shell, action) if shell in ("bash", "zsh", "fish") and action in ("query", "install", "uninstall") else None
 
 
 def is_word(argument: str) -> bool:

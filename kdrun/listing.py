@@ -127,7 +127,7 @@ Options
   -m                    run all combinations of the values given with commas
   --cfg job             print the whole configuration that would run
   --config-dir DIR      your own groups and choices beside these
-  -sc install=bash      completion; see --hydra-help for other shells
+  -sc install=SHELL     completion in bash, zsh or fish: eval "$(kdrun -sc install=bash)", or kdrun -sc install=fish | source
   --version
 """
 

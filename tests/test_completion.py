@@ -1,6 +1,7 @@
 """What the shell offers next; each line ends where the cursor is."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -8,11 +9,12 @@ import pytest
 
 from kdrun import catalogue, commands
 from kdrun.completion import answer, candidates
+from kdrun.shells import protected
 
 
 def offered(line: str) -> list[str]:
     *before, word = line.split(" ")
-    return candidates(before, word)
+    return [word.rstrip(" ") for word in candidates(before, word)]
 
 
 @pytest.mark.parametrize(("line", "wanted"), [
@@ -39,6 +41,23 @@ def offered(line: str) -> list[str]:
     ("nonsense.deep.", []),
     ("recipe.lr.", []),
     ("recipe.lr=0.", []),
+    ("tables gou_", ["gou_1", "gou_2", "gou_3", "gou_4", "gou_5", "gou_6"]),
+    ("plot par", ["pareto"]),
+    ("diagnose cal", ["calibration"]),
+    ("bench eva", ["evaluation"]),
+    ("list sch", ["schemes"]),
+    ("tables --sort ga", ["gap"]),
+    ("tables --sort=ga", ["--sort=gap"]),
+    ("store --prune net", ["networks"]),
+    ("recipe.sched", ["recipe.schedule="]),
+    ("recipe.schedule=co", ["recipe.schedule=cosine", "recipe.schedule=constant"]),
+    ("method=crd method.positive=", ["method.positive=exact", "method.positive=relax"]),
+    ("method=nst method.kernel=p", ["method.kernel=poly"]),        # by its name in the file
+    ("measures.size_unit=by", ["measures.size_unit=bytes"]),
+    ("speed.memory_format=ch", ["speed.memory_format=channels_last"]),
+    ("sweep=optuna sweep.sampler=n", ["sweep.sampler=nsga2"]),
+    ("precision=b", ["precision=bf16"]),
+    ("device=c", ["device=cpu", "device=cuda"]),
 ])
 def test_what_is_offered(line, wanted):
     assert offered(line) == wanted
@@ -64,12 +83,74 @@ def test_the_options_of_a_command_are_those_of_its_help(name, capsys):
         assert option in told
 
 
+def test_a_finished_word_has_a_space_behind_it():
+    assert candidates([], "tab") == ["tables "]
+    assert candidates([], "method=fitn") == ["method=fitnets "]
+    assert candidates(["method=fitnets"], "method.hint_e") == ["method.hint_epochs="]
+    assert "method." in candidates([], "met")
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """A finished run and one to go on with, a file, a folder with a space and a hidden one."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("outputs/runs/done", "outputs/runs/half", "outputs/sweeps/one", "my data", ".hidden"):
+        (tmp_path / name).mkdir(parents=True)
+    for place in ("runs/done", "runs/half", "sweeps/one"):
+        (tmp_path / "outputs" / place / "asked.json").touch()
+    (tmp_path / "outputs/runs/done/run.json").touch()
+    (tmp_path / "more.pt").touch()
+
+
+@pytest.mark.parametrize(("line", "wanted"), [
+    ("resume ", ["outputs/runs/half ", "outputs/sweeps/one ", "my data/", "outputs/"]),
+    ("resume outputs/runs/d", ["outputs/runs/done/"]),
+    ("tables --outputs ou", ["outputs/"]),
+    ("results --csv m", ["more.pt ", "my data/"]),
+    ("results --csv=mo", ["--csv=more.pt "]),
+    ("teacher.checkpoint=mo", ["teacher.checkpoint=more.pt "]),
+    ("outputs=m", ["outputs=my data/"]),
+    ("dataset=image_folder dataset.root=.h", ["dataset.root=.hidden/"]),
+    ("--config-dir m", ["my data/"]),
+])
+def test_runs_and_paths(folders, line, wanted):
+    *before, word = line.split(" ")
+    assert candidates(before, word) == wanted
+
+
 def test_the_line_counts_up_to_the_cursor(monkeypatch):
     monkeypatch.setenv("COMP_LINE", "kdrun method=fitn student=resnet8")
     monkeypatch.setenv("COMP_POINT", str(len("kdrun method=fitn")))
-    assert answer("bash") == "method=fitnets"
+    assert answer("bash", "query") == "method=fitnets "
     monkeypatch.setenv("COMP_POINT", "")
-    assert answer("fish").splitlines() == ["student=resnet8", "student=resnet8x4"]
+    assert answer("fish", "query").splitlines() == ["student=resnet8", "student=resnet8x4"]  # fish puts the space itself
+
+
+def test_a_path_with_a_space(folders, monkeypatch):
+    monkeypatch.setenv("COMP_LINE", r"kdrun outputs=my\ d")
+    assert answer("bash", "query") == r"outputs=my\ data/"
+    assert answer("zsh", "query") == "outputs=my data/"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_takes_its_script(shell, tmp_path):
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/kdrun").write_text("#!/bin/sh\nprintf '%s\\n' '" + "' '".join(
+        protected(word, shell) for word in ("method=kd ", "method=kdcl ")) + "'\n")
+    (tmp_path / "bin/kdrun").chmod(0o755)
+    ask = {"bash": "COMP_LINE='kdrun method=k' COMP_POINT=14\n_kdrun\nprintf '<%s>' \"${COMPREPLY[@]}\"",
+           "zsh": "compadd() { print -rn \"<$*>\" }\nLBUFFER='kdrun method=k'\n_kdrun",
+           "fish": "printf '<%s>' (complete -C 'kdrun method=k')"}[shell]
+    script = tmp_path / "script"
+    script.write_text(answer(shell, "install") + ask)
+    options = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+    env = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    done = subprocess.run([shell, *options, str(script)], capture_output=True, text=True, check=True, env=env)
+    assert done.stderr == ""
+    assert done.stdout == {"bash": "<kd ><kdcl >", "zsh": "<-- method=kd method=kdcl>",
+                           "fish": "<method=kd><method=kdcl>"}[shell]
 
 
 def test_own_groups_are_offered(tmp_path):

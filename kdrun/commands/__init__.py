@@ -3,9 +3,9 @@
 import argparse
 import ast
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kdrun.bounds import closest
 from kdrun.config import Refused
@@ -13,7 +13,7 @@ from kdrun.config import Refused
 if TYPE_CHECKING:
     from kdrun.survey.collection import Collection
 
-__all__ = ["Arguments", "at_least", "finished", "fraction", "names", "outputs_folder", "run", "summary"]
+__all__ = ["Arguments", "arguments_of", "at_least", "finished", "fraction", "names", "outputs_folder", "run", "summary"]
 
 
 def names() -> list[str]:
@@ -36,17 +36,37 @@ def run(name: str, words: Sequence[str]) -> int:
     return importlib.import_module(f"kdrun.commands.{name}").main(words)
 
 
+class Declared(Exception):
+    """The arguments of a sub-command are declared, and nothing more was wanted."""
+
+
 class Arguments(argparse.ArgumentParser):
     """The arguments of a sub-command: what is wrong with them is one line, as everywhere in kdrun.
 
     Args:
         name: of the sub-command.
         description: what `kdrun NAME --help` says above the options.
+
+    Attributes:
+        words: what may be given beside options, for completion.
     """
+
+    words: Callable[[], Iterable[str]] | None = None
+    wanted = False  # whether the declaration alone is wanted
 
     def __init__(self, name: str, description: str) -> None:
         super().__init__(prog=f"kdrun {name}", description=description, allow_abbrev=False,
                          formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def parse_args(self, *given: Any, **named: Any) -> Any:
+        """As usual, unless the declaration alone is wanted.
+
+        Raises:
+            Declared: it is; with the arguments.
+        """
+        if Arguments.wanted:
+            raise Declared(self)
+        return super().parse_args(*given, **named)
 
     def error(self, message: str) -> NoReturn:
         """Refuse, with the option that may have been meant.
@@ -58,6 +78,18 @@ class Arguments(argparse.ArgumentParser):
         known = [option for action in self._actions for option in action.option_strings]
         raise Refused([f"{self.prog}: unknown argument '{word}'" + (closest(word, known) or f"; there is {', '.join(known)}")
                        for word in unknown.split()] or [f"{self.prog}: {message}"])
+
+
+def arguments_of(name: str) -> Arguments:
+    """The arguments of a sub-command as it declares them; nothing else of it is done."""
+    Arguments.wanted = True
+    try:
+        run(name, [])
+    except Declared as declared:
+        return declared.args[0]
+    finally:
+        Arguments.wanted = False
+    raise AssertionError(f"{name} reads no arguments")
 
 
 def fraction(word: str) -> float:

@@ -82,6 +82,7 @@ def main(words: Sequence[str]) -> int:
 def arguments() -> Arguments:
     """What can be asked."""
     found = Arguments("bench", __doc__ or "")
+    found.words = lambda: PARTS
     found.add_argument("part", nargs="*", help=f"of {', '.join(PARTS)}; without: all but compile and sweep")
     found.add_argument("--pair", type=two, default=("resnet20", "resnet8"), metavar="TEACHER:STUDENT",
                        help="networks [resnet20:resnet8]")

@@ -89,6 +89,7 @@ def main(words: Sequence[str]) -> int:
 def arguments() -> Arguments:
     """What the command takes."""
     parser = Arguments("diagnose", __doc__ or "")
+    parser.words = lambda: WHAT
     parser.add_argument("what", nargs="*", help=f"of {', '.join(WHAT)}; all without")
     parser.add_argument("--outputs", default="outputs", metavar="DIR", help="the folder that holds runs/ and store/ (outputs)")
     parser.add_argument("--where", metavar="CONDITION", help="which runs: 'method == \"kd\" and seed in [1, 2, 3]'")

@@ -16,6 +16,7 @@ def main(words: Sequence[str]) -> int:
         Refused: there is no such table.
     """
     arguments = Arguments("list", __doc__)
+    arguments.words = lambda: TABLES
     arguments.add_argument("what", nargs="*", help=f"of {', '.join(TABLES)}; all without")
     wanted = arguments.parse_args(list(words)).what or list(TABLES)
     for word in wanted:

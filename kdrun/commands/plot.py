@@ -32,6 +32,7 @@ def main(words: Sequence[str]) -> int:
         Refused: an argument is wrong, or there is nothing to draw.
     """
     arguments = Arguments("plot", f"{__doc__}\n\n{MORE}")
+    arguments.words = pictures
     arguments.add_argument("names", nargs="*", metavar="PICTURE", help="which; all without")
     arguments.add_argument("--outputs", type=Path, default=Path("outputs"), help="the folder with runs/ (outputs)")
     arguments.add_argument("--where", metavar="CONDITION", help="""which runs: 'dataset == "cifar100" and seed in [1, 2]'""")
@@ -65,3 +66,10 @@ def main(words: Sequence[str]) -> int:
     if not drawn:
         raise Refused([f"nothing could be drawn of {', '.join(asked.names) or 'these runs'}"])
     return 0
+
+
+def pictures() -> list[str]:
+    """The names of the pictures."""
+    from kdrun.survey.plots import KINDS
+
+    return list(KINDS)

@@ -13,6 +13,7 @@ def main(words: Sequence[str]) -> int:
         Refused: a folder cannot be gone on with.
     """
     arguments = Arguments("resume", __doc__ or "")
+    arguments.words = unfinished
     arguments.add_argument("folder", nargs="+", type=Path, help="outputs/runs/... or outputs/sweeps/...")
     arguments.add_argument("--anyway", action="store_true",
                            help="go on from checkpoints although kdrun, torch or the device has changed since")
@@ -28,3 +29,9 @@ def main(words: Sequence[str]) -> int:
             return status
         worst = worst or status
     return worst
+
+
+def unfinished() -> list[str]:
+    """The runs under outputs/ that can be gone on with, and the sweeps."""
+    return [str(path.parent) for path in sorted(Path("outputs").glob("*/*/asked.json"))
+            if not (path.parent / "run.json").exists()]

@@ -26,6 +26,7 @@ def main(words: Sequence[str]) -> int:
     from kdrun import inventory
 
     arguments = Arguments("store", f"{__doc__}\n\n{MORE}")
+    arguments.words = lambda: [entry.name for entry in inventory.entries(Path("outputs") / "store")]
     arguments.add_argument("names", nargs="*", metavar="NAME", help="which entries, * for anything; all without")
     arguments.add_argument("--outputs", type=Path, default=Path("outputs"), help="the folder with store/ (outputs)")
     arguments.add_argument("--prune", choices=inventory.KINDS, help="delete these")

@@ -34,6 +34,7 @@ def main(words: Sequence[str]) -> int:
     from kdrun.survey.tables import TABLES, Wanted
 
     arguments = Arguments("tables", f"{__doc__}\n\n" + MORE.format(names=textwrap.fill(", ".join(TABLES), 110)))
+    arguments.words = lambda: TABLES
     arguments.add_argument("names", nargs="*", metavar="TABLE", help="which; all without")
     arguments.add_argument("--outputs", type=Path, default=OUTPUTS, help="the folder with runs/ (outputs)")
     arguments.add_argument("--where", metavar="CONDITION", help="""which runs: 'dataset == "cifar100" and seed in [1, 2]'""")
