@@ -130,7 +130,7 @@ def misfit(value: Any, kind: Any) -> str | None:
         fits = isinstance(value, int | float) and not isinstance(value, bool) and \
             (value == 0 or LEAST <= abs(value) <= MOST)  # false for NaN
         if not fits and (type(value) is int or (isinstance(value, float) and math.isfinite(value))):
-            return f"0, or a number from {LEAST:.2g} to {MOST:.2g} in size, which is what float32 holds"
+            return f"a number that float32 holds: from {LEAST:.2g} to {MOST:.2g} in size"
     elif kind is int:
         fits = isinstance(value, int) and not isinstance(value, bool)
         if fits and abs(value) >= 2**63:
