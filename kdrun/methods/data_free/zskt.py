@@ -44,7 +44,9 @@ class ZSKT(ScaledWeights, Generated):
     No training picture is read. Each batch of noise serves one update of the generator, which ascends the divergence
     through teacher and student, and then several of the student, which descends it on the new pictures and matches the
     attention of every stage. The student stays in training mode throughout, so its batch statistics move in the
-    generator's update too, as in the release.
+    generator's update too, as in the release. Measured on the digits (resnet8 taught by wrn_16_2, default recipe, three
+    seeds): 94.6 ± 1.4 % of the test set right, where the baseline, which has the labels, has 98.6 ± 0.1 % and the teacher
+    99.0 %.
 
     The release weighs attention by 250 beside a divergence that it averages over 10 classes too, so by 2500 beside one that
     is summed over classes. The default is a sixth of that: on the digits, with half of the training pictures held out,
