@@ -6,8 +6,9 @@ from kdrun.method import Method
 
 __all__ = ["ScaledWeights", "Scaling", "factor"]
 
-Scaling = Literal["none", "linear", "sqrt", "inverse", "inverse_sqrt"]
-POWERS: Final[dict[Scaling, float]] = {"none": 0.0, "linear": 1.0, "sqrt": 0.5, "inverse": -1.0, "inverse_sqrt": -0.5}
+Scaling = Literal["none", "linear", "square", "sqrt", "inverse", "inverse_sqrt"]
+POWERS: Final[dict[Scaling, float]] = {"none": 0.0, "linear": 1.0, "square": 2.0, "sqrt": 0.5, "inverse": -1.0,
+                                       "inverse_sqrt": -0.5}
 
 
 def factor(actual: int, reference: int | None, scaling: Scaling) -> float:
@@ -16,7 +17,7 @@ def factor(actual: int, reference: int | None, scaling: Scaling) -> float:
     Args:
         actual: how many there are.
         reference: how many there were; None where the weight is taken as it is.
-        scaling: the power of their ratio: `linear`, `sqrt`, `inverse`, `inverse_sqrt`, or `none` of it.
+        scaling: the power of their ratio: `linear`, `square`, `sqrt`, `inverse`, `inverse_sqrt`, or `none` of it.
     """
     return 1.0 if reference is None else float((actual / reference) ** POWERS[scaling])
 

@@ -12,8 +12,8 @@ from tests.toy import toy_run, toy_settings
 GIVEN = [key for key in catalogue.options("method") if "reference" in catalogue.load("method", key)]
 
 
-@pytest.mark.parametrize(("scaling", "wanted"), [("none", 1), ("linear", 1 / 16), ("sqrt", 1 / 4), ("inverse", 16),
-                                                 ("inverse_sqrt", 4)])
+@pytest.mark.parametrize(("scaling", "wanted"), [("none", 1), ("linear", 1 / 16), ("square", 1 / 256), ("sqrt", 1 / 4),
+                                                 ("inverse", 16), ("inverse_sqrt", 4)])
 def test_rules(scaling, wanted):
     assert factor(4, 64, scaling) == pytest.approx(wanted)
     assert factor(64, 64, scaling) == factor(4, None, scaling) == 1

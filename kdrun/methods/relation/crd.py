@@ -74,6 +74,10 @@ class CRD(ScaledWeights):
     embedding, a running mean. The student's present embedding is compared with the teacher's memory and the other way
     round. As in the authors' code, the normalisation of each critic is set once, from the first batch.
 
+    The authors' weight is for the 100 classes of CIFAR-100 (public code takes 0.2 for the 10 of CIFAR-10), and goes with the
+    number of classes here. Taken as it is for 10 it drowns the labels: 95.3 ± 1.5 % on the digits (resnet8 taught by wrn_16_2,
+    three seeds), 98.7 ± 0.5 % scaled, where the baseline has 98.6 ± 0.1 %.
+
     Args:
         weight: of the contrast of both sides.
         reference: for how many classes `weight` was given; null takes it as it is, whatever their number.
