@@ -142,7 +142,7 @@ def test_other_threads_are_told(tmp_path, monkeypatch):
     again.threads = 7
     monkeypatch.setattr(again.screen, "note", told.append)
     distill(again)
-    assert told == ["toy, phase 'hint', epoch 1 of 1: it was begun by 1 threads, and 7 go on; the last bits may differ from a "
+    assert told == ["toy, phase 'hint', epoch 1 of 1: it was begun by 1 thread, and 7 go on; the last bits may differ from a "
                     "run in one go"]
 
 
