@@ -85,6 +85,8 @@ class ZSKD(Method):
     classes are in the teacher's last layer, and pictures that start as noise descend until the teacher gives these
     answers. Then the student learns the teacher's softened answers on them, augmented as the run's pictures are. No
     training picture is read; only what belongs to the teacher: its weights and the mean and spread it normalises by.
+    Measured on the digits (resnet8 taught by wrn_16_2, default recipe, seeds 1 to 3): 80.2, 53.8 and 62.1 % of the test
+    set right, where the baseline, which has the labels, has 98.6 ± 0.1 % and the teacher 99.0 %.
 
     All impressions are part of every checkpoint.
 
