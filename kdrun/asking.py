@@ -5,27 +5,24 @@ import contextlib
 import difflib
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from kdrun import catalogue, checking, config, method_settings, presets
-from kdrun.bounds import annotations, closest, misfit
+from kdrun import catalogue, checking, config, method_settings
+from kdrun.bounds import closest
+from kdrun.composing import Composed, composed, group_choices, without_code
 from kdrun.config import Refused, Settings
 from kdrun.files import in_the_way
 from kdrun.resuming import CHECKPOINTS, RUN_FILES
 
-__all__ = ["Guard", "check", "folders_of", "options_of", "reasons", "settled"]
+__all__ = ["Guard", "check", "folders_of", "options_of", "settled"]
 
 # A run's place is named by its content, so that a sweep started again finds what is finished
 OWN = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.job.name")
@@ -217,41 +214,6 @@ def alone(line: str, own: Collection[int], jobs: Sequence[Sequence[str]]) -> str
         f"unknown key '{key}' in method") else ""
 
 
-@dataclass(frozen=True)
-class Composed:
-    """A job as Hydra composes it.
-
-    Attributes:
-        words: those that there are such choices and keys for.
-        problems: a line for each other one.
-        cfg: of the words; None where they cannot be composed.
-    """
-
-    words: list[str]
-    problems: list[str]
-    cfg: DictConfig | None
-
-
-def composed(words: Sequence[str], search: Sequence[str]) -> Composed:
-    """Compose a job, without the choices and keys that there are not."""
-    good, lines = choices(words)
-    try:
-        cfg = compose("config", [*good, *search], return_hydra_config=True)
-    except Exception as error:
-        good, wrong = known_settings(good, search)
-        lines += wrong
-        try:
-            if not wrong:
-                raise
-            cfg = compose("config", [*good, *search], return_hydra_config=True)
-        except Exception as deeper:
-            told = reasons(deeper)
-            if told is None:
-                raise
-            return Composed(good, lines or told or [str(error)], None)
-    return Composed(good, lines, cfg)
-
-
 def examine(job: Composed, guard: Guard | None = None) -> tuple[Settings | None, list[str]]:
     """A job's settings, as far as they could be composed, and a line for everything that is wrong with them."""
     if job.cfg is None:
@@ -280,104 +242,6 @@ def tell_slips(made: Sequence[Composed], jobs: Sequence[Sequence[str]]) -> None:
 def as_told(found: Mapping[str, list[int]], jobs: Sequence[Sequence[str]]) -> list[str]:
     """The problems of a sweep's jobs, each with the jobs that it is of."""
     return [line + where(own, jobs) + alone(line, own, jobs) for line, own in found.items()]
-
-
-def without_code(words: Sequence[str]) -> list[str] | None:
-    """A line for everything wrong with words that choose and set nothing but what can be checked without the code.
-
-    Importing that takes two seconds, too long to wait for being told of a slip. None where other settings are among the
-    words: whatever is wrong with those is told at once too.
-    """
-    groups, own = group_choices(), annotations(config.RunSettings)
-    found = []
-    for override in OverridesParser.create().parse_overrides(list(words)):
-        key = override.key_or_group
-        if key in groups:
-            continue
-        if key not in own or key == "device" or override.type is not OverrideType.CHANGE:
-            return None
-        if reason := misfit(value := override.value(), own[key]):
-            found.append(f"{key}: got {config.told(value)}, wanted {reason}")
-    return found
-
-
-def choices(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Look at the choices of groups: (the words without the wrong ones, a line for each wrong one)."""
-    good, lines = [], []
-    groups = group_choices()
-    for override in OverridesParser.create().parse_overrides(list(words)):
-        group = override.key_or_group
-        assert override.input_line is not None
-        if override.is_delete() or group not in groups:
-            good.append(override.input_line)
-            continue
-        value, known = override.value(), groups[group]
-        several = group == "experiment" and isinstance(value, list)
-        hints = presets.names() if group == "experiment" else known  # with the rows, too many to list
-        if several or isinstance(value, dict) or value in hints:
-            good.append(override.input_line)
-        elif isinstance(value, list):
-            lines.append(f"{group}: got {config.told(value)}, wanted one {group}"
-                         + (", or several by teachers=[...]" if group == "teacher" else ""))
-        else:
-            name = value if isinstance(value, str) else config.told(value)
-            lines.append(f"unknown {group} '{name}'" + (closest(name, hints) or f"; there is {', '.join(known) or 'none'}"))
-    return good, lines
-
-
-def known_settings(words: Sequence[str], search: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Tell the settings that there are from those that there are not: (good ones, a line for each other one)."""
-    good: list[str] = []
-    bases: list[Override] = []
-    settings: list[Override] = []
-    groups = group_choices()
-    slots = [f"{owner}/{slot}" for owner, names in config.SLOTS.items() for slot in names]
-    for override in OverridesParser.create().parse_overrides(list(words)):
-        assert override.input_line is not None
-        group = override.key_or_group
-        if override.is_delete() or override.is_add() or group.startswith("hydra"):
-            good.append(override.input_line)
-        elif group in slots:
-            bases.append(override)
-        elif group in groups:
-            good.append(override.input_line)
-        else:
-            settings.append(override)
-    try:
-        cfg = compose("config", [*good, *search], return_hydra_config=True)
-    except Exception:
-        return list(words), []
-    wrong = []
-    made = cfg.hydra.runtime.choices
-    for override in bases:
-        group, _, slot = override.key_or_group.partition("/")
-        if override.key_or_group in made:
-            good.append(str(override.input_line))
-        else:
-            having = [name for name in catalogue.options(group) if slot in config.usual_parts(name, group)]
-            wrong.append(f"{override.input_line}: {group}={made[group]} has no {slot}; " + ", ".join(having)
-                         + (" have one" if len(having) > 1 else " has one"))
-    if bases:
-        cfg = compose("config", [*good, *search], return_hydra_config=True)
-    whole: Any = OmegaConf.to_container(cfg, resolve=False)
-    values = {key: value for key, value in whole.items() if key != "hydra"}
-    for override in settings:
-        line = checking.unknown_key(override.key_or_group, values)
-        if line is None:
-            good.append(str(override.input_line))
-        else:
-            wrong.append(line)
-    return good, wrong
-
-
-def group_choices() -> dict[str, list[str]]:
-    """The groups of the command line and their choices."""
-    names = {group: list(catalogue.options(group)) for group in ("dataset", "method", "scheme", "recipe", "launch", "sweep",
-                                                                 "experiment")}
-    slots = {f"{group}/{slot}": list(dict.fromkeys([*catalogue.options(f"{group}/{slot}"), *names[group]]))
-             for group, own in config.SLOTS.items() for slot in own}
-    networks = list(catalogue.options("model"))
-    return {**names, **slots, "teacher": networks, "student": networks}
 
 
 def hint_at_choice(word: str) -> str:
@@ -419,23 +283,6 @@ def blocked(folder: Path) -> list[str]:
     outputs = folder.parent.parent
     return in_the_way([outputs / "runs", outputs / "store", outputs / "sweeps", folder, folder / CHECKPOINTS],
                       [folder / name for name in RUN_FILES])
-
-
-def reasons(error: BaseException) -> list[str] | None:
-    """What to tell of an error that is the user's to mend; None for any other."""
-    if isinstance(error, Refused):
-        return error.problems
-    if isinstance(error, YAMLError):
-        return ["a config file is not YAML: " + " ".join(str(error).split())]
-    if isinstance(error, OmegaConfBaseException):
-        return [config.omegaconf_reason(error)]
-    if isinstance(error, HydraException):
-        text = str(error).partition("Config search path:")[0]
-        head, *listed = (" ".join(line.split()) for line in text.replace(":\n", ": ").splitlines() if line.strip())
-        return [f"{head} {', '.join(listed)}".strip()]
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return [f"cannot use {error.filename}: {error.strerror}"]
-    return None
 
 
 def near_command(name: str, commands: Collection[str]) -> str:

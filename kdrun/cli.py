@@ -116,7 +116,7 @@ def command(arguments: Sequence[str] | None) -> int:
         complain(["interrupted; the same command goes on where it stopped"])
         return INTERRUPTED
     except Exception as error:
-        from kdrun.asking import reasons
+        from kdrun.composing import reasons
 
         lines = reasons(error)
         if lines is None:

@@ -163,7 +163,8 @@ def resume_run(folder: Path, told: Asked, trusted: bool, other_code: OtherCode) 
         return 0
     if not trusted and (lines := strangers(told["settings"], known_targets())):
         raise Refused([f"{folder}: {line}" for line in lines])
-    from kdrun.asking import blocked, group_choices
+    from kdrun.asking import blocked
+    from kdrun.composing import group_choices
 
     known = group_choices()
     chosen = {group: str(told["choices"].get(group, "")) for group in (*GROUPS, *told["choices"])}
