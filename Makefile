@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick check format wheel clean
+.PHONY: help run test quick stress check format wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,6 +23,11 @@ test: .venv/ready ## set up if needed, then run all tests
 
 quick: .venv/ready ## the tests that take seconds
 	$(BIN)/pytest -n auto -m "not slow"
+
+stress: .venv/ready ## an hour or two of kills, damaged files and wrong command lines; nothing may go wrong
+	$(BIN)/python -m tests.stress kills --count 1000
+	$(BIN)/python -m tests.stress damage --count 5000
+	$(BIN)/python -m tests.stress commands --count 4000
 
 check: .venv/ready ## style and types
 	$(BIN)/ruff check .

@@ -1,21 +1,16 @@
 """Runs that are killed at random moments and started again until they are done: do they end in the very same bytes?
 
-    python -m tests.faults KILLS SEED METHOD...
-
-prints a line of JSON for each method: how often it was killed, and what differs from the run that nobody killed. It is a
-process of its own: each life of a run is a fork of it, after one run has imported all that there is to import.
+Each life of a run is a fork of this process, after one run has imported all that there is to import.
 """
 
 import csv
-import json
 import os
 import random
 import shutil
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kdrun import experiment, files, terminal
@@ -74,13 +69,15 @@ def results(outputs: Path) -> Iterator[tuple[str, object]]:
     """All that a run made and another run has to make alike."""
     for path in sorted(outputs.rglob("*")):
         name = str(path.relative_to(outputs))
+        if not path.is_file():
+            continue
         if path.name == "results.csv":
             with path.open() as file:
                 rows = list(csv.DictReader(file))
             yield name, [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
         elif path.suffix in (".csv", ".safetensors"):
             yield name, path.read_bytes()
-        elif path.name.endswith(".part") or ".part-" in path.name or path.suffix == ".unfinished":
+        elif ".part" in name or ".unfinished/" in name:
             yield name, None  # nothing half done may be left
 
 
@@ -112,19 +109,10 @@ def killed(method: str, kills: int, draws: random.Random, folder: Path) -> dict[
             "seconds": round(time.monotonic() - start, 1)}
 
 
-def main() -> None:
-    """See above."""
-    kills, seed, *methods = sys.argv[1:]
+def run(kills: int, seed: str, methods: Iterable[str]) -> Iterator[dict[str, object]]:
+    """Kill a run of each method so many times; what came of it, method by method."""
     with tempfile.TemporaryDirectory() as folder:
         experiment.run(toy_settings("kd", f"outputs={folder}"), Screen(None))
     for method in methods:
-        draws = random.Random(f"{seed} {method}")
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(killed(method, int(kills), draws, Path(folder))), flush=True)
-
-
-if __name__ == "__main__":
-    import torch
-
-    torch.set_num_threads(1)
-    main()
+            yield killed(method, kills, random.Random(f"{seed} {method}"), Path(folder))

@@ -1,0 +1,52 @@
+"""A small sample of tests/stress: kills, damaged files, wrong command lines. `python -m tests.stress` runs thousands."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdrun import catalogue
+
+# One of each family, the one that has most to lose: memories, generators, several phases, several networks
+GROUPS = [["vanilla", "fitnets", "crd", "dafl", "mt_you"], ["logit_std", "takd", "afd_online", "lwf", "hallucination"],
+          ["at", "okddip", "pskd", "apprentice", "combine"]]
+KILLS, DAMAGED, COMMANDS = 4, 12, 25
+
+
+def stress(*words: str) -> list[dict]:
+    """What the command prints, line by line, without the counts; it is a process of its own, which forks each case."""
+    told = subprocess.run([sys.executable, "-m", "tests.stress", *words], capture_output=True, text=True, check=False,
+                          cwd=Path(__file__).parents[1], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    *lines, counts = told.stdout.splitlines() or [told.stderr]
+    print(counts)
+    assert told.returncode in (0, 1), told.stderr
+    assert counts.startswith(words[0])
+    return [json.loads(line) for line in lines]
+
+
+def test_every_family_is_killed():
+    assert sorted(catalogue.method_card(method).family for group in GROUPS for method in group) == \
+        sorted({catalogue.method_card(method).family for method in catalogue.options("method")})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("methods", GROUPS, ids=", ".join)
+def test_killed_at_random_moments_it_ends_in_the_same_bytes(methods):
+    lines = stress("kills", "--count", str(KILLS * len(methods)), "--methods", *methods)
+    assert [line["method"] for line in lines] == methods
+    assert all(line["files"] >= 5 for line in lines)
+    assert [line for line in lines if line["wrong"]] == []
+    assert sum(line["kills"] for line in lines) >= 0.8 * KILLS * len(methods)  # some are done before their moment comes
+
+
+@pytest.mark.slow
+def test_damaged_files_are_told_of_and_mended():
+    assert stress("damage", "--count", str(DAMAGED)) == []
+
+
+@pytest.mark.slow
+def test_wrong_command_lines_are_refused():
+    assert stress("commands", "--count", str(COMMANDS)) == []
