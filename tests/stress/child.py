@@ -74,6 +74,7 @@ def forked(work: Callable[[], int], folder: Path, *, limit: int = 60, gigabytes:
                 room = pages * resource.getpagesize() + gigabytes * GIGABYTE
                 resource.setrlimit(resource.RLIMIT_AS, (room, room))
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
                 signal.alarm(limit)
                 status = work()
             except SystemExit as leaving:
