@@ -24,6 +24,7 @@ from tests.stress.kills import results
 from tests.toy import TINY
 
 SWEEP = ["-m", *TINY, "device=cpu", "method=kd,fitnets", "teacher.remember=true"]
+ONE = [*TINY, "device=cpu", "method=kd", "teacher.remember=true"]  # of the sweep's, by itself
 ANOTHER = [*TINY, "device=cpu", "method=dkd", "teacher.remember=true"]
 STOPPED = [*TINY, "device=cpu", "method=at", "seed=1", "checkpoint_seconds=0.000001"]
 ODD = [None, True, -1, 7, 1e308, float("nan"), float("inf"), 10**400, "", " ", "../../x", "/x", "[/x]", "[red]", "=1+1", "<b>",
@@ -159,16 +160,18 @@ def commands(home: Path) -> dict[str, list[str]]:
     (unfinished,) = [run for run in (home / "outputs/runs").iterdir() if not (run / "run.json").exists()]
     done = sorted(run.name for run in (home / "outputs/runs").iterdir() if (run / "run.json").exists())
     run, first = f"outputs/runs/{unfinished.name}", f"outputs/runs/{done[0]}"
-    return {"again": SWEEP, "another run": ANOTHER, "the interrupted command": STOPPED, "resume the run": ["resume", run],
-            "resume a finished run": ["resume", first], "resume the sweep": ["resume", f"outputs/sweeps/{sweep.name}"],
-            "results": ["results"], "league": ["tables", "league"], "store": ["store"], "diagnose": ["diagnose", "calibration"],
+    return {"again": ONE, "the sweep again": SWEEP, "another run": ANOTHER, "the interrupted command": STOPPED,
+            "resume the run": ["resume", run], "resume a finished run": ["resume", first],
+            "resume the sweep": ["resume", f"outputs/sweeps/{sweep.name}"], "results": ["results"],
+            "league": ["tables", "league"], "store": ["store"], "diagnose": ["diagnose", "calibration"],
             "report": ["report"], "plot": ["plot", "pareto", "curves"]}
 
 
-WEIGHTS = {"again": 4, "another run": 3, "the interrupted command": 2, "resume the run": 2, "resume a finished run": 1,
-           "resume the sweep": 1, "results": 5, "league": 4, "store": 2, "diagnose": 3, "report": 1, "plot": 1}
-MAKES = {"again": ("-kd-", "-fitnets-"), "another run": ("-dkd-",), "the interrupted command": ("-at-",),
-         "resume the run": ("-at-",)}  # what the runs that a command does are called
+WEIGHTS = {"again": 5, "the sweep again": 1, "another run": 3, "the interrupted command": 2, "resume the run": 2,
+           "resume a finished run": 1, "resume the sweep": 1, "results": 5, "league": 4, "store": 2, "diagnose": 3, "report": 1,
+           "plot": 1}
+MAKES = {"again": ("-kd-",), "the sweep again": ("-kd-", "-fitnets-"), "another run": ("-dkd-",),
+         "the interrupted command": ("-at-",), "resume the run": ("-at-",)}  # what the runs that a command does are called
 
 
 def run(count: int, seed: str) -> Iterator[dict[str, object]]:
