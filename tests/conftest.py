@@ -1,5 +1,7 @@
 """What many tests share: tiny data that can be learned, tiny networks, a short recipe, a silent screen."""
 
+import signal
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from kdrun.recipe import Recipe
 from kdrun.terminal import Screen
 
 torch.set_num_threads(1)  # the machine is shared, and no test is large
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored, and tests raise it
 results.LATENCY_SECONDS = 0.002  # no test is about how fast this machine is
 
 CLASSES = 4
