@@ -85,8 +85,10 @@ class ZSKD(Method):
     classes are in the teacher's last layer, and pictures that start as noise descend until the teacher gives these
     answers. Then the student learns the teacher's softened answers on them, augmented as the run's pictures are. No
     training picture is read; only what belongs to the teacher: its weights and the mean and spread it normalises by.
-    Measured on the digits (resnet8 taught by wrn_16_2, default recipe, seeds 1 to 3): 80.2, 53.8 and 62.1 % of the test
-    set right, where the baseline, which has the labels, has 98.6 ± 0.1 % and the teacher 99.0 %.
+    Measured on the digits (resnet8 taught by wrn_16_2, default recipe, three seeds): 77.4 ± 2.9 % of the test set right,
+    where the baseline, which has the labels, has 98.6 ± 0.1 % and the teacher 99.0 %. The authors train the student by
+    Adam at 0.001, for 500 epochs; in the 40 of this recipe that leaves it at 77, 59 and 58 % of the validation set for
+    79, 78 and 77 % by the recipe's optimizer, so that one is the default.
 
     All impressions are part of every checkpoint.
 
