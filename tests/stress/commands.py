@@ -20,7 +20,7 @@ from tests.stress.child import Ending, forked
 from tests.toy import NEEDS, TINY, settings_of, toy_settings
 
 ACCEPTED = 77  # the exit status of a command that would now begin to train
-SECONDS = 20.0
+SECONDS = 10.0  # of a processor
 TEXT = ["''", "' '", "x", "../x", "/x", "[/x]", "'=1'", "'<b>'", "'\\n'", "null", "true", "[]", "{}", "[1,2]", "[[]]", "{a:1}",
         "$", "'${seed}'", "${nothing}", "???", "{_target_:builtins.print}", "{_target_:os.system}", "kdrun.cli.main", "\udc80",
         "é"]
@@ -116,7 +116,7 @@ def run(count: int, seed: str) -> Iterator[dict[str, object]]:
                 take()
                 return cli.main(words)
 
-            ended = forked(typed, Path(folder), limit=60)
+            ended = forked(typed, Path(folder))
             fault = ended.fault or verdict(ended, certain, Path(folder))
             outcome = {2: "refused", ACCEPTED: "taken"}.get(ended.status or 0, "done")
             told = {"case": number, "words": words, "fault": fault, "outcome": outcome, "status": ended.status,
