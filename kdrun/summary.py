@@ -86,7 +86,7 @@ def table(lines: Sequence[Line]) -> Group:
                ("teacher", lambda one: spread(one.teacher), len(same["teacher"]) > 1),
                ("alone", lambda one: spread(one.baseline), len(same["baseline"]) > 1),
                ("student", lambda one: spread(one.student), True),
-               ("gap", lambda one: mean(one.gap, "+.2f"), True),
+               ("gap", lambda one: mean(one.gap, "+z.2f"), True),
                ("95 % interval", lambda one: bounds(one.gap), any(bounds(one.gap) != "–" for one in lines)),
                ("time", lambda one: mean(one.cost, ".2f", "×"), True),
                (f"relative\nerror {LOWER}", lambda one: mean(one.relative_error, ".3f", WEAK * one.weak), True),
@@ -112,4 +112,4 @@ def mean(values: Over | None, form: str, unit: str = "") -> str:
 def bounds(values: Over | None) -> str:
     """A confidence interval; a dash where there is none."""
     ends = interval(values)
-    return "–" if ends is None else f"{ends[0]:+.2f} to {ends[1]:+.2f}"
+    return "–" if ends is None else f"{ends[0]:+z.2f} to {ends[1]:+z.2f}"

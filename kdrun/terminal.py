@@ -137,7 +137,7 @@ def number(digits: int) -> Any:
 
 def points(value: float | None) -> str:
     """A difference of accuracies, in percentage points, with its sign."""
-    return "–" if value is None else f"{value:+.2f}"
+    return "–" if value is None else f"{value:+z.2f}"
 
 
 class Shown(NamedTuple):

@@ -6,7 +6,7 @@ import pytest
 from rich.table import Table
 
 from kdrun.console import PlainConsole
-from kdrun.terminal import Screen, run_table
+from kdrun.terminal import Screen, points, run_table
 from kdrun.wording import counted
 
 ODD = "o[/x] :warning: [red]"  # what rich would take for markup that closes nothing, an emoji and a colour
@@ -64,3 +64,7 @@ def test_a_phase_that_goes_on_shows_what_is_done():
 ])
 def test_counts(number, words, told):
     assert counted(number, *words) == told
+
+
+def test_a_gap_that_rounds_to_nothing_is_not_below_it():
+    assert [points(-1e-15), points(-0.004), points(-0.006), points(None)] == ["+0.00", "+0.00", "-0.01", "–"]

@@ -110,7 +110,7 @@ def number(value: float | None, digits: int, factor: float = 1) -> str:
 
 def signed(value: float | None, digits: int, factor: float = 1) -> str:
     """A number with its sign; a dash for None."""
-    return NONE if value is None or math.isnan(value) else f"{factor * value:+.{digits}f}"
+    return NONE if value is None or math.isnan(value) else f"{factor * value:+z.{digits}f}"
 
 
 def spread(value: Over | None, digits: int, factor: float = 1, sign: bool = False) -> str:
