@@ -72,12 +72,13 @@ def is_class(target: Any, base: type) -> bool:
 
 def makes(target: Any, base: type) -> bool:
     """Whether a target is a function that says that it returns this; of the user's own modules it need not say so."""
-    if not isinstance(target, FunctionType):
+    function = inspect.unwrap(target) if callable(target) else target  # a decorated one, as by functools.cache
+    if not isinstance(function, FunctionType):
         return False
     try:
-        return is_class(get_type_hints(target).get("return"), base) or is_own(inspect.unwrap(target))
+        return is_class(get_type_hints(function).get("return"), base) or is_own(function)
     except (NameError, TypeError, AttributeError):  # an annotation that cannot be read
-        return is_own(inspect.unwrap(target))
+        return is_own(function)
 
 
 def is_own(function: Callable[..., Any]) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from kdrun import catalogue, checkpoint, cli, experiment, results
 from kdrun.store import Store, entries
-from tests.faults import TIMES
+from tests.stress.kills import TIMES
 
 TINY = ["recipe=smoke", "dataset.train_limit=48", "recipe.batch_size=16", "teacher=cnn", "teacher.widths=[6,8,12]",
         "student=cnn", "student.widths=[4,6,8]", "threads=1", "device=cpu", "checkpoint_seconds=0.000001"]

@@ -1,6 +1,7 @@
 """What lies in somebody else's folder names no code that is run and no place outside; nor does a command line, but its own."""
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from kdrun import asking, catalogue, cli, config, kinds, names, resuming
 from kdrun.bounds import FileName, misfit
+from kdrun.data.pictures import Source
 from kdrun.finished import finished
 from kdrun.sweep import recorded
 from tests.test_disk import TINY
@@ -155,11 +157,27 @@ def test_instantiate_calls_nothing_of_another_kind(kind, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_target_that_ships_is_of_the_kind_of_its_place():
+def test_every_target_that_ships_is_of_the_kind_of_its_place(monkeypatch):
+    monkeypatch.setattr(catalogue, "_folders", [catalogue.shipped()])
     for group, kind in {"dataset": "reader", "model": "network", **kinds.PLACES}.items():
         for name in catalogue.options(group):
             if target := catalogue.load(group, name).get("_target_"):
                 config.locate(target, kind)
+
+
+def test_a_decorated_reader_is_a_reader(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where this file is not the user's own
+
+    @functools.cache
+    def read() -> Source:
+        """Nothing."""
+
+    @functools.cache
+    def other() -> int:
+        """Nothing."""
+
+    assert kinds.fits(read, "reader")
+    assert not kinds.fits(other, "reader")
 
 
 BAD_NAMES = ["../x", "a/b", "..", ".", "", " ", ".hidden", "/etc/x", "a\\b", "a\nb", "a*", "a" * 81, "\ud800"]
