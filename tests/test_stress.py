@@ -13,7 +13,7 @@ from kdrun import catalogue
 # One of each family, the one that has most to lose: memories, generators, several phases, several networks
 GROUPS = [["vanilla", "fitnets", "crd", "dafl", "mt_you"], ["logit_std", "takd", "afd_online", "lwf", "hallucination"],
           ["at", "okddip", "pskd", "apprentice", "combine"]]
-KILLS, DAMAGED, COMMANDS = 4, 12, 25
+KILLS, DAMAGED, COMMANDS = 4, 8, 15
 
 
 def stress(*words: str) -> list[dict]:
