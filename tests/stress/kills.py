@@ -72,7 +72,7 @@ def results(outputs: Path) -> Iterator[tuple[str, object]]:
         if not path.is_file():
             continue
         if path.name == "results.csv":
-            with path.open() as file:
+            with path.open(errors="replace") as file:  # a damaged one is read as well
                 rows = list(csv.DictReader(file))
             yield name, [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
         elif path.suffix in (".csv", ".safetensors"):
