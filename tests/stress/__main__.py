@@ -1,7 +1,9 @@
 """See the package."""
 
 import argparse
+import contextlib
 import json
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -37,13 +39,15 @@ def main() -> int:
         cases = commands.run(asked.count, asked.seed)
     tally: Counter[str] = Counter()
     wrong = 0
-    for case in cases:
-        fault = case.get("fault") or case.get("wrong")
-        wrong += bool(fault)
-        tally["kills"] += int(str(case.get("kills", 0)))
-        tally[str(case.get("outcome", "as it should be"))] += not fault
-        if fault or asked.what == "kills":
-            print(json.dumps(case), flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):  # what was done by then is told
+        for case in cases:
+            fault = case.get("fault") or case.get("wrong")
+            wrong += bool(fault)
+            tally["kills"] += int(str(case.get("kills", 0)))
+            tally[str(case.get("outcome", "as it should be"))] += not fault
+            if fault or asked.what == "kills":
+                print(json.dumps(case), flush=True)
     print(f"{asked.what}: {sum(tally.values()) - tally['kills'] + wrong} cases, {wrong} wrong; "
           + ", ".join(f"{name} {count}" for name, count in tally.items() if count), flush=True)
     return 1 if wrong else 0

@@ -73,6 +73,7 @@ def forked(work: Callable[[], int], folder: Path, *, limit: int = 120, gigabytes
                 resource.setrlimit(resource.RLIMIT_AS, (room, room))
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 signal.alarm(limit)
                 status = work()
             except SystemExit as leaving:
