@@ -46,8 +46,7 @@ class Screen:
         """A line that nobody should overlook."""
         log.warning(text)
         if self.console is not None:
-            self.console.print(f"{self.speaker}warning: {text}", style="bold yellow", highlight=False, markup=False,
-                               soft_wrap=True)
+            self.console.print(f"{self.speaker}warning: {text}", style="bold yellow", soft_wrap=True)
 
     @contextlib.contextmanager
     def phase(self, title: str, name: str, epochs: int, steps: int, done: int = 0) -> Iterator[PhaseProgress]:
