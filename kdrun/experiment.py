@@ -12,14 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdrun import __version__, catalogue, distributed, results, resuming, speed
-from kdrun.allowance import LEARNING, allowed
-from kdrun.answers import GIGABYTE, Answers, digest_of_weights
-from kdrun.cast import Cast, Frozen, Output
-from kdrun.checking import problems
-from kdrun.config import (
+from kdrun import __version__
+from kdrun.config import registry, speed
+from kdrun.config.recipe import Recipe
+from kdrun.config.schema import (
     TEACHER_OWN,
-    Refused,
+    ConfigError,
     Settings,
     identity,
     instantiate,
@@ -29,27 +27,33 @@ from kdrun.config import (
     said,
     teacher_recipe,
 )
+from kdrun.config.validation import problems
 from kdrun.data.data import Data, DatasetSettings, read
-from kdrun.data.kept import kept
+from kdrun.data.latest import kept
 from kdrun.data.stream import PictureStream
-from kdrun.engine import Diverged, Run, distill, predict
-from kdrun.files import digest_of, write_atomically
-from kdrun.fingerprint import CAST, LOOP, fingerprint
-from kdrun.finished import CURVES, finished, weights_file
-from kdrun.method import Method
+from kdrun.evaluation import result_tables
+from kdrun.methods.base import Method
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
-from kdrun.models.grown import Grown
-from kdrun.names import file_name
-from kdrun.networks import Networks, NetworkSpec
-from kdrun.recipe import Recipe
-from kdrun.schemes import Scheme
-from kdrun.store import Made, Store, save_weights
-from kdrun.terminal import Screen
+from kdrun.models.factory import NetworkFactory, NetworkSpec
+from kdrun.models.fitted import FittedModel
+from kdrun.models.roles import Frozen, ModelOutput, Networks
+from kdrun.storage import resume
+from kdrun.storage.fingerprint import CAST, LOOP, fingerprint
+from kdrun.storage.finished import CURVES, finished, weights_file
+from kdrun.storage.network_store import Store, TrainedNetwork, save_weights
+from kdrun.storage.teacher_cache import GIGABYTE, Answers, digest_of_weights
+from kdrun.training.loop import Diverged, Run, distill, predict
+from kdrun.training.schemes import Scheme
+from kdrun.utils import distributed
+from kdrun.utils.files import digest_of, write_atomically
+from kdrun.utils.memory_limits import LEARNING, allowed
+from kdrun.utils.names import file_name
+from kdrun.utils.progress import Progress
 
 __all__ = ["Experiment", "run"]
 
 
-def run(settings: Settings, screen: Screen, folder: Path | None = None, other_code: resuming.OtherCode = "anew"
+def run(settings: Settings, screen: Progress, folder: Path | None = None, other_code: resume.OtherCode = "anew"
         ) -> list[dict[str, Any]]:
     """Do a run and write its files, unless it is done already. Returns its rows.
 
@@ -60,7 +64,7 @@ def run(settings: Settings, screen: Screen, folder: Path | None = None, other_co
         other_code: what becomes of checkpoints that other code made.
 
     Raises:
-        Refused: something does not fit together; nothing was trained.
+        ConfigError: something does not fit together; nothing was trained.
         Diverged: a loss became NaN or infinite.
         Interrupted: on Ctrl-C or SIGTERM where they are heeded; what was done is saved.
     """
@@ -73,35 +77,35 @@ def run(settings: Settings, screen: Screen, folder: Path | None = None, other_co
         return found
     experiment = Experiment.prepare(settings, screen)
     if distributed.first():
-        resuming.begin(folder, settings, str(experiment.device), screen.note, other_code)
+        resume.begin(folder, settings, str(experiment.device), screen.note, other_code)
     distributed.wait()
     teachers = experiment.teachers()
     baseline = experiment.alone(experiment.student, "baseline")
     measures = settings.values["measures"]
-    for line in results.weak_teachers(experiment.data, [*teachers, baseline], measures):
+    for line in result_tables.weak_teachers(experiment.data, [*teachers, baseline], measures):
         screen.warn(line)
-    students = experiment.distilled(folder / resuming.CHECKPOINTS)
-    for line in results.weak_teachers(experiment.data, [baseline, *students], measures):  # teachers that learned along
+    students = experiment.distilled(folder / resume.CHECKPOINTS)
+    for line in result_tables.weak_teachers(experiment.data, [baseline, *students], measures):  # teachers that learned along
         screen.warn(line)
     rows = distributed.same(experiment.write(folder, [*teachers, baseline, *students]) if distributed.first() else [])
     distributed.stop()
     return rows
 
 
-def join(settings: Settings, screen: Screen) -> Screen:
+def join(settings: Settings, screen: Progress) -> Progress:
     """Join the other processes of this run; returns where this one shows its progress.
 
     Raises:
-        Refused: the run cannot be shared out.
+        ConfigError: the run cannot be shared out.
     """
     if settings.values["teacher"].get("remember"):
-        raise Refused(["teacher.remember: a teacher that several processes share is not remembered; set "
+        raise ConfigError(["teacher.remember: a teacher that several processes share is not remembered; set "
                        "teacher.remember=false, or start one process"])
     try:
         distributed.start(settings.values["device"])
     except ValueError as error:
-        raise Refused([str(error)]) from error
-    return screen if distributed.first() else Screen(None)
+        raise ConfigError([str(error)]) from error
+    return screen if distributed.first() else Progress(None)
 
 
 @dataclass
@@ -109,26 +113,26 @@ class Experiment:
     """What a run is made of: all of it known to fit together before anything is trained."""
 
     settings: Settings
-    screen: Screen
+    screen: Progress
     data: Data
     recipe: Recipe
     device: torch.device
     store: Store
     student: NetworkSpec
     teacher_specs: list[NetworkSpec]
-    trained: dict[str, Made] = field(default_factory=dict)
-    reports: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
+    trained: dict[str, TrainedNetwork] = field(default_factory=dict)
+    extra_tables: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
     memories: list[Answers] = field(default_factory=list)
 
     @classmethod
-    def prepare(cls, settings: Settings, screen: Screen) -> "Experiment":
+    def prepare(cls, settings: Settings, screen: Progress) -> "Experiment":
         """Read the data, build the networks, and rehearse: one small step of every phase.
 
         Raises:
-            Refused: with all that was found wrong.
+            ConfigError: with all that was found wrong.
         """
         if found := problems(settings):
-            raise Refused(found)
+            raise ConfigError(found)
         values = settings.values
         torch.set_num_threads(values["threads"])
         chosen = values["device"]
@@ -148,7 +152,7 @@ class Experiment:
         """Build every network, check the user's weights, and take one small step of each phase of the method.
 
         Raises:
-            Refused: naming what does not fit.
+            ConfigError: naming what does not fit.
         """
         found = []
         for role, spec in (("student", self.student), *(("teacher", spec) for spec in self.teacher_specs)):
@@ -161,29 +165,29 @@ class Experiment:
                         self.screen.note(f"{role} {spec.name}: {spec.load(network, len(data.classes))}")
                     with torch.no_grad():
                         answer = network.eval()(torch.zeros(2, *data.shape))
-                    if not isinstance(answer, Output):
-                        raise ValueError(f"it answers a {type(answer).__name__}; wanted a kdrun.cast.Output")
+                    if not isinstance(answer, ModelOutput):
+                        raise ValueError(f"it answers a {type(answer).__name__}; wanted a kdrun.models.roles.Output")
                     if answer.logits.shape != (2, len(data.classes)):
                         raise ValueError(f"its logits have the shape {list(answer.logits.shape)} for 2 pictures of "
                                          f"{len(data.classes)} classes")
-                    if isinstance(network, Grown):
+                    if isinstance(network, FittedModel):
                         network.check(len(data.train))
-                        if role == "student" and not self.method().grows:
+                        if role == "student" and not self.method().accepts_fitted_student:
                             raise ValueError(f"it is made in one go, and method={self.settings.method} trains by steps; "
                                              "choose another student")
             except (ValueError, RuntimeError) as error:
                 line = str(error).splitlines()[0]
                 found.append(f"{role}.{line}" if line.startswith("checkpoint") else f"{role} {spec.name}: {line}")
         if found:
-            raise Refused(found)
+            raise ConfigError(found)
         try:
             with allowed(on_host=self.on_host):
-                rehearsal = self.run_of("rehearsal", "student", self.method(), self.scheme(), self.networks(rehearsal=True),
+                rehearsal = self.run_of("rehearsal", "student", self.method(), self.scheme(), self.factory(rehearsal=True),
                                         batch_size=min(8, self.recipe.batch_size))
-                rehearsal.screen, rehearsal.rehearsal = Screen(None), True
+                rehearsal.screen, rehearsal.rehearsal = Progress(None), True
                 distill(rehearsal)
         except ValueError as error:
-            raise Refused([f"method={self.settings.method}: {line}" for line in str(error).splitlines()]) from error
+            raise ConfigError([f"method={self.settings.method}: {line}" for line in str(error).splitlines()]) from error
         for line in rehearsal.method.all_notes():
             self.screen.note(line)
 
@@ -205,17 +209,18 @@ class Experiment:
         """The scheme, anew."""
         return instantiate(self.settings.values["scheme"], "scheme")
 
-    def networks(self, rehearsal: bool = False, data: Data | None = None) -> Networks:
+    def factory(self, rehearsal: bool = False, data: Data | None = None) -> NetworkFactory:
         """Where the scheme and the method get their networks."""
         precision = torch.bfloat16 if self.settings.values["precision"] == "bf16" else None
-        networks = Networks(self.student, self.teacher_specs, data or self.data, self.settings.seed, self.device, precision)
-        networks.memory_format = speed.memory_format(self.settings.values["speed"]["memory_format"])
+        factory = NetworkFactory(self.student, self.teacher_specs, data or self.data, self.settings.seed, self.device,
+                                 precision)
+        factory.memory_format = speed.memory_format(self.settings.values["speed"]["memory_format"])
         if not rehearsal:
-            networks.compiled = self.settings.values["speed"]["compile"]
-            networks.train, networks.follow = lambda spec, part: self.alone(spec, part).network, self.followed
+            factory.compiled = self.settings.values["speed"]["compile"]
+            factory.train, factory.follow = lambda spec, part: self.alone(spec, part).network, self.followed
             if self.settings.values["teacher"].get("remember"):
-                networks.remember = self.remember
-        return networks
+                factory.remember = self.remember
+        return factory
 
     def remember(self, role: Frozen, spec: NetworkSpec, stays: bool) -> None:
         """Give a frozen network a memory of its answers to the training batches."""
@@ -226,31 +231,31 @@ class Experiment:
         key = {"weights": digest_of_weights(role.network), "network": spec.settings, "data": data.digest,
                "precision": str(role.precision), "device": self.device.type, "processor": processor,
                "speed": speed.shaping(self.settings.values["speed"]),
-               "threads": torch.get_num_threads(), "software": fingerprint(*CAST, *resuming.targets(spec.settings))}
+               "threads": torch.get_num_threads(), "software": fingerprint(*CAST, *resume.targets(spec.settings))}
         label = f"{data.settings.name}-{role.name.replace(' ', '_')}-{spec.name}-s{self.settings.seed}"
         role.memory = Answers(self.store.root / "answers", f"{role.name} {spec.name}", label, key,
                               half=teacher["remember"] == "half", most=teacher["remember_gb"] * GIGABYTE, ahead=stays,
                               note=self.screen.note)
         self.memories.append(role.memory)
 
-    def run_of(self, title: str, role: str, method: Method, scheme: Scheme, networks: Networks,
-               cast: Cast | None = None, folder: Path | None = None, batch_size: int | None = None,
+    def run_of(self, title: str, role: str, method: Method, scheme: Scheme, factory: NetworkFactory,
+               networks: Networks | None = None, folder: Path | None = None, batch_size: int | None = None,
                recipe: Recipe | None = None) -> Run:
         """A training by this run's recipe, if by no other, on the data that its networks are for."""
-        seed, data, recipe = self.settings.seed, networks.data, recipe or self.recipe
+        seed, data, recipe = self.settings.seed, factory.data, recipe or self.recipe
         size = batch_size or recipe.batch_size
 
         def stream() -> PictureStream:
             return data.stream(batch_size=size, seed=seed, device=self.device)
 
-        return Run(title, role, method, scheme, cast or scheme.cast(networks), data, stream, recipe, seed,
-                   self.device, networks, self.screen, folder, self.settings.values["checkpoint_seconds"])
+        return Run(title, role, method, scheme, networks or scheme.networks(factory), data, stream, recipe, seed,
+                   self.device, factory, self.screen, folder, self.settings.values["checkpoint_seconds"])
 
-    def teachers(self) -> list[Made]:
+    def teachers(self) -> list[TrainedNetwork]:
         """The trained teachers, where the scheme has one that is trained first."""
         if not self.scheme().trained_teacher:
             return []
-        return [self.alone(spec, part) for spec, part in zip(self.teacher_specs, self.networks().teacher_names, strict=True)]
+        return [self.alone(spec, part) for spec, part in zip(self.teacher_specs, self.factory().teacher_names, strict=True)]
 
     def followed(self, spec: NetworkSpec, role: str, count: int) -> list[nn.Module]:
         """A teacher at so many moments of its training.
@@ -260,14 +265,14 @@ class Experiment:
         """
         if spec.checkpoint and not spec.start:
             raise ValueError(f"the way of {spec.checkpoint} to its weights is not known; leave teacher.checkpoint out")
-        networks = []
+        factory = []
         for state in self.alone(spec, role, count).states:
             network = spec.build(self.data.seen("teacher")).to(self.device)
             network.load_state_dict(state)
-            networks.append(network)
-        return networks
+            factory.append(network)
+        return factory
 
-    def alone(self, spec: NetworkSpec, role: str, states: int = 0) -> Made:
+    def alone(self, spec: NetworkSpec, role: str, states: int = 0) -> TrainedNetwork:
         """A network trained on the labels alone: the teacher, or the student as its own baseline.
 
         Args:
@@ -279,78 +284,79 @@ class Experiment:
         if title in self.trained:
             return self.trained[title]
         data = self.data.seen("student" if role == "baseline" else "teacher")
-        networks = self.networks(data=data)
+        factory = self.factory(data=data)
         part = "student" if role == "baseline" else role  # the baseline starts from the student's first weights
         recipe = self.recipe if role == "baseline" else self.teacher_recipe
-        actor = networks.begun(spec, part)
+        actor = factory.begun(spec, part)
         if spec.checkpoint and not spec.start:
-            made = Made(role, spec.name, actor.network, predict(actor, data, data.test, self.device), None, None,
+            made = TrainedNetwork(role, spec.name, actor.network, predict(actor, data, data.test, self.device), None, None,
                         origin="checkpoint", checkpoint=digest_of(spec.checkpoint))
         else:
             values = self.settings.values
             key = {"network": spec.settings, "data": data.digest, "part": part, "seed": self.settings.seed,
                    "recipe": {name: value for name, value in asdict(recipe).items() if name != "name"},
                    "precision": values["precision"], "device": self.device.type,
-                   "software": fingerprint(*LOOP, *resuming.targets(spec.settings)),
+                   "software": fingerprint(*LOOP, *resume.targets(spec.settings)),
                    "speed": speed.shaping(values["speed"])}
             key |= {"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}
             key |= {"states": states} if states else {}
             key |= {"start": digest_of(spec.checkpoint), "new_head": spec.new_head} if spec.checkpoint else {}
 
-            def train(folder: Path) -> Made:
+            def train(folder: Path) -> TrainedNetwork:
                 method = Trajectory(count=states, epochs=recipe.epochs) if states else Vanilla()
-                training = self.run_of(title, role, method, Scheme(), networks, Cast(actor), folder, recipe=recipe)
+                training = self.run_of(title, role, method, Scheme(), factory, Networks(actor), folder, recipe=recipe)
                 distill(training)
                 seconds = training.seconds
                 logits = answers(training, actor, data)
-                labels, size = data.test.labels, results.metrics.size(actor.network)
-                measures = {"accuracy": results.metrics.accuracy(logits, labels), "nll": results.metrics.nll(logits, labels),
+                labels, size = data.test.labels, result_tables.metrics.size(actor.network)
+                measures = {"accuracy": result_tables.metrics.accuracy(logits, labels),
+                            "nll": result_tables.metrics.nll(logits, labels),
                             "parameters": size.parameters if size else None}
                 states_kept = method.states if isinstance(method, Trajectory) else []
                 epochs = sum(training.trained.values()) or None
-                return Made(role, spec.name, actor.network, logits, epochs, seconds, training.history, states_kept,
+                return TrainedNetwork(role, spec.name, actor.network, logits, epochs, seconds, training.history, states_kept,
                             measures=measures)
 
             label = f"{data.settings.name}-{part.replace(' ', '_')}-{spec.name}-s{self.settings.seed}"
             made = self.store.fetch(label, key, actor.network, train)
-        accuracy = results.metrics.accuracy(made.logits, self.data.test.labels)
+        accuracy = result_tables.metrics.accuracy(made.logits, self.data.test.labels)
         source = {"trained": "trained", "store": "from store", "checkpoint": f"from {spec.checkpoint}"}[made.origin]
         self.screen.note(f"{title}: {source}, test accuracy {100 * (accuracy or 0):.2f} %")
         self.trained[title] = made
         return made
 
-    def distilled(self, folder: Path) -> list[Made]:
+    def distilled(self, folder: Path) -> list[TrainedNetwork]:
         """The student, taught; and whatever else the training makes."""
-        scheme, networks = self.scheme(), self.networks()
-        training = self.run_of(f"student {self.student.name}", "student", self.method(), scheme, networks, folder=folder)
+        scheme, factory = self.scheme(), self.factory()
+        training = self.run_of(f"student {self.student.name}", "student", self.method(), scheme, factory, folder=folder)
         distill(training)
         seconds = training.seconds
         for memory in self.memories:
             self.screen.note(f"{memory.title}: {memory.tally}")
         epochs = sum(training.trained.values())
-        products = scheme.products(training.method.products(training.cast), training.cast)
+        trained_networks = scheme.trained_networks(training.method.trained_networks(training.networks), training.networks)
         made = []
-        for role, network in products.items():
-            made.append(Made(role, getattr(network, "model", "") or self.student.name, getattr(network, "network", network),
-                             answers(training, network, self.data), epochs, seconds,
-                             training.history if role == "student" else []))
-        self.reports = training.method.reports(training)
+        for role, network in trained_networks.items():
+            made.append(TrainedNetwork(role, getattr(network, "model", "") or self.student.name,
+                                       getattr(network, "network", network), answers(training, network, self.data), epochs,
+                                       seconds, training.history if role == "student" else []))
+        self.extra_tables = training.method.extra_tables(training)
         return made
 
-    def write(self, folder: Path, made: list[Made]) -> list[dict[str, Any]]:
+    def write(self, folder: Path, made: list[TrainedNetwork]) -> list[dict[str, Any]]:
         """Write the run's files; the one that says it is finished comes last."""
-        card = catalogue.method_card(self.settings.choices["method"])
-        table = results.rows(folder.name, self.settings, card, self.data, made)
-        history = results.history(folder.name, made)
+        card = registry.method_card(self.settings.choices["method"])
+        table = result_tables.rows(folder.name, self.settings, card, self.data, made)
+        history = result_tables.history(folder.name, made)
         tables: dict[str, tuple[list[dict[str, Any]], tuple[str, ...] | None]] = {
-            "results.csv": (table, results.COLUMNS), "history.csv": (history, results.HISTORY_COLUMNS),
-            "per_class.csv": (results.per_class(folder.name, self.data, made), results.PER_CLASS_COLUMNS),
-            "calibration.csv": (results.calibration(folder.name, self.data, made), results.CALIBRATION_COLUMNS),
+            "results.csv": (table, result_tables.COLUMNS), "history.csv": (history, result_tables.HISTORY_COLUMNS),
+            "per_class.csv": (result_tables.per_class(folder.name, self.data, made), result_tables.PER_CLASS_COLUMNS),
+            "calibration.csv": (result_tables.calibration(folder.name, self.data, made), result_tables.CALIBRATION_COLUMNS),
             **{file_name(f"{name}.csv"): ([{"run": folder.name, **row} for row in report], None)
-               for name, report in self.reports.items()}}
+               for name, report in self.extra_tables.items()}}
         for name, (rows, columns) in tables.items():
-            results.write_csv(folder / name, rows, columns)
-        from kdrun.survey.plots.curves import learning_curves
+            result_tables.write_csv(folder / name, rows, columns)
+        from kdrun.analysis.plots.curves import learning_curves
 
         learning_curves(history, folder / CURVES, self.settings.choices["method"])
         weights = {weights_file(one.role): one.network for one in made if one.origin == "trained" and one.entry is None}
@@ -370,7 +376,7 @@ class Experiment:
                 "curves": (folder / CURVES).exists(), "data": self.data.digest,
                 "remembered": [memory.told() for memory in self.memories], "rows": table}
         write_atomically(folder / "run.json", lambda path: path.write_text(json.dumps(told, indent=1, default=str)))
-        shutil.rmtree(folder / resuming.CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(folder / resume.CHECKPOINTS, ignore_errors=True)
         return table
 
 
@@ -391,7 +397,7 @@ def read_dataset(node: Mapping[str, Any]) -> Data:
     """The data that a config of dataset/ names.
 
     Raises:
-        Refused: they cannot be read, or are not fit to train on.
+        ConfigError: they cannot be read, or are not fit to train on.
     """
     common = {field: node[field] for field in DatasetSettings.__dataclass_fields__}
     reader = {key: value for key, value in node.items() if key not in common and key != "_target_"}
@@ -399,7 +405,7 @@ def read_dataset(node: Mapping[str, Any]) -> Data:
         with allowed():
             return kept(node, lambda: read(DatasetSettings(**common), locate(node["_target_"], "reader"), reader))
     except (ValueError, OSError) as error:
-        raise Refused([f"dataset: {line}" for line in str(error).splitlines()]) from error
+        raise ConfigError([f"dataset: {line}" for line in str(error).splitlines()]) from error
 
 
 def teacher_specs(values: dict[str, Any]) -> list[NetworkSpec]:
@@ -408,4 +414,4 @@ def teacher_specs(values: dict[str, Any]) -> list[NetworkSpec]:
         return []
     if values["teachers"] is None:
         return [NetworkSpec.read(values["teacher"])]
-    return [NetworkSpec.read(catalogue.network(name)) for name in values["teachers"]]
+    return [NetworkSpec.read(registry.network(name)) for name in values["teachers"]]

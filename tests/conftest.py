@@ -5,16 +5,17 @@ import signal
 import pytest
 import torch
 
-from kdrun import catalogue, results
+from kdrun.config import registry
+from kdrun.config.recipe import Recipe
 from kdrun.data.data import Data, DatasetSettings, read
 from kdrun.data.pictures import Pictures, Source
-from kdrun.networks import Networks, NetworkSpec
-from kdrun.recipe import Recipe
-from kdrun.terminal import Screen
+from kdrun.evaluation import result_tables
+from kdrun.models.factory import NetworkFactory, NetworkSpec
+from kdrun.utils.progress import Progress
 
 torch.set_num_threads(1)  # the machine is shared, and no test is large
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored, and tests raise it
-results.LATENCY_SECONDS = 0.002  # no test is about how fast this machine is
+result_tables.LATENCY_SECONDS = 0.002  # no test is about how fast this machine is
 
 CLASSES = 4
 TINY_STUDENT = NetworkSpec("tiny", {"_target_": "kdrun.models.plain.CNN", "widths": [4, 8, 8]})
@@ -51,15 +52,15 @@ def tiny_data(channels: int = 1, **changes) -> Data:
 
 
 def tiny_networks(data: Data, *, student: NetworkSpec = TINY_STUDENT,
-                  teachers: tuple[NetworkSpec, ...] = (TINY_TEACHER,), seed: int = 1) -> Networks:
+                  teachers: tuple[NetworkSpec, ...] = (TINY_TEACHER,), seed: int = 1) -> NetworkFactory:
     """Tiny networks; teachers are not trained."""
-    return Networks(student, list(teachers), data, seed, torch.device("cpu"), None, None)
+    return NetworkFactory(student, list(teachers), data, seed, torch.device("cpu"), None, None)
 
 
 def tiny_recipe(**changes) -> Recipe:
     """The standard recipe, two epochs long."""
     short = {"epochs": 2, "init_epochs": 1, "batch_size": 16}
-    return Recipe(**(catalogue.load("recipe", "standard") | short | changes))
+    return Recipe(**(registry.load("recipe", "standard") | short | changes))
 
 
 @pytest.fixture(scope="session")
@@ -69,12 +70,12 @@ def data() -> Data:
 
 
 @pytest.fixture
-def networks(data):
+def factory(data):
     """Tiny networks on the tiny data: `networks()`, `networks(seed=2)`, `networks(teachers=(spec, spec))`."""
     return lambda **changes: tiny_networks(data, **changes)
 
 
 @pytest.fixture
-def screen() -> Screen:
+def screen() -> Progress:
     """Nobody watches."""
-    return Screen(None)
+    return Progress(None)

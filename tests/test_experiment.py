@@ -9,19 +9,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdrun import experiment, results
-from kdrun.config import Refused, identity, run_folder
-from kdrun.files import digest_of
-from kdrun.finished import finished
-from kdrun.networks import NetworkSpec, load_checkpoint
-from kdrun.store import save_weights
-from kdrun.survey.collection import collect
-from kdrun.terminal import Screen
+from kdrun import experiment
+from kdrun.analysis.run_index import collect
+from kdrun.config.schema import ConfigError, identity, run_folder
+from kdrun.evaluation import result_tables
+from kdrun.models.factory import NetworkSpec, load_checkpoint
+from kdrun.storage.finished import finished
+from kdrun.storage.network_store import save_weights
+from kdrun.utils.files import digest_of
+from kdrun.utils.progress import Progress
 from tests.conftest import TINY_STUDENT, tiny_data, tiny_networks
 from tests.toy import TINY, prepared, rows_of, settings_of, state, toy_settings
 
 
-class Notes(Screen):
+class Notes(Progress):
     """A screen that remembers."""
 
     def __init__(self):
@@ -49,7 +50,7 @@ def test_files_and_columns(tmp_path):
     settings, rows, _ = go("kd", tmp_path)
     folder = run_folder(settings)
     table = pandas.read_csv(folder / "results.csv")
-    assert tuple(table.columns) == results.COLUMNS
+    assert tuple(table.columns) == result_tables.COLUMNS
     assert table["role"].tolist() == ["teacher", "baseline", "student"]
     student = table.iloc[2]
     teacher = table.iloc[0]
@@ -67,7 +68,7 @@ def test_files_and_columns(tmp_path):
     assert (per_class[per_class["role"] == "student"]["recall"] * per_class[per_class["role"] == "student"]["samples"]).sum() \
         == pytest.approx(student["accuracy"] * per_class[per_class["role"] == "student"]["samples"].sum())
     bins = pandas.read_csv(folder / "calibration.csv")
-    assert tuple(bins.columns) == results.CALIBRATION_COLUMNS
+    assert tuple(bins.columns) == result_tables.CALIBRATION_COLUMNS
     assert bins.groupby("role")["samples"].sum().to_dict() == per_class.groupby("role")["samples"].sum().to_dict()
     for _, row in table.iterrows():
         own = bins[bins["role"] == row["role"]]
@@ -235,7 +236,7 @@ def test_a_recipe_of_the_teacher_by_name():
 
 @pytest.mark.parametrize(("scheme", "before"), [("offline", True), ("online", False)])
 def test_a_weak_teacher_is_warned_of_as_soon_as_it_is_known(tmp_path, monkeypatch, scheme, before):
-    monkeypatch.setattr(results.metrics, "weak_teacher", lambda teacher, baseline: True)
+    monkeypatch.setattr(result_tables.metrics, "weak_teacher", lambda teacher, baseline: True)
     _, rows, lines = go("kd", tmp_path, f"scheme={scheme}")
     (warned,) = [place for place, line in enumerate(lines) if line.startswith("warning: the teacher cnn (")]
     assert (warned < lines.index("begins: student cnn")) == before  # one that learns along is known at the end
@@ -256,9 +257,9 @@ def test_a_student_starts_from_weights_of_the_users_own_in_every_method_and_alon
     start = TINY_STUDENT.build(data)
     save_weights(start, tmp_path / "start.safetensors")
     spec = NetworkSpec.read({**TINY_STUDENT.settings, "name": "tiny", "checkpoint": tmp_path / "start.safetensors"}, "student")
-    networks = tiny_networks(data, student=spec)
-    begun = [networks.student(), networks.baseline()]
-    others = [networks.student(generation=1), *networks.peers(1)]  # which would be the student's twins
+    factory = tiny_networks(data, student=spec)
+    begun = [factory.student(), factory.baseline()]
+    others = [factory.student(generation=1), *factory.peers(1)]  # which would be the student's twins
     for role, same in [*((role, True) for role in begun), *((role, False) for role in others)]:
         assert all(torch.equal(value, start.state_dict()[key]) for key, value in role.network.state_dict().items()) == same
 
@@ -290,8 +291,8 @@ def test_a_head_of_other_classes_is_replaced_and_trained(tmp_path):
     assert notes[0] == f"teacher cnn: starts from {tmp_path}/seven.safetensors, with a new head"
     assert any(line.startswith("teacher cnn: trained") for line in notes)
     assert rows_of(rows)["teacher"]["epochs"] == 1
-    networks = experiment.Experiment.prepare(settings, Screen(None)).networks(rehearsal=True)
-    (begun,) = networks.untrained_teachers()
+    factory = experiment.Experiment.prepare(settings, Progress(None)).factory(rehearsal=True)
+    (begun,) = factory.untrained_teachers()
     kept = [key for key, value in old.state_dict().items() if torch.equal(value, begun.network.state_dict()[key])
             and not key.startswith("head.")]
     assert len(kept) == len(old.state_dict()) - 2
@@ -301,13 +302,13 @@ def test_a_head_of_other_classes_is_replaced_and_trained(tmp_path):
 def test_a_teacher_of_another_family(tmp_path):
     others = [word for word in TINY if not word.startswith("teacher")]
     settings = settings_of(*others, "teacher=mlp", "teacher.widths=[16,16,16]", "method=kd", f"outputs={tmp_path}")
-    rows = rows_of(experiment.run(settings, Screen(None)))
+    rows = rows_of(experiment.run(settings, Progress(None)))
     assert rows["teacher"]["model"] == "mlp"
     assert rows["student"]["model"] == "cnn"
 
 
 def test_what_does_not_fit_is_found_before_anything_is_trained(tmp_path):
-    with pytest.raises(Refused, match="pairs stages"):
+    with pytest.raises(ConfigError, match="pairs stages"):
         go("at", tmp_path, "teacher.widths=[4,4]")
     assert not list(tmp_path.rglob("*.safetensors"))
     assert not list(tmp_path.rglob("*.pt"))

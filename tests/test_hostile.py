@@ -8,12 +8,15 @@ import sys
 
 import pytest
 
-from kdrun import asking, catalogue, cli, config, kinds, names, resuming
-from kdrun.bounds import FileName, misfit
+from kdrun.cli import main, overrides
+from kdrun.config import registry, schema, targets
+from kdrun.config.constraints import FileName, misfit
 from kdrun.data.pictures import Source
-from kdrun.finished import finished
-from kdrun.sweep import recorded
-from tests.test_disk import TINY
+from kdrun.storage import resume
+from kdrun.storage.finished import finished
+from kdrun.sweeps.job import recorded
+from kdrun.utils import names
+from tests.storage.test_disk import TINY
 from tests.toy import toy_settings
 
 PAYLOAD = """
@@ -32,7 +35,7 @@ params: {dataset._target_: payload.build}
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A current folder with somebody's sweep, and an evil config folder: Hydra takes its sweeper, which names the payload."""
-    monkeypatch.setattr(catalogue, "_folders", [catalogue.shipped()])
+    monkeypatch.setattr(registry, "_folders", [registry.shipped()])
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "payload", raising=False)
@@ -49,7 +52,7 @@ def folder(tmp_path, monkeypatch):
 def refused(folder, capfd):
     """Run kdrun, which refuses and runs no payload: the lines it told."""
     def run(*words):
-        status = cli.main(list(words))
+        status = main.main(list(words))
         out, err = capfd.readouterr()
         assert not (folder / "EXECUTED").exists(), "the payload was run"
         assert "Traceback" not in out + err
@@ -62,7 +65,7 @@ def sweep_of(folder, words, **more):
     """The record of a sweep in an outputs folder."""
     place = folder / "outputs/sweeps/theirs"
     place.mkdir(parents=True)
-    (place / resuming.ASKED).write_text(json.dumps({"words": words, "cwd": str(folder), **more}))
+    (place / resume.ASKED).write_text(json.dumps({"words": words, "cwd": str(folder), **more}))
     return "outputs/sweeps/theirs"
 
 
@@ -80,8 +83,8 @@ def test_the_folder_of_a_recorded_sweep_is_not_looked_in_unless_it_is_given_too(
     sweep = sweep_of(folder, ["-m", "method=mine", "recipe=smoke"], config_dirs=["evil"])
     lines = refused("resume", sweep)
     assert f"--config-dir {folder}/evil" in lines[0]
-    assert cli.main(["resume", "--config-dir", "evil", sweep]) == 2
-    assert "payload.build is not a kdrun.method.Method" in capfd.readouterr().err  # looked in, and yet no method
+    assert main.main(["resume", "--config-dir", "evil", sweep]) == 2
+    assert "payload.build is not a kdrun.methods.base.Method" in capfd.readouterr().err  # looked in, and yet no method
     assert (folder / "EXECUTED").exists()
 
 
@@ -96,15 +99,15 @@ def test_a_recorded_sweep_is_nothing_but_a_sweep(words, reason, folder, refused)
 def test_a_recorded_sweep_reaches_nowhere_else(folder, refused):
     words = ["outputs=elsewhere", "sweep=optuna", "sweep.storage=/nowhere/x.db", "launch=slurm", "seed=1,2", "recipe=smoke"]
     lines = refused("resume", sweep_of(folder, ["-m", *words]))
-    for reason in (f"write to {folder}/elsewhere", "write to /nowhere/x.db", "send jobs to kdrun.launchers.slurm.Slurm"):
+    for reason in (f"write to {folder}/elsewhere", "write to /nowhere/x.db", "send jobs to kdrun.sweeps.launchers.slurm.Slurm"):
         assert any(reason in line for line in lines)
     assert not (folder / "elsewhere").exists()
 
 
 def test_a_sweep_records_overrides_and_folders_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    resuming.begin_sweep(tmp_path / "sweep", ["seed=1,2"], ["mine"])
-    told = json.loads((tmp_path / "sweep" / resuming.ASKED).read_text())
+    resume.begin_sweep(tmp_path / "sweep", ["seed=1,2"], ["mine"])
+    told = json.loads((tmp_path / "sweep" / resume.ASKED).read_text())
     assert (told["words"], told["config_dirs"]) == (["-m", "seed=1,2"], ["mine"])
 
 
@@ -127,14 +130,14 @@ PAIR = ["dataset=pair", "dataset.name=x"]
      f"method.form={NESTED}": "method.form: got {_target_: 'payload.build'}, wanted one of",
      f"student.depth={NESTED}": "student.depth: got {_target_: 'payload.build'}, wanted a whole number",
      f"dataset.test={NESTED}": "dataset.test: got {_target_: 'payload.build'}, wanted a number",
-     "scheme._target_=os.system": "scheme._target_: os.system is not a kdrun.schemes.Scheme",
+     "scheme._target_=os.system": "scheme._target_: os.system is not a kdrun.training.schemes.Scheme",
      "teacher._target_=os.system": "teacher._target_: os.system is neither a torch.nn.Module nor a function that returns one",
      "launch._target_=subprocess.Popen": "launch._target_: subprocess.Popen is not a launcher",
      "sweep._target_=subprocess.Popen": "sweep._target_: subprocess.Popen is not a search"},
-    {"method=takd": "", f"method.base={NESTED}": "method.base._target_: payload.build is not a kdrun.method.Method",
+    {"method=takd": "", f"method.base={NESTED}": "method.base._target_: payload.build is not a kdrun.methods.base.Method",
      "dataset._target_=os.system": "dataset._target_: os.system is not a function that returns a",
      "+student.classes=7": "student.classes: got 7, but that comes from the data"},
-    {"method._target_=os.system": "method._target_: os.system is not a kdrun.method.Method",
+    {"method._target_=os.system": "method._target_: os.system is not a kdrun.methods.base.Method",
      **dict.fromkeys(PAIR, ""), "+dataset.base.tset=1": "unknown key 'tset' in dataset.base; did you mean 'test'?",
      "dataset.base.crop=-1": "dataset.base.crop: got -1, wanted a whole number at least 0",
      f"dataset.base.name={NESTED}": "dataset.base.name: got {_target_: 'payload.build'}, wanted a text"},
@@ -153,16 +156,16 @@ def test_instantiate_calls_nothing_of_another_kind(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for target in ("os.mkdir", "pathlib.Path", "tests.test_hostile.sweep_of"):
         with pytest.raises(ValueError, match=r"is n(ot|either)"):
-            config.instantiate({"_target_": target, "path": "made"}, kind)
+            schema.instantiate({"_target_": target, "path": "made"}, kind)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_every_target_that_ships_is_of_the_kind_of_its_place(monkeypatch):
-    monkeypatch.setattr(catalogue, "_folders", [catalogue.shipped()])
-    for group, kind in {"dataset": "reader", "model": "network", **kinds.PLACES}.items():
-        for name in catalogue.options(group):
-            if target := catalogue.load(group, name).get("_target_"):
-                config.locate(target, kind)
+    monkeypatch.setattr(registry, "_folders", [registry.shipped()])
+    for group, kind in {"dataset": "reader", "model": "network", **targets.PLACES}.items():
+        for name in registry.options(group):
+            if target := registry.load(group, name).get("_target_"):
+                schema.locate(target, kind)
 
 
 def test_a_decorated_reader_is_a_reader(tmp_path, monkeypatch):
@@ -176,8 +179,8 @@ def test_a_decorated_reader_is_a_reader(tmp_path, monkeypatch):
     def other() -> int:
         """Nothing."""
 
-    assert kinds.fits(read, "reader")
-    assert not kinds.fits(other, "reader")
+    assert targets.fits(read, "reader")
+    assert not targets.fits(other, "reader")
 
 
 BAD_NAMES = ["../x", "a/b", "..", ".", "", " ", ".hidden", "/etc/x", "a\\b", "a\nb", "a*", "a" * 81, "\ud800"]
@@ -217,30 +220,30 @@ HOSTILE = '{"status": "finished", "rows": [{"role": "../x"}], "entries": 3}'
 def test_a_damaged_run_json_is_no_finished_run(content, tmp_path):
     (tmp_path / "run.json").write_text(content)
     assert finished(tmp_path, print) is None
-    (tmp_path / resuming.ASKED).write_text(content)
-    with pytest.raises(config.Refused, match=r"asked\.json is damaged"):
-        resuming.asked_in(tmp_path)
+    (tmp_path / resume.ASKED).write_text(content)
+    with pytest.raises(schema.ConfigError, match=r"asked\.json is damaged"):
+        resume.asked_in(tmp_path)
 
 
 def test_a_damaged_asked_json_does_not_stop_the_command_that_makes_it_again(tmp_path):
-    (tmp_path / resuming.CHECKPOINTS).mkdir()
-    (tmp_path / resuming.ASKED).write_text("{")
+    (tmp_path / resume.CHECKPOINTS).mkdir()
+    (tmp_path / resume.ASKED).write_text("{")
     notes = []
-    resuming.begin(tmp_path, toy_settings("kd"), "cpu", notes.append)
+    resume.begin(tmp_path, toy_settings("kd"), "cpu", notes.append)
     assert len(notes) == 1
     assert "beginning anew" in notes[0]
-    assert not (tmp_path / resuming.CHECKPOINTS).exists()  # nobody knows what made them
-    assert resuming.asked_in(tmp_path)["choices"]["method"] == "kd"
+    assert not (tmp_path / resume.CHECKPOINTS).exists()  # nobody knows what made them
+    assert resume.asked_in(tmp_path)["choices"]["method"] == "kd"
 
 
 def test_what_is_in_the_way_of_a_run_is_told_before_it(folder, refused):
     settings = toy_settings("kd", f"outputs={folder}/outputs")
-    place = config.run_folder(settings)
+    place = schema.run_folder(settings)
     (place / "kdrun.log").mkdir(parents=True)
-    (place / resuming.CHECKPOINTS).touch()
+    (place / resume.CHECKPOINTS).touch()
     (folder / "outputs/store").touch()
     os.mkfifo(place / "run.json")
-    told = [line.split(",")[0] for line in asking.blocked(place)]
+    told = [line.split(",")[0] for line in overrides.blocked(place)]
     assert told == [f"{folder}/outputs/store is no folder", f"{place}/checkpoints is no folder",
                     f"{place}/run.json is no regular file", f"{place}/kdrun.log is no regular file"]
     assert refused(*TINY)[0] == f"kdrun: {folder}/outputs/store is no folder, and kdrun writes into one there; move it or " \
@@ -250,11 +253,11 @@ def test_what_is_in_the_way_of_a_run_is_told_before_it(folder, refused):
 def test_a_recorded_run_has_choices_that_there_are(folder, refused):
     settings = toy_settings("kd", f"outputs={folder}/outputs")
     place = folder / "outputs/runs/theirs"
-    resuming.begin(place, settings, "cpu", print)
-    told = json.loads((place / resuming.ASKED).read_text())
+    resume.begin(place, settings, "cpu", print)
+    told = json.loads((place / resume.ASKED).read_text())
     told["choices"] |= {"method": "kdd", "dataset": "../x"}
     del told["choices"]["recipe"]
-    (place / resuming.ASKED).write_text(json.dumps(told))
+    (place / resume.ASKED).write_text(json.dumps(told))
     lines = refused("resume", str(place))
     assert [line.split("its ")[1] for line in lines] == [
         "dataset is '../x', and there is no such choice here",
@@ -276,7 +279,7 @@ def test_a_damaged_record_of_a_job_is_left_out_of_the_report(tmp_path, capsys):
 def test_an_output_that_takes_nothing_is_a_line(monkeypatch, capsys):
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        assert cli.main(["list"]) == 1
+        assert main.main(["list"]) == 1
         monkeypatch.undo()
         with contextlib.suppress(OSError):
             full.close()
@@ -287,6 +290,6 @@ def test_a_current_folder_that_is_gone_is_a_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    assert cli.main(["results"]) == 2
+    assert main.main(["results"]) == 2
     assert capsys.readouterr().err == "kdrun: the current folder is not there any more; go to another one\n"
-    assert cli.main(["--version"]) == 0
+    assert main.main(["--version"]) == 0

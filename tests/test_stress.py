@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kdrun import catalogue
+from kdrun.config import registry
 
 # One of each family, the one that has most to lose: memories, generators, several phases, several networks
 GROUPS = [["vanilla", "fitnets", "crd", "dafl", "mt_you"], ["logit_std", "takd", "afd_online", "lwf", "hallucination"],
@@ -28,8 +28,8 @@ def stress(*words: str) -> list[dict]:
 
 
 def test_every_family_is_killed():
-    assert sorted(catalogue.method_card(method).family for group in GROUPS for method in group) == \
-        sorted({catalogue.method_card(method).family for method in catalogue.options("method")})
+    assert sorted(registry.method_card(method).family for group in GROUPS for method in group) == \
+        sorted({registry.method_card(method).family for method in registry.options("method")})
 
 
 @pytest.mark.slow

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from kdrun import catalogue, experiment
-from kdrun.config import Settings, register
-from kdrun.engine import Run
-from kdrun.terminal import Screen
+from kdrun import experiment
+from kdrun.config import registry
+from kdrun.config.schema import Settings, register
+from kdrun.training.loop import Run
+from kdrun.utils.progress import Progress
 
 TINY = ("dataset.train_limit=48", "recipe=smoke", "recipe.batch_size=16", "recipe.epochs=2", "recipe.init_epochs=1",
         "teacher=cnn", "teacher.widths=[6,8,12]", "student=cnn", "student.widths=[4,6,8]", "threads=1")
@@ -35,7 +36,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
 def settings_of(*overrides: str) -> Settings:
     """What the command line would make of these words."""
     register([])
-    with initialize_config_dir(str(catalogue.shipped()), version_base="1.3", job_name="kdrun"):
+    with initialize_config_dir(str(registry.shipped()), version_base="1.3", job_name="kdrun"):
         cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
     return Settings.read(cfg, cfg.hydra.runtime.choices)
 
@@ -51,14 +52,14 @@ def toy_settings(key: str, *more: str) -> Settings:
 
 @cache
 def prepared(settings_key: tuple[str, ...]) -> experiment.Experiment:
-    return experiment.Experiment.prepare(toy_settings(*settings_key), Screen(None))
+    return experiment.Experiment.prepare(toy_settings(*settings_key), Progress(None))
 
 
 def toy_run(key: str, scheme: str, *more: str, folder: Path | None = None) -> Run:
     """A training that is ready to start, by a teacher with its first weights; checkpoints after every step."""
     toy = prepared((key, f"scheme={scheme}", *more))
-    networks = toy.networks(rehearsal=True)
-    run = toy.run_of("toy", "student", toy.method(), toy.scheme(), networks, folder=folder)
+    factory = toy.factory(rehearsal=True)
+    run = toy.run_of("toy", "student", toy.method(), toy.scheme(), factory, folder=folder)
     run.every = 0.0
     return run
 
@@ -66,7 +67,7 @@ def toy_run(key: str, scheme: str, *more: str, folder: Path | None = None) -> Ru
 def toy_experiment(key: str, folder: Path, *more: str, scheme: str | None = None) -> list[dict[str, Any]]:
     """A run from its config to its rows."""
     words = [f"outputs={folder}", *([f"scheme={scheme}"] if scheme else []), *more]
-    return experiment.run(toy_settings(key, *words), Screen(None))
+    return experiment.run(toy_settings(key, *words), Progress(None))
 
 
 def rows_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

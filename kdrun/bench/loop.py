@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import torch
 
-from kdrun.bench.floor import FLOORS, Bare, Step
 from kdrun.bench.measure import WARM, Clock, Row, median_ratio
-from kdrun.bench.subject import Subject
+from kdrun.bench.reference_loops import FLOORS, Bare, Step
+from kdrun.bench.workload import Subject
 from kdrun.data.batch import Batch
-from kdrun.engine import Run, distill
+from kdrun.training.loop import Run, distill
 
 __all__ = ["Alternating", "bare_of", "floor_of", "loop", "prepared", "steps"]
 
@@ -67,11 +67,11 @@ def prepared(subject: Subject, method: str, *words: str, count: int | None = Non
     """
     made = subject.experiment(method, *words)
     train, nothing = made.data.train[torch.arange(count or len(made.data.train))], torch.zeros(0, dtype=torch.int64)
-    networks = made.networks(rehearsal=True, data=replace(made.data, train=train, validation=made.data.validation[nothing]))
-    networks.compiled = made.settings.values["speed"]["compile"]
+    factory = made.factory(rehearsal=True, data=replace(made.data, train=train, validation=made.data.validation[nothing]))
+    factory.compiled = made.settings.values["speed"]["compile"]
     if made.settings.values["teacher"].get("remember"):
-        networks.remember = made.remember
-    return made.run_of("bench", "student", made.method(), made.scheme(), networks)
+        factory.remember = made.remember
+    return made.run_of("bench", "student", made.method(), made.scheme(), factory)
 
 
 def steps(subject: Subject, run: Run, others: Sequence[Step], batches: Sequence[Batch] | None = None) -> Alternating:
@@ -84,13 +84,13 @@ def steps(subject: Subject, run: Run, others: Sequence[Step], batches: Sequence[
 
 def bare_of(run: Run, memory_format: torch.memory_format = torch.channels_last) -> Bare:
     """What a bare loop has to do with: copies of a training's networks, in this memory format."""
-    student = copy.deepcopy(run.cast.student.network).train()
-    teacher = copy.deepcopy((run.cast.teachers or [run.cast.student])[0].network).eval().requires_grad_(False)
+    student = copy.deepcopy(run.networks.student.network).train()
+    teacher = copy.deepcopy((run.networks.teachers or [run.networks.student])[0].network).eval().requires_grad_(False)
     numbers = vars(run.method)
-    peers = [role.network.train() for role in run.networks.peers(numbers["peers"])] if "peers" in numbers else []
-    networks = [network.to(memory_format=memory_format) for network in (student, teacher, *peers)]  # type: ignore[call-overload]
-    return Bare(networks[0], networks[1], networks[2:], numbers, run.data.train.labels.to(run.device), run.data.shape,
-                run.recipe, run.networks.precision)
+    peers = [role.network.train() for role in run.factory.peers(numbers["peers"])] if "peers" in numbers else []
+    factory = [network.to(memory_format=memory_format) for network in (student, teacher, *peers)]  # type: ignore[call-overload]
+    return Bare(factory[0], factory[1], factory[2:], numbers, run.data.train.labels.to(run.device), run.data.shape,
+                run.recipe, run.factory.precision)
 
 
 def floor_of(run: Run, memory_format: torch.memory_format = torch.channels_last) -> list[Step]:

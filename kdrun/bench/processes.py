@@ -10,29 +10,30 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from kdrun.bench.measure import Row, Time, median_ratio
-from kdrun.bench.subject import Subject
+from kdrun.bench.workload import Subject
 
 __all__ = ["memory", "startup", "sweep"]
 
 FIRST_STEP = """
 import os, sys
-from kdrun import cli, terminal
-before = terminal.Screen.phase
+from kdrun.cli import main as cli
+from kdrun.utils import progress as terminal
+before = terminal.Progress.phase
 def phase(self, *told):
     if self.console is not None:  # not the rehearsal
         os._exit(0)
     return before(self, *told)
-terminal.Screen.phase = phase
+terminal.Progress.phase = phase
 sys.exit(cli.main(sys.argv[1:]))
 """
 
 STEPS = """
 import json, sys, pathlib
-from kdrun import speed
+from kdrun.config import speed
 speed.environment()
 from kdrun.bench.loop import prepared
-from kdrun.bench.subject import Subject
-from kdrun.engine import distill
+from kdrun.bench.workload import Subject
+from kdrun.training.loop import distill
 told = json.loads(sys.argv[1])
 subject = Subject(**{**told, "folder": pathlib.Path(told["folder"]), "words": (f"speed.keep_memory={sys.argv[2]}",)})
 run, moments = prepared(subject, "kd", count=20 * subject.batch_size), []

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, Count, FileName, Proportion
+from kdrun.config.constraints import AtLeastOne, Count, FileName, Proportion
 from kdrun.data.pictures import Pictures, Source
 from kdrun.data.stream import Normalise, PictureStream
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from kdrun.data.batch import Batch
-from kdrun.randomness import generator
+from kdrun.utils.seeding import generator
 
 if TYPE_CHECKING:
-    from kdrun.engine import Run
+    from kdrun.training.loop import Run
 
 __all__ = ["Noise"]
 

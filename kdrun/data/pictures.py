@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdrun.data.modalities import misfit
-from kdrun.randomness import generator
+from kdrun.utils.seeding import generator
 
 __all__ = ["Pictures", "Source"]
 

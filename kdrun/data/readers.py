@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import torch
 
-from kdrun.bounds import AtLeastOne, Bounds, Filled, Positive
-from kdrun.config import instantiate
+from kdrun.config.constraints import AtLeastOne, Bounds, Filled, Positive
+from kdrun.config.schema import instantiate
 from kdrun.data.modalities import ModalityName
 from kdrun.data.pictures import Pictures, Source
-from kdrun.wording import counted
+from kdrun.utils.wording import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -54,7 +54,7 @@ def torchvision_set(*, reader: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFA
     Raises:
         ValueError: the files are not there, or not whole.
     """
-    from kdrun.vision import datasets
+    from kdrun.utils.vision import datasets
 
     kind = getattr(datasets, reader)
     parts, names = [], None

@@ -10,7 +10,7 @@ from torch import Tensor
 from kdrun.data.batch import Batch
 from kdrun.data.modalities import see
 from kdrun.data.pictures import Pictures
-from kdrun.randomness import generator
+from kdrun.utils.seeding import generator
 
 __all__ = ["Normalise", "PictureStream", "Stream"]
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, Bounds, Count, NonNegative, Proportion
+from kdrun.config.constraints import AtLeastOne, Bounds, Count, NonNegative, Proportion
 from kdrun.data.pictures import Pictures, Source
-from kdrun.randomness import generator
+from kdrun.utils.seeding import generator
 
 __all__ = ["VIEWS", "MultiView", "multiview"]
 

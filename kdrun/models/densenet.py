@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from kdrun.bounds import AtLeastOne, Layers, Proportion
+from kdrun.config.constraints import AtLeastOne, Layers, Proportion
 from kdrun.models.staged import StagedNet, initialise
 
 __all__ = ["DenseNet"]

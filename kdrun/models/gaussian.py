@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, Positive
-from kdrun.cast import Output
-from kdrun.models.grown import Grown
+from kdrun.config.constraints import AtLeastOne, Positive
+from kdrun.models.fitted import FittedModel
+from kdrun.models.roles import ModelOutput
 
 __all__ = ["GaussianProcess"]
 
 FLOOR = 1e-8  # of a class's mean before all are brought to a sum of 1: its logarithm has to be finite
 
 
-class GaussianProcess(Grown):
+class GaussianProcess(FittedModel):
     """Regression of one-hot labels by a Gaussian process over pixels, with a squared-exponential kernel.
 
     Means below zero are cut off and the rest brought to a sum of 1: not the posterior of a Gaussian process
@@ -70,12 +70,12 @@ class GaussianProcess(Grown):
         squares = first.square().sum(1)[:, None] + second.square().sum(1)[None, :] - 2 * first @ second.T
         return (-squares.clamp_min(0) / (2 * length**2)).exp()
 
-    def forward(self, pictures: Tensor) -> Output:
+    def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W]; the embedding is how alike they are to each picture seen before."""
         with torch.autocast(pictures.device.type, enabled=False):  # differences of large numbers need every digit
             alike = self.kernel(pictures.flatten(1).to(self.points.dtype), self.points, self.scale)
             means = (alike @ self.weights).clamp_min(FLOOR)
-            return Output((means / means.sum(dim=1, keepdim=True)).log(), alike, (), (), pictures)
+            return ModelOutput((means / means.sum(dim=1, keepdim=True)).log(), alike, (), (), pictures)
 
     def stored_size(self) -> None:
         """Not defined."""

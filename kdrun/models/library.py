@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, closest
-from kdrun.cast import Output
-from kdrun.config import told
+from kdrun.config.constraints import AtLeastOne, closest
+from kdrun.config.schema import told
 from kdrun.models import tracing
+from kdrun.models.roles import ModelOutput
 from kdrun.models.tapped import Tapped, replaced_head
 
 __all__ = ["LibraryNetwork"]
@@ -45,14 +45,14 @@ class LibraryNetwork(Tapped):
         network, seen = makers[library](name, weights, classes, channels)
         super().__init__(network=network, stages=stages, size=size, classes=classes, channels=seen, shape=shape)
 
-    def forward(self, pictures: Tensor) -> Output:
+    def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W]."""
         return super().forward(pictures.expand(-1, self.channels, -1, -1))
 
 
 def of_torchvision(name: str, weights: str | None, classes: int, channels: int) -> tuple[nn.Module, int]:
     """A classification network of torchvision, and how many channels it sees."""
-    from kdrun.vision import models
+    from kdrun.utils.vision import models
 
     known = models.list_models(module=models)
     if name not in known:
@@ -92,7 +92,7 @@ def without_aids(network: nn.Module) -> nn.Module:
 
 def of_timm(name: str, weights: str | None, classes: int, channels: int) -> tuple[nn.Module, int]:
     """A network of timm, and how many channels it sees."""
-    from kdrun import vision
+    from kdrun.utils import vision
 
     assert vision  # timm imports torchvision, which has to be made importable first
     try:

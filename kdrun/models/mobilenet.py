@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from kdrun.bounds import AtLeastOne, Layers, Positive
+from kdrun.config.constraints import AtLeastOne, Layers, Positive
 from kdrun.models.staged import Chain, FirstWeights, StagedNet, initialise
 
 __all__ = ["MobileNet", "MobileNetV2"]

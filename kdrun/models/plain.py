@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne
+from kdrun.config.constraints import AtLeastOne
 from kdrun.models.staged import Chain, StagedNet, initialise
 from kdrun.models.vgg import Pool
 

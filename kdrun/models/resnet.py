@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from kdrun.bounds import AtLeastOne, Layers
+from kdrun.config.constraints import AtLeastOne, Layers
 from kdrun.models.staged import Chain, StagedNet, initialise
 
 __all__ = ["BasicResNet", "BottleneckResNet", "ResNet"]

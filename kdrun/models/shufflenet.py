@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, channel_shuffle, relu
 
-from kdrun.bounds import AtLeastOne, Layers
+from kdrun.config.constraints import AtLeastOne, Layers
 from kdrun.models.mobilenet import normalised
 from kdrun.models.staged import Chain, FirstWeights, StagedNet, initialise
 

@@ -7,7 +7,7 @@ from enum import Enum
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.cast import Output
+from kdrun.models.roles import ModelOutput
 
 __all__ = ["FirstWeights", "StagedNet", "initialise"]
 
@@ -47,11 +47,11 @@ class StagedNet(nn.Module):
         self.first_weights = first_weights
         self.stem, self.stages, self.head = stem, nn.ModuleList(stages), nn.Linear(width, classes)
 
-    def forward(self, pictures: Tensor) -> Output:
+    def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W]."""
         return self.onward(self.stem(pictures), 0)
 
-    def onward(self, maps: Tensor, stage: int) -> Output:
+    def onward(self, maps: Tensor, stage: int) -> ModelOutput:
         """Answer from the map at the end of a stage, counted from 1 and after its activation; 0 is the stem.
 
         The output's stages are those from there on, and its stem is the given map.
@@ -63,7 +63,7 @@ class StagedNet(nn.Module):
             pres.append(pre)
             posts.append(maps)
         embedding = maps.mean(dim=(2, 3))
-        return Output(self.head(embedding), embedding, tuple(posts), tuple(pres), stem)
+        return ModelOutput(self.head(embedding), embedding, tuple(posts), tuple(pres), stem)
 
     def until(self, stage: int) -> list[nn.Module]:
         """The parts that lead to the end of a stage, counted from 1: what a hint at that stage trains."""

@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from kdrun.bounds import AtLeastOne
-from kdrun.cast import Output
+from kdrun.config.constraints import AtLeastOne
 from kdrun.models import tracing
+from kdrun.models.roles import ModelOutput
 
 __all__ = ["Tapped"]
 
@@ -76,7 +76,7 @@ class Tapped(nn.Module):
             return f"it does not take pictures of {told} ({reason}); give size={size}, which enlarges them"
         return f"it fails on pictures of {self.channels}x{told}: {reason}"
 
-    def forward(self, pictures: Tensor) -> Output:
+    def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W]."""
         if self.size:
             pictures = interpolate(pictures, (self.size, self.size), mode="bilinear", antialias=False)
@@ -153,13 +153,13 @@ class Taps:
         for handle in self.handles:
             handle.remove()
 
-    def output(self, logits: Tensor) -> Output:
+    def output(self, logits: Tensor) -> ModelOutput:
         """What was heard."""
         stages, preacts = zip(*(self.maps[name] for name in self.plan.stages), strict=True) if self.plan.stages else ((), ())
         embedding = self.embedding
         if embedding is None:  # no layer of the network is its classifier
             embedding = stages[-1].mean(dim=(2, 3)) if stages else logits
-        return Output(logits, embedding, tuple(stages), tuple(preacts), self.stem)
+        return ModelOutput(logits, embedding, tuple(stages), tuple(preacts), self.stem)
 
 
 def replaced_head(network: nn.Module, name: str, classes: int) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdrun.bounds import closest
+from kdrun.config.constraints import closest
 
 __all__ = ["Layout", "Plan", "Trace", "as_map", "ownership", "parts", "plan", "trace"]
 

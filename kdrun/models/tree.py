@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne
-from kdrun.cast import Output
-from kdrun.metrics import Size
-from kdrun.models.grown import Grown
+from kdrun.config.constraints import AtLeastOne
+from kdrun.evaluation.metrics import Size
+from kdrun.models.fitted import FittedModel
+from kdrun.models.roles import ModelOutput
 
 __all__ = ["Tree"]
 
 
-class Tree(Grown):
+class Tree(FittedModel):
     """A binary tree that looks at one pixel at each node (Breiman et al., Classification and regression trees, 1984).
 
     From labels it is grown by Gini's impurity and answers with the logarithm of the classes' shares in a leaf, by
@@ -68,14 +68,14 @@ class Tree(Grown):
         self.answer = answer.float().to(place)
         self.depth = torch.tensor(tree.max_depth, device=place)
 
-    def forward(self, pictures: Tensor) -> Output:
+    def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W]."""
         pixels = pictures.flatten(1)
         node = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
         for _ in range(int(self.depth)):
             seen = pixels.gather(1, self.pixel[node][:, None])[:, 0].double()
             node = torch.where(seen <= self.threshold[node], self.low[node], self.high[node])
-        return Output(self.answer[node], pixels, (), (), pictures)
+        return ModelOutput(self.answer[node], pixels, (), (), pictures)
 
     @property
     def leaves(self) -> int:

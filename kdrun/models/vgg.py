@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from kdrun.bounds import AtLeastOne, Layers
+from kdrun.config.constraints import AtLeastOne, Layers
 from kdrun.models.staged import Chain, FirstWeights, StagedNet, initialise
 
 __all__ = ["VGG"]

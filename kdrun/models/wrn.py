@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Layers, Proportion
+from kdrun.config.constraints import AtLeastOne, Layers, Proportion
 from kdrun.models.staged import FirstWeights, StagedNet, initialise
 
 __all__ = ["WideResNet"]

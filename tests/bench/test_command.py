@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from kdrun.commands.bench import main
-from kdrun.config import Refused
+from kdrun.cli.commands.bench import main
+from kdrun.config.schema import ConfigError
 
 TINY = ["--pair", "cnn:cnn", "--side", "8", "--samples", "2000", "--batch-size", "16", "--rounds", "1", "--steps", "1",
         "--device", "cpu"]
@@ -29,7 +29,7 @@ def environment(monkeypatch):
     (["--round", "3"], "unknown argument '--round'; did you mean '--rounds'?"),
 ])
 def test_what_does_not_fit_is_refused(words, told):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ConfigError) as refused:
         main(words)
     assert told in str(refused.value)
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdrun.bench import inside
-from kdrun.bench.floor import FLOORS
+from kdrun.bench import in_process
 from kdrun.bench.loop import Alternating, bare_of, loop, prepared, steps
 from kdrun.bench.measure import WARM, Clock
-from kdrun.bench.subject import Subject
-from kdrun.commands.bench import METHODS
+from kdrun.bench.reference_loops import FLOORS
+from kdrun.bench.workload import Subject
+from kdrun.cli.commands.bench import METHODS
 from tests.toy import state
 
 
@@ -30,7 +30,7 @@ def test_a_bare_loop_trains_as_the_engine_does(subject, method):
     bare = bare_of(run)
     before = state(bare.student)
     steps(subject, run, FLOORS[method](bare))
-    ours, theirs = run.cast.student.network.state_dict(), bare.student.state_dict()
+    ours, theirs = run.networks.student.network.state_dict(), bare.student.state_dict()
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours)
     assert not any(torch.allclose(before[name], theirs[name], atol=1e-4) for name in before if name.endswith("weight"))
 
@@ -66,12 +66,12 @@ def test_rows_of_the_loop_and_of_the_data_path(subject):
     row, = loop(subject, ["crd"])
     assert (row.part, row.unit, row.bound) == ("loop", "x", ("at most", 1.05))
     assert row.value > 0
-    share, = inside.data(subject)
+    share, = in_process.data(subject)
     assert 0 < share.value < 1
 
 
 def test_remembered_answers_are_read_and_not_computed(subject):
-    live, remembered = inside.teacher(subject)
+    live, remembered = in_process.teacher(subject)
     assert live.against == "the student alone"
     files = list((subject.folder / "store" / "answers").glob("*/*.safetensors"))
     assert [file.name for file in files] == ["epoch-0000-logits.safetensors"]
@@ -79,7 +79,7 @@ def test_remembered_answers_are_read_and_not_computed(subject):
 
 
 def test_what_watching_costs(subject):
-    rows = list(inside.evaluation(subject))
+    rows = list(in_process.evaluation(subject))
     assert [row.what.split()[0] for row in rows] == ["validation", "a", "measures,"]
     assert (subject.folder / "run" / "results.csv").exists()
     assert (subject.folder / "checkpoints" / "phase-00.pt").exists()

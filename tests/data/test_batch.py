@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 
 from kdrun.data.batch import Batch
-from kdrun.data.tasks import TaskStream
-from kdrun.data.views import Beside
+from kdrun.data.class_incremental import TaskStream
+from kdrun.data.paired_views import Beside
 
 
 def stream_of(data):

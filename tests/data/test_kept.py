@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kdrun.data import kept as module
+from kdrun.data import latest as module
 from kdrun.experiment import read_dataset
 
 SETTINGS = {"_target_": "kdrun.data.readers.image_folder", "size": None, "test": 0.5, "memory_gb": 1.0, "name": "mine",

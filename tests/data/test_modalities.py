@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.config import Refused
+from kdrun.config.schema import ConfigError
 from kdrun.data.data import read
 from kdrun.data.modalities import MODALITIES, lab, misfit, see
 from kdrun.data.pictures import Source
@@ -149,5 +149,5 @@ class TestPair:
         (("kd", "dataset=pair", "+dataset.base.teste=1"), "did you mean 'test'"),
         (("kd", "dataset=pair", "dataset.paired=false", "scheme=online"), "labels")])
     def test_what_cannot_be_is_refused(self, words, wanted):
-        with pytest.raises(Refused, match=wanted):
+        with pytest.raises(ConfigError, match=wanted):
             prepared(words)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from kdrun.data.noise import Noise
-from kdrun.engine import distill
 from kdrun.models.generator import Canvas, Generator
+from kdrun.training.loop import distill
 from tests.toy import toy_run
 
 

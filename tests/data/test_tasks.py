@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import tensor
 
+from kdrun.data.class_incremental import TaskStream, accuracies, exemplars, forgetting, split
 from kdrun.data.stream import Normalise, PictureStream
-from kdrun.data.tasks import TaskStream, accuracies, exemplars, forgetting, split
 from tests.conftest import pictures_of
 
 

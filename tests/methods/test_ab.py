@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kdrun.config import Refused
-from kdrun.engine import distill
+from kdrun.config.schema import ConfigError
 from kdrun.methods.feature.ab import AB, boundary
+from kdrun.training.loop import distill
 from tests.toy import state, toy_experiment, toy_run
 
 STUDENT = torch.tensor([[0.5, 0.5, 1.5, -1.5]], dtype=torch.float64)
@@ -36,11 +36,11 @@ def test_the_classifier_waits_for_the_second_phase():
     phases = run.method.phases
 
     def watched(run):
-        first = state(run.cast.student.network)
+        first = state(run.networks.student.network)
         for phase in phases(run):
             connectors = state(run.method.connectors)
             yield phase
-            now = state(run.cast.student.network)
+            now = state(run.networks.student.network)
             seen.append((torch.equal(first["head.weight"], now["head.weight"]),
                          torch.equal(first["stages.0.0.weight"], now["stages.0.0.weight"]),
                          [torch.equal(connectors[name], value) for name, value in state(run.method.connectors).items()
@@ -57,5 +57,5 @@ def test_a_second_phase_without_a_loss_is_refused():
 
 
 def test_unequal_stages_are_refused(tmp_path):
-    with pytest.raises(Refused, match="the student has 2 and the teacher 3"):
+    with pytest.raises(ConfigError, match="the student has 2 and the teacher 3"):
         toy_experiment("ab", tmp_path, "student.widths=[6,8]")

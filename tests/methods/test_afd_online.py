@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kdrun.engine import distill
 from kdrun.methods.adversarial.afd_online import Critic, critic_loss, network_loss
-from kdrun.players import owners
+from kdrun.training.loop import distill
+from kdrun.training.players import owners
 from tests.toy import rows_of, state, toy_experiment, toy_run
 
 
@@ -43,23 +43,23 @@ def test_without_critics_it_is_mutual_learning():
     plain = toy_run("afd_online", "online", "method.feature_weight=0")
     distill(mutual)
     distill(plain)
-    for wanted, got in zip(mutual.cast, plain.cast, strict=True):
+    for wanted, got in zip(mutual.networks, plain.networks, strict=True):
         assert not changed(state(wanted), got)
 
 
 def test_order_of_the_updates_and_who_learns_from_whom():
     run, batch = ready("method.peers=2")
-    players = [player for player, _ in run.method.step(run.cast, batch)]
+    players = [player for player, _ in run.method.step(run.networks, batch)]
     names = ["student", "peer 2", "peer 3"]
     assert players == names + [f"{name}'s {part}" for name in names for part in ("critic", "maps")]
 
 
 def test_each_player_moves_its_own_modules():
     run, batch = ready("method.peers=[mlp]")
-    method, cast = run.method, run.cast
+    method, networks = run.method, run.networks
     assert isinstance(method.transfers[0], torch.nn.Sequential)  # a convolutional net and a perceptron differ in width
-    for player, terms in method.step(cast, batch):
-        modules = dict(method.players(cast))[player]
+    for player, terms in method.step(networks, batch):
+        modules = dict(method.players(networks))[player]
         weights = [weight for module in modules for weight in module.parameters()]
         gradients = torch.autograd.grad(torch.stack(list(terms.values())).sum(), weights, allow_unused=True)
         assert any(gradient is not None and bool(gradient.any()) for gradient in gradients), player
@@ -67,25 +67,25 @@ def test_each_player_moves_its_own_modules():
 
 def test_critics_are_asked_about_maps_after_the_answers_moved():
     run, batch = ready()
-    shown = run.cast.student(batch).stages[-1].detach().clone()
-    steps, seen = run.method.step(run.cast, batch), []
+    shown = run.networks.student(batch).stages[-1].detach().clone()
+    steps, seen = run.method.step(run.networks, batch), []
     run.method.critics[1].register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
     for player, _ in steps:
         if player == "student":
             with torch.no_grad():
-                for weight in run.cast.student.parameters():
+                for weight in run.networks.student.parameters():
                     weight.mul_(1.5)
-            run.cast.student.moved()
+            run.networks.student.moved()
     assert not torch.allclose(seen[0], shown)  # the student's map is what the second critic takes for real
 
 
 def test_rivals_may_own_one_weight_and_others_may_not():
     run, _ = ready()
-    weights = list(run.cast.student.parameters())
+    weights = list(run.networks.student.parameters())
     params = {"student": weights, "student's maps": weights}
-    assert owners(params, run.cast, rivals=True) == {player: [run.cast.student] for player in params}
+    assert owners(params, run.networks, shares_parameters=True) == {player: [run.networks.student] for player in params}
     with pytest.raises(ValueError, match="own the same parameter"):
-        owners(params, run.cast)
+        owners(params, run.networks)
 
 
 def test_critics_learn_and_peers_get_rows(tmp_path):

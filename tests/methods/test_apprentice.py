@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn, tensor
 
-from kdrun.config import Refused
+from kdrun.config.schema import ConfigError
 from kdrun.data.batch import Batch
-from kdrun.engine import distill
 from kdrun.methods.quantized.apprentice import shared
+from kdrun.training.loop import distill
 from tests.toy import toy_experiment, toy_run
 
 F64 = torch.float64
@@ -35,9 +35,9 @@ def test_value_and_both_gradients():
 @pytest.mark.parametrize("variant", ["B", "C"])
 def test_the_trained_teacher_stays(variant):
     run = toy_run("apprentice", "offline", f"method.variant={variant}")
-    before = copy.deepcopy(run.cast.teacher.state_dict())
+    before = copy.deepcopy(run.networks.teacher.state_dict())
     distill(run)
-    assert all(torch.equal(value, before[name]) for name, value in run.cast.teacher.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in run.networks.teacher.state_dict().items())
     assert list(run.trained) == (["full precision", "distill"] if variant == "C" else ["distill"])
 
 
@@ -59,11 +59,11 @@ def test_a_trained_student_goes_on_slowly():
 def test_weights_and_activations_are_of_few_bits():
     run = toy_run("apprentice", "offline", "method.bits=2", "method.activation_bits=1")
     distill(run)
-    convolutions = [module for module in run.cast.student.modules() if isinstance(module, nn.Conv2d)]
+    convolutions = [module for module in run.networks.student.modules() if isinstance(module, nn.Conv2d)]
     seen = []
     for layer in convolutions:
         layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    run.cast.student.eval()(torch.randn(4, *run.cast.student.input_shape))
+    run.networks.student.eval()(torch.randn(4, *run.networks.student.input_shape))
     assert set(convolutions[1].weight.unique().tolist()) <= {-1.0, 0.0, 1.0}
     assert set(seen[1].unique().tolist()) <= {0.0, 1.0}
     assert len(seen[0].unique()) > 2  # the first layer sees the picture as it is
@@ -73,12 +73,12 @@ def test_without_the_shared_term_it_is_training_alone():
     run = toy_run("apprentice", "offline", "method.kd_weight=0.0", "method.ce_weight=1.0")
     list(zip(run.method.phases(run), range(1), strict=False))
     batch: Batch = next(iter(run.stream.epoch(0, 1)))
-    terms = run.method.loss(run.cast, batch)
+    terms = run.method.loss(run.networks, batch)
     assert terms["kd"].item() == 0
-    assert terms["ce"].item() == pytest.approx(run.method.hard(run.cast.student(batch), batch).item())
+    assert terms["ce"].item() == pytest.approx(run.method.label_loss(run.networks.student(batch), batch).item())
 
 
 @pytest.mark.parametrize(("variant", "scheme"), [("A", "offline"), ("B", "online"), ("C", "online")])
 def test_a_variant_under_the_wrong_scheme_is_refused(variant, scheme, tmp_path):
-    with pytest.raises(Refused, match=f"variant {variant}"):
+    with pytest.raises(ConfigError, match=f"variant {variant}"):
         toy_experiment("apprentice", tmp_path, f"method.variant={variant}", scheme=scheme)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdrun.cast import Output, Role
 from kdrun.methods.adversarial.bss import BSS, base_samples, targets, towards_boundary
+from kdrun.models.roles import ModelOutput, Role
 from tests.toy import toy_run
 
 
@@ -18,7 +18,7 @@ class Line(nn.Module):
 
     def forward(self, pictures):
         x = self.slope * pictures.flatten(1)
-        return Output(torch.cat([x, -x], dim=1), x, (pictures,), (pictures,), pictures)
+        return ModelOutput(torch.cat([x, -x], dim=1), x, (pictures,), (pictures,), pictures)
 
 
 def walk(*places: float, steps: int, low: float = -9.0, rate: float = 0.3, overshoot: float = 1e-4) -> list[float]:
@@ -85,7 +85,7 @@ def test_weights_over_the_epochs():
 def test_the_attack_leaves_the_teacher_as_it_was(scheme):
     run = toy_run("bss", scheme)
     next(run.method.phases(run))
-    teacher, batch = run.cast.teacher, next(iter(run.stream.epoch(0, 1)))
+    teacher, batch = run.networks.teacher, next(iter(run.stream.epoch(0, 1)))
     teacher.train(scheme == "online")
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     right = teacher(batch.x).logits.argmax(1)
@@ -102,10 +102,10 @@ def test_the_attack_leaves_the_teacher_as_it_was(scheme):
 
 def test_boundary_samples_are_met_in_training():
     run = toy_run("bss", "offline")
-    run.cast.teachers = [run.cast.student]  # so that both are right equally often
+    run.networks.teachers = [run.networks.student]  # so that both are right equally often
     next(run.method.phases(run))
     batch = next(iter(run.stream.epoch(0, 1)))
-    batch.y = run.cast.student(batch).logits.argmax(1)
-    assert run.method.loss(run.cast, batch)["bss"].item() > 0
-    batch.y = run.cast.student(batch).logits.argmin(1)  # nobody is right: nothing to attack
-    assert run.method.loss(run.cast, batch)["bss"].item() == 0
+    batch.y = run.networks.student(batch).logits.argmax(1)
+    assert run.method.loss(run.networks, batch)["bss"].item() > 0
+    batch.y = run.networks.student(batch).logits.argmin(1)  # nobody is right: nothing to attack
+    assert run.method.loss(run.networks, batch)["bss"].item() == 0

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from kdrun import metrics
-from kdrun.config import Refused
-from kdrun.engine import distill
-from kdrun.losses import kl
+from kdrun.config.schema import ConfigError
+from kdrun.evaluation import metrics
+from kdrun.methods.losses import kl
 from kdrun.methods.self_taught.byot import apart, bottleneck
+from kdrun.training.loop import distill
 from tests.toy import prepared, rows_of, state, toy_experiment, toy_run
 
 
@@ -41,8 +41,8 @@ def test_bottleneck_reaches_the_last_map(before, after):
 
 def test_terms_by_hand():
     run, batch = ready("method.kd_weight=0.25", "method.squared=true")
-    terms = run.method.loss(run.cast, batch)
-    end = run.cast.student(batch)
+    terms = run.method.loss(run.networks, batch)
+    end = run.networks.student(batch)
     answers = [leave.onward(end.stages[place], place + 1) for place, leave in enumerate(run.method.exits)]
     hard = [torch.nn.functional.cross_entropy(answer.logits, batch.labels).item() for answer in answers]
     soft = [kl(end.logits, answer.logits, 3.0).item() for answer in answers]
@@ -52,8 +52,8 @@ def test_terms_by_hand():
 
 def test_exits_teach_the_shared_stages_but_not_the_end():
     run, batch = ready()
-    terms = run.method.loss(run.cast, batch)
-    student = run.cast.student.network
+    terms = run.method.loss(run.networks, batch)
+    student = run.networks.student.network
     taught = terms["exits"] + terms["kd"] + terms["hint"]
     first = torch.autograd.grad(taught, list(student.stages[0].parameters()), retain_graph=True)
     assert any(bool(gradient.any()) for gradient in first)
@@ -64,7 +64,7 @@ def test_exits_teach_the_shared_stages_but_not_the_end():
 def test_exits_are_smaller_networks_and_all_learn():
     run, _ = ready()
     sizes = [metrics.size(leave).parameters for leave in run.method.exits]
-    stages = run.cast.student.network.stages
+    stages = run.networks.student.network.stages
     for number, leave in enumerate(run.method.exits, start=1):
         assert [own is theirs for own, theirs in zip(leave.network.stages, stages, strict=False)] == [True] * number + [False]
     assert sizes == sorted(sizes)
@@ -76,7 +76,7 @@ def test_exits_are_smaller_networks_and_all_learn():
 
 def test_there_is_no_teacher_not_even_the_past():
     run, _ = ready()
-    assert run.cast.teachers == []
+    assert run.networks.teachers == []
 
 
 def test_exits_get_rows(tmp_path):
@@ -87,5 +87,5 @@ def test_exits_get_rows(tmp_path):
 
 
 def test_one_stage_is_too_few():
-    with pytest.raises(Refused, match="one stage only"):
+    with pytest.raises(ConfigError, match="one stage only"):
         prepared(("byot", "student.widths=[4]"))

@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdrun.config import Refused
-from kdrun.engine import distill
+from kdrun.config.schema import ConfigError
 from kdrun.models.tree import Tree
+from kdrun.training.loop import distill
 from tests.toy import TINY, rows_of, toy_experiment, toy_run
 
 
@@ -16,9 +16,9 @@ def test_without_limits_it_says_what_the_teacher_says_of_every_training_picture(
     distill(run)
     pictures = run.data.whole(run.data.train, run.device)
     with torch.no_grad():
-        wanted = run.cast.teacher(pictures).logits
+        wanted = run.networks.teacher(pictures).logits
     torch.testing.assert_close(run.method.answers, wanted)
-    assert torch.equal(run.cast.student(pictures).logits.argmax(1), wanted.argmax(1))
+    assert torch.equal(run.networks.student(pictures).logits.argmax(1), wanted.argmax(1))
     assert run.history[-1][-1] == pytest.approx(0, abs=1e-9)
 
 
@@ -45,5 +45,5 @@ def test_rows_files_and_report(tmp_path):
 def test_a_network_is_no_tree(tmp_path, monkeypatch):
     monkeypatch.setattr("tests.toy.NEEDS", {})
     assert "student=cnn" in TINY
-    with pytest.raises(Refused, match="student=tree"):
+    with pytest.raises(ConfigError, match="student=tree"):
         toy_experiment("cnn2tree", tmp_path)

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from kdrun.engine import distill
 from kdrun.methods.online.codistill import consensus
+from kdrun.training.loop import distill
 from tests.toy import state, toy_run
 
 ZERO = torch.zeros(1, 2, dtype=torch.float64)
@@ -26,27 +26,27 @@ def test_before_burn_in_ends_each_learns_alone():
     alone, together = toy_run("vanilla", "offline"), toy_run("codistill", "online", "method.burn_in=1")
     distill(alone)
     distill(together)
-    wanted, got = state(alone.cast.student), state(together.cast.student)
+    wanted, got = state(alone.networks.student), state(together.networks.student)
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
     later = toy_run("codistill", "online", "method.burn_in=0")
     distill(later)
-    assert any(not torch.equal(wanted[name], value) for name, value in later.cast.student.state_dict().items())
+    assert any(not torch.equal(wanted[name], value) for name, value in later.networks.student.state_dict().items())
 
 
 def test_burn_in_ends_on_its_step():
     run = toy_run("codistill", "online", "method.burn_in=0.5")  # 2 epochs of 3 steps: 3 of them
     next(iter(run.method.phases(run)))
     heard = ["consensus" in terms for epoch in range(2) for batch in run.stream.epoch(epoch, 2)
-             for player, terms in run.method.step(run.cast, batch) if player == "student"]
+             for player, terms in run.method.step(run.networks, batch) if player == "student"]
     assert heard == [False] * 3 + [True] * 3
 
 
 def test_copies_are_stale_until_they_are_renewed():
     run = toy_run("codistill", "online", "method.refresh_steps=2")
     next(iter(run.method.phases(run)))
-    weight, ages = next(run.cast.peers[0].parameters()), []
+    weight, ages = next(run.networks.peers[0].parameters()), []
     for batch in run.stream.epoch(0, 1):
-        list(run.method.step(run.cast, batch))
+        list(run.method.step(run.networks, batch))
         ages.append(float((weight - next(run.method.stale[1].parameters())).flatten()[0].detach()))
         with torch.no_grad():
             weight.add_(1.0)
@@ -58,10 +58,10 @@ def test_each_has_an_order_of_its_own():
     next(iter(run.method.phases(run)))
     batches = list(run.stream.epoch(0, 1))
     for name in ("peer 2", "peer 3"):
-        role = next(peer for peer in run.cast.peers if peer.name == name)
+        role = next(peer for peer in run.networks.peers if peer.name == name)
         own = [run.method.seen_by(role, batch) for batch in batches]
         rows = torch.cat([batch.index for batch in own])
         assert len(rows.unique()) == len(rows)
         assert not torch.equal(rows, torch.cat([batch.index for batch in batches]))
         assert all(torch.equal(batch.labels, run.stream.labels[batch.index]) for batch in own)
-    assert run.method.seen_by(run.cast.student, batches[0]) is batches[0]
+    assert run.method.seen_by(run.networks.student, batches[0]) is batches[0]

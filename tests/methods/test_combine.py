@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from kdrun import catalogue
-from kdrun.cast import Cast, frozen
-from kdrun.config import Refused
+from kdrun.config import registry
+from kdrun.config.schema import ConfigError
 from kdrun.data.batch import Batch
-from kdrun.engine import distill
-from kdrun.method import Curriculum, Method, Phase
 from kdrun.methods.attention.at import AT
+from kdrun.methods.base import Curriculum, Method, Phase
 from kdrun.methods.composed.combine import Combine, Noted
 from kdrun.methods.response.kd import KD
+from kdrun.models.roles import Networks, frozen
+from kdrun.training.loop import distill
 from tests.toy import toy_run, toy_settings
 
 
@@ -32,11 +32,11 @@ def combined(first, second, third=None, *, ce=1.0, weights=(1.0, 1.0, 1.0)):
 
 
 @pytest.fixture
-def cast(networks):
-    nets = networks()
-    cast = Cast(nets.student(), [frozen(role) for role in nets.untrained_teachers()])
-    cast.student.eval()
-    return cast
+def networks(factory):
+    nets = factory()
+    networks = Networks(nets.student(), [frozen(role) for role in nets.untrained_teachers()])
+    networks.student.eval()
+    return networks
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def values(terms):
     return {name: float(term.detach()) for name, term in terms.items()}
 
 
-def test_labels_count_once_and_every_other_term_by_both_weights(cast, batch):
-    ((player, terms),) = combined(kd(), at(), ce=0.5, weights=(2.0, 3.0, 1.0)).step(cast, batch)
+def test_labels_count_once_and_every_other_term_by_both_weights(networks, batch):
+    ((player, terms),) = combined(kd(), at(), ce=0.5, weights=(2.0, 3.0, 1.0)).step(networks, batch)
     assert player == "student"
-    one, other = kd().loss(cast, batch), at().loss(cast, batch)
-    hard = kd().hard(cast.student(batch), batch)
+    one, other = kd().loss(networks, batch), at().loss(networks, batch)
+    hard = kd().label_loss(networks.student(batch), batch)
     assert values(terms) == pytest.approx(values({"ce": 0.5 * hard, "first kd": 2 * one["kd"], "second at": 3 * other["at"]}))
 
 
@@ -79,7 +79,7 @@ def test_with_nothing_else_it_is_the_method_itself(words, key, scheme):
     for chosen, *more in (("combine", *words), (key,)):
         run = toy_run(chosen, scheme, *more)
         distill(run)
-        ends.append({f"{role} {name}": value for role, network in run.method.products(run.cast).items()
+        ends.append({f"{role} {name}": value for role, network in run.method.trained_networks(run.networks).items()
                      for name, value in network.state_dict().items()})
     assert all(torch.allclose(ends[0][name], ends[1][name], atol=1e-5) for name in ends[0])
 
@@ -96,31 +96,31 @@ def test_peers_keep_their_own_labels():
     for words in (("okddip",), ("combine", "method/first=okddip", "method/second=vanilla", "method.ce_weight=0.25")):
         run = toy_run(words[0], "online", *words[1:])
         batch = started(run)
-        ((_, terms),) = run.method.step(run.cast, batch)
+        ((_, terms),) = run.method.step(run.networks, batch)
         part = getattr(run.method, "first", run.method)
         heads = [branch.network.head.weight for branch in part.branches]
         ends.append((float(sum(terms.values()).detach()), torch.autograd.grad(sum(terms.values()), heads, retain_graph=True),
-                     float(part.hard(run.cast.student(batch), batch).detach())))
+                     float(part.label_loss(run.networks.student(batch), batch).detach())))
     (alone, gradients, hard), (summed, others, _) = ends
     assert summed == pytest.approx(alone - 0.75 * hard, rel=1e-5)
     assert all(torch.allclose(one, other, atol=1e-7) for one, other in zip(gradients, others, strict=True))
     assert all(gradient.any() for gradient in gradients)
 
 
-@pytest.mark.parametrize("key", catalogue.options("method"))
+@pytest.mark.parametrize("key", registry.options("method"))
 def test_every_method_tells_its_own_labels_from_all_else(key):
-    run = toy_run(key, catalogue.method_card(key).schemes[0])
+    run = toy_run(key, registry.method_card(key).schemes[0])
     method, step = run.method, run.method.step
     if isinstance(method, Curriculum) or method.label_term is None:
         with pytest.raises(ValueError, match=r"^first: "):
             combined(method, kd())
         return
-    run.rehearsal, method.hard = True, (noted := Noted(method.hard))
+    run.rehearsal, method.label_loss = True, (noted := Noted(method.label_loss))
 
-    def checked(cast, batch):
+    def checked(networks, batch):
         noted.answers.clear()
-        for player, terms in step(cast, batch):
-            assert player != "student" or not noted.mixed(method, terms, cast)
+        for player, terms in step(networks, batch):
+            assert player != "student" or not noted.mixed(method, terms, networks)
             yield player, terms
 
     method.step = checked
@@ -136,9 +136,9 @@ class Mixing(Method):
         super().__init__()
         self.name, self.double = name, double
 
-    def loss(self, cast, batch):
-        hard = self.hard(cast.student(batch), batch)
-        return {self.name: hard + self.hard(cast.teacher(batch), batch) if self.double else 2 * hard}
+    def loss(self, networks, batch):
+        hard = self.label_loss(networks.student(batch), batch)
+        return {self.name: hard + self.label_loss(networks.teacher(batch), batch) if self.double else 2 * hard}
 
 
 @pytest.mark.parametrize(("name", "double", "refused"), [
@@ -169,36 +169,36 @@ class Critic(Method):
         super().__init__()
         self.log, self.critic = log, nn.Linear(4, 1)
 
-    def players(self, cast):
-        return {"critic": [self.critic], "student": [cast.student]}
+    def players(self, networks):
+        return {"critic": [self.critic], "student": [networks.student]}
 
     def optimizer(self, player, weights, recipe):
         self.log.append(f"built for {player}")
         return super().optimizer(player, weights, recipe)
 
-    def step(self, cast, batch):
-        yield "critic", {"critic": self.critic(cast.student(batch).logits.detach()).mean()}
-        said = cast.student(batch)
-        yield "student", {"ce": 9 * self.hard(said, batch), "fool": self.critic(said.logits).mean()}
+    def step(self, networks, batch):
+        yield "critic", {"critic": self.critic(networks.student(batch).logits.detach()).mean()}
+        said = networks.student(batch)
+        yield "student", {"ce": 9 * self.label_loss(said, batch), "fool": self.critic(said.logits).mean()}
         self.log.append("after the student")
-        yield "critic", {"late": self.critic(cast.student(batch).logits).mean()}
+        yield "critic", {"late": self.critic(networks.student(batch).logits).mean()}
 
 
-def test_players_of_parts_keep_their_moves_and_their_names(cast, batch):
+def test_players_of_parts_keep_their_moves_and_their_names(networks, batch):
     log = []
     method = combined(kd(), Critic(log))
-    assert list(method.players(cast)) == ["student", "second critic"]
-    assert method.players(cast)["second critic"] == [method.second.critic]
-    moves = method.step(cast, batch)
-    player, terms = next(moves)
+    assert list(method.players(networks)) == ["student", "second critic"]
+    assert method.players(networks)["second critic"] == [method.second.critic]
+    updates = method.step(networks, batch)
+    player, terms = next(updates)
     assert (player, list(terms)) == ("second critic", ["critic"])
-    player, terms = next(moves)
+    player, terms = next(updates)
     assert (player, list(terms)) == ("student", ["ce", "first kd", "second fool"])
     assert log == []
-    player, terms = next(moves)
+    player, terms = next(updates)
     assert (player, list(terms)) == ("second critic", ["late"])
     assert log == ["after the student"]
-    assert next(moves, None) is None
+    assert next(updates, None) is None
 
 
 def test_a_player_of_a_part_is_optimised_as_the_part_says():
@@ -222,12 +222,12 @@ class Odd(Method):
     def phases(self, run):
         yield from self.given
 
-    def loss(self, cast, batch):
-        return {"ce": self.hard(cast.student(batch), batch)}
+    def loss(self, networks, batch):
+        return {"ce": self.label_loss(networks.student(batch), batch)}
 
 
 @pytest.mark.parametrize(("phases", "reason"), [
-    ([Phase(loss=lambda cast, batch: {})], "no phase in which"), ([Phase(epochs=3)], "a way of its own"),
+    ([Phase(loss=lambda networks, batch: {})], "no phase in which"), ([Phase(epochs=3)], "a way of its own"),
     ([Phase(), Phase()], "several phases")])
 def test_what_cannot_be_summed_says_so(phases, reason):
     run = toy_run("combine", "offline")
@@ -237,10 +237,10 @@ def test_what_cannot_be_summed_says_so(phases, reason):
 
 
 def test_two_streams_cannot_be_summed_but_one_can():
-    with pytest.raises(Refused, match="makes its own batches"):
+    with pytest.raises(ConfigError, match="makes its own batches"):
         toy_run("combine", "self", "method/first=cskd", "method/second=ddgsd")
     run = toy_run("combine", "self", "method/first=cskd", "method/second=pskd")
-    assert run.cast.teachers == []  # none of the two has one
+    assert run.networks.teachers == []  # none of the two has one
     distill(run)
     assert {row[4] for row in run.history if row[3] == "train"} == {"ce", "first kd", "second past"}
 
@@ -250,12 +250,12 @@ def test_two_streams_cannot_be_summed_but_one_can():
     (("method/first=cskd", "scheme=offline"), "method/first=cskd does not run under scheme=offline"),
     (("method/third=mt_avg", "teachers=[cnn,mlp]"), "learns from one teacher")])
 def test_what_does_not_fit_is_refused_before_anything_runs(words, reason, tmp_path):
-    from kdrun.checking import problems
+    from kdrun.config.validation import problems
 
     assert any(reason in line for line in problems(toy_settings("combine", *words)))
 
 
 def test_methods_of_many_teachers_can_be_summed():
     run = toy_run("combine", "offline", "method/first=mt_avg", "method/second=mt_you", "teachers=[cnn,mlp]")
-    assert len(run.cast.teachers) == 2
+    assert len(run.networks.teachers) == 2
     distill(run)

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.methods.relation.crd import CRD, Drawer, contrast
+from kdrun.models.roles import Networks
 from tests.toy import state, toy_run
 
 
@@ -54,14 +54,14 @@ def test_only_seen_rows_are_remembered(positive):
     next(method.phases(run))
     before = state(method)
     batch: Batch = next(iter(run.stream.epoch(0, 1)))
-    cast: Cast = run.cast
-    moves = method.step(cast, batch)
-    _, terms = next(moves)
+    networks: Networks = run.networks
+    updates = method.step(networks, batch)
+    _, terms = next(updates)
     assert terms.keys() == {"ce", "crd", "kd"}
     assert torch.equal(before["student_memory"], method.student_memory), "remembered before the update"
     terms["crd"].backward()
     assert method.teacher_embedding.weight.grad.abs().sum() > 0
-    assert next(moves, None) is None
+    assert next(updates, None) is None
     for side in ("student", "teacher"):
         after, index = getattr(method, f"{side}_memory"), batch.index
         changed = (after != before[f"{side}_memory"]).any(dim=1)

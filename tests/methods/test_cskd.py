@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.cast import Cast
 from kdrun.data.batch import Batch
-from kdrun.data.views import Beside
-from kdrun.losses import soften
+from kdrun.data.paired_views import Beside
+from kdrun.methods.losses import soften
 from kdrun.methods.self_taught.cskd import CSKD, VIEW, partners
+from kdrun.models.roles import Networks
 
 
 def test_partners_share_the_class_and_any_may_be_drawn():
@@ -39,8 +39,8 @@ def test_batches_bring_their_partners_pictures(data):
 
 
 @pytest.fixture
-def student(networks):
-    student = networks().student()
+def student(factory):
+    student = factory().student()
     student.double().eval()
     return student
 
@@ -49,25 +49,25 @@ def test_the_loss(student, data):
     torch.manual_seed(0)
     x, other = torch.randn(2, 4, *data.shape, dtype=torch.float64)
     method, labels = CSKD(temperature=4.0, weight=3.0), tensor([0, 1, 2, 3])
-    same = method.loss(Cast(student), Batch(x, labels, views={VIEW: x.clone()}))
+    same = method.loss(Networks(student), Batch(x, labels, views={VIEW: x.clone()}))
     assert float(same["kd"].detach()) == pytest.approx(0, abs=1e-12)
-    terms = method.loss(Cast(student), Batch(x, labels, views={VIEW: other}))
+    terms = method.loss(Networks(student), Batch(x, labels, views={VIEW: other}))
     wanted = 3 * soften(student.network(other).logits, student.network(x).logits, 4.0)
     assert float(terms["kd"].detach()) == pytest.approx(float(wanted.detach()), abs=1e-12)
 
 
 def test_the_partner_gets_no_gradient(student, data):
     x, other = (torch.randn(4, *data.shape, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    terms = CSKD(temperature=4.0, weight=1.0).loss(Cast(student), Batch(x, tensor([0, 1, 2, 3]), views={VIEW: other}))
+    terms = CSKD(temperature=4.0, weight=1.0).loss(Networks(student), Batch(x, tensor([0, 1, 2, 3]), views={VIEW: other}))
     sum(terms.values()).backward()
     assert x.grad.abs().sum() > 0
     assert other.grad is None
 
 
-def test_batch_statistics_see_both_halves(networks, data):
-    student = networks().student()
+def test_batch_statistics_see_both_halves(factory, data):
+    student = factory().student()
     norm = next(part for part in student.modules() if isinstance(part, torch.nn.BatchNorm2d))
     student.train()
     x, other = torch.randn(2, 4, *data.shape)
-    CSKD(temperature=4.0, weight=1.0).loss(Cast(student), Batch(x, tensor([0, 1, 2, 3]), views={VIEW: other}))
+    CSKD(temperature=4.0, weight=1.0).loss(Networks(student), Batch(x, tensor([0, 1, 2, 3]), views={VIEW: other}))
     assert int(norm.num_batches_tracked) == 2

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.engine import distill
 from kdrun.methods.data_free.dafl import activation, balance, one_hot
+from kdrun.training.loop import distill
 from tests.toy import state, toy_run
 
 F64 = torch.float64
@@ -36,19 +36,19 @@ def test_activation_and_certainty():
 
 def test_one_pass_serves_two_players():
     run = toy_run("dafl", "offline")
-    inner, moves = run.method.step, []
+    inner, updates = run.method.step, []
 
-    def watched(cast, batch):
+    def watched(networks, batch):
         def now():
             return [{name: value for name, value in state(module).items() if "running" not in name and "num" not in name}
-                    for module in (run.method.generator, cast.student)]
+                    for module in (run.method.generator, networks.student)]
 
-        for player, terms in inner(cast, batch):
+        for player, terms in inner(networks, batch):
             before = now()
             yield player, terms
-            moves.append((player, *(any(not torch.equal(one[name], other[name]) for name in one)
+            updates.append((player, *(any(not torch.equal(one[name], other[name]) for name in one)
                                     for one, other in zip(before, now(), strict=True))))
 
     run.method.step = watched
     distill(run)
-    assert set(moves) == {("generator", True, False), ("student", False, True)}
+    assert set(updates) == {("generator", True, False), ("student", False, True)}

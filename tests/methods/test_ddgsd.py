@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.cast import Cast
 from kdrun.data.batch import Batch
-from kdrun.data.views import Beside
-from kdrun.losses import soften
+from kdrun.data.paired_views import Beside
+from kdrun.methods.losses import soften
 from kdrun.methods.self_taught.ddgsd import DDGSD, VIEW, discrepancy
+from kdrun.models.roles import Networks
 
 F64 = torch.float64
 
@@ -31,13 +31,13 @@ def test_both_pull_and_neither_is_pulled_by_its_own_target():
         assert torch.allclose(slope, torch.autograd.grad(soften(other, alone, 3.0), alone)[0], atol=1e-12)
 
 
-def test_equal_views_have_nothing_to_agree_on(networks, data):
-    student = networks().student()
+def test_equal_views_have_nothing_to_agree_on(factory, data):
+    student = factory().student()
     student.double().eval()
     x = torch.randn(4, *data.shape, dtype=F64)
-    terms = method().loss(Cast(student), Batch(x, tensor([0, 1, 2, 3]), views={VIEW: x.clone()}))
+    terms = method().loss(Networks(student), Batch(x, tensor([0, 1, 2, 3]), views={VIEW: x.clone()}))
     assert [float(terms[name].detach()) for name in ("kd", "mmd")] == pytest.approx([0, 0], abs=1e-12)
-    once = method().hard(student.network(x), Batch(x, tensor([0, 1, 2, 3])))
+    once = method().label_loss(student.network(x), Batch(x, tensor([0, 1, 2, 3])))
     assert [float(terms[name].detach()) for name in ("ce", "ce second view")] == pytest.approx([float(once.detach())] * 2)
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn, tensor
 
-from kdrun.config import Refused
-from kdrun.engine import distill
+from kdrun.config.schema import ConfigError
 from kdrun.methods.data_free.deepinv import competition, jensen_shannon, statistics, variation, watched
+from kdrun.training.loop import distill
 from tests.toy import state, toy_experiment, toy_run
 
 F64 = torch.float64
@@ -54,17 +54,17 @@ def test_rounds_continue_one_training_and_inversions_move_no_network():
     run = toy_run("deepinv", "offline", "method.competition_weight=10")
     phases, inner, ends, terms = run.method.phases, run.method.step, [], []
 
-    def watched_step(cast, batch):
-        assert not cast.student.network.training
-        for player, named in inner(cast, batch):
+    def watched_step(networks, batch):
+        assert not networks.student.network.training
+        for player, named in inner(networks, batch):
             terms.append(set(named))
             yield player, named
 
     def watched_phases(run):
         for phase in phases(run):
-            before, pictures = state(run.cast.student), run.method.images.clone()
+            before, pictures = state(run.networks.student), run.method.images.clone()
             yield phase
-            now = state(run.cast.student)
+            now = state(run.networks.student)
             ends.append((phase.name, phase.epochs, all(torch.equal(before[name], now[name]) for name in now),
                          torch.equal(pictures, run.method.images)))
 
@@ -78,9 +78,9 @@ def test_rounds_continue_one_training_and_inversions_move_no_network():
 
 
 def test_what_cannot_be_is_refused(tmp_path):
-    with pytest.raises(Refused, match=r"method\.rounds=2 or more"):
+    with pytest.raises(ConfigError, match=r"method\.rounds=2 or more"):
         toy_experiment("deepinv", tmp_path, "method.rounds=1", "method.competition_weight=1")
     run = toy_run("deepinv", "offline")
-    run.cast.teachers[0].network = nn.Conv2d(1, 1, 1)
+    run.networks.teachers[0].network = nn.Conv2d(1, 1, 1)
     with pytest.raises(ValueError, match="has none; choose another teacher"):
-        run.method.setup(run.cast, run.data)
+        run.method.setup(run.networks, run.data)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.engine import distill
 from kdrun.methods.data_free.dfad import discrepancy, reward
+from kdrun.training.loop import distill
 from tests.toy import toy_run
 
 F64 = torch.float64
@@ -32,9 +32,9 @@ def test_the_student_learns_on_new_noise_each_time_and_then_the_generator():
     run = toy_run("dfad", "offline")
     inner, players, seen = run.method.step, [], []
 
-    def watched(cast, batch):
+    def watched(networks, batch):
         handle = run.method.generator.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
-        for player, terms in inner(cast, batch):
+        for player, terms in inner(networks, batch):
             players.append(player)
             yield player, terms
         handle.remove()

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn, tensor
 
-from kdrun import metrics
-from kdrun.engine import distill
+from kdrun.evaluation import metrics
 from kdrun.methods.quantized.diff_quant import Points, shares
-from kdrun.quantization import QuantizedWeights
+from kdrun.models.quantization import QuantizedWeights
+from kdrun.training.loop import distill
 from tests.toy import toy_run
 
 F64 = torch.float64
@@ -62,7 +62,7 @@ def test_shares_follow_the_gradient_and_never_fall_below_half():
 
 def test_the_levels_learn_and_the_weights_stay():
     run = toy_run("diff_quant", "offline", "method.points_lr=1.0")
-    student, method = run.cast.student, run.method
+    student, method = run.networks.student, run.method
     phases, seen = method.phases(run), []
     method.phases = lambda _: watched()
 
@@ -91,13 +91,13 @@ def test_the_levels_learn_and_the_weights_stay():
 
 def test_the_last_teacher_is_the_student_in_full_precision():
     run = toy_run("diff_quant", "offline")
-    first = run.cast.teacher
+    first = run.networks.teacher
     phases = run.method.phases(run)
     next(phases)
-    state = copy.deepcopy(run.cast.student.state_dict())
+    state = copy.deepcopy(run.networks.student.state_dict())
     next(phases)
-    assert run.cast.teacher is not first
-    assert all(torch.equal(value, state[name]) for name, value in run.cast.teacher.state_dict().items())
+    assert run.networks.teacher is not first
+    assert all(torch.equal(value, state[name]) for name, value in run.networks.teacher.state_dict().items())
 
 
 def test_sizes_count_every_layer():

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kdrun.checking import problems
-from kdrun.engine import distill
+from kdrun.config.validation import problems
 from kdrun.methods.online.dml import mimicry
+from kdrun.training.loop import distill
 from tests.toy import rows_of, state, toy_experiment, toy_run, toy_settings
 
 ONE, TWO = torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
@@ -37,11 +37,11 @@ def test_each_update_moves_one_network_and_all_answers_are_of_one_moment():
     run = toy_run("dml", "online", "method.peers=2")
     next(iter(run.method.phases(run)))
     batch = next(run.stream.epoch(0, 1))
-    together = [run.cast.student, *run.cast.peers]
+    together = [run.networks.student, *run.networks.peers]
     assert [role.name for role in together] == ["student", "peer 2", "peer 3"]
     before = [role(batch).logits.detach() for role in together]
     seen = []
-    for player, _ in run.method.step(run.cast, batch):
+    for player, _ in run.method.step(run.networks, batch):
         seen.append(player)
         mover = next(role for role in together if role.name == player)
         with torch.no_grad():
@@ -55,11 +55,11 @@ def test_each_update_moves_one_network_and_all_answers_are_of_one_moment():
 def test_peers_have_other_first_weights_and_all_learn():
     run = toy_run("dml", "online", "method.peers=2")
     next(iter(run.method.phases(run)))
-    first = [next(role.parameters()).clone() for role in (run.cast.student, *run.cast.peers)]
+    first = [next(role.parameters()).clone() for role in (run.networks.student, *run.networks.peers)]
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first[1], first[2])
     distill(run)
-    for role, start in zip((run.cast.student, *run.cast.peers), first, strict=True):
+    for role, start in zip((run.networks.student, *run.networks.peers), first, strict=True):
         assert not torch.equal(next(role.parameters()), start)
 
 
@@ -67,7 +67,7 @@ def test_without_mimicry_the_student_learns_alone():
     alone, together = toy_run("vanilla", "offline"), toy_run("dml", "online", "method.weight=0")
     distill(alone)
     distill(together)
-    wanted, got = state(alone.cast.student), state(together.cast.student)
+    wanted, got = state(alone.networks.student), state(together.networks.student)
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
 
 

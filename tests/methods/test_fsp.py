@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kdrun.config import Refused
-from kdrun.engine import distill
+from kdrun.config.schema import ConfigError
 from kdrun.methods.relation.fsp import FSP, flow
+from kdrun.training.loop import distill
 from tests.toy import state, toy_experiment, toy_run
 
 
@@ -41,10 +41,10 @@ def test_the_classifier_waits_for_the_second_phase():
     phases = run.method.phases
 
     def watched(run):
-        first = state(run.cast.student.network)
+        first = state(run.networks.student.network)
         for phase in phases(run):
             yield phase
-            now = state(run.cast.student.network)
+            now = state(run.networks.student.network)
             heads.append((torch.equal(first["head.weight"], now["head.weight"]),
                           torch.equal(first["stages.0.0.weight"], now["stages.0.0.weight"])))
 
@@ -54,5 +54,5 @@ def test_the_classifier_waits_for_the_second_phase():
 
 
 def test_other_channels_are_refused(tmp_path):
-    with pytest.raises(Refused, match=r"the student has \[1, 6, 8, 9\] and the teacher \[1, 6, 8, 12\]"):
+    with pytest.raises(ConfigError, match=r"the student has \[1, 6, 8, 9\] and the teacher \[1, 6, 8, 12\]"):
         toy_experiment("fsp", tmp_path, "student.widths=[6,8,9]")

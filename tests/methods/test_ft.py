@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kdrun.engine import distill
 from kdrun.methods.feature.ft import FT, factor
+from kdrun.training.loop import distill
 from tests.toy import state, toy_run
 
 
@@ -39,7 +39,7 @@ def test_a_dead_map_has_a_finite_gradient():
 
 def test_the_paraphraser_learns_first_and_then_stays():
     run = toy_run("ft", "offline", "recipe.epochs=1")
-    method, student, phases, moved = run.method, run.cast.student.network, run.method.phases, []
+    method, student, phases, moved = run.method, run.networks.student.network, run.method.phases, []
 
     def watched(run):
         for phase in phases(run):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdrun.engine import distill
 from kdrun.methods.adversarial.gan_feat import Critic, fool, judge
+from kdrun.training.loop import distill
 from tests.toy import state, toy_run
 
 F64 = torch.float64
@@ -36,24 +36,24 @@ def test_scale_and_offset_give_nobody_away():
 
 def test_critic_and_student_take_turns():
     run = toy_run("gan_feat", "offline")
-    inner, moves = run.method.step, []
+    inner, updates = run.method.step, []
 
-    def watched(cast, batch):
-        for player, terms in inner(cast, batch):
-            before = state(run.method.critic), state(run.method.adapter), state(cast.student)
+    def watched(networks, batch):
+        for player, terms in inner(networks, batch):
+            before = state(run.method.critic), state(run.method.adapter), state(networks.student)
             if player == "critic":
-                gradients = torch.autograd.grad(sum(terms.values()), list(cast.student.parameters()), retain_graph=True,
+                gradients = torch.autograd.grad(sum(terms.values()), list(networks.student.parameters()), retain_graph=True,
                                                 allow_unused=True)
                 assert all(gradient is None for gradient in gradients)
             yield player, terms
-            after = state(run.method.critic), state(run.method.adapter), state(cast.student)
-            moves.append((player, *(any(not torch.equal(one[name], other[name]) for name in one)
+            after = state(run.method.critic), state(run.method.adapter), state(networks.student)
+            updates.append((player, *(any(not torch.equal(one[name], other[name]) for name in one)
                                     for one, other in zip(before, after, strict=True))))
 
     run.method.step = watched
     distill(run)
-    assert set(moves) == {("critic", True, False, False), ("student", False, True, True)}
-    rows = run.method.reports(run)["critic"]
+    assert set(updates) == {("critic", True, False, False), ("student", False, True, True)}
+    rows = run.method.extra_tables(run)["critic"]
     assert [row["epoch"] for row in rows] == list(range(run.recipe.epochs))
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
     assert float(run.method.verdicts[0, 1]) == 2 * 48
@@ -64,5 +64,5 @@ def test_without_its_weight_it_is_hintons():
     for words in (("gan_feat", "method.gan_weight=0"), ("kd", "method.ce_weight=1", "method.kd_weight=1")):
         run = toy_run(words[0], "offline", *words[1:])
         distill(run)
-        ends.append(state(run.cast.student))
+        ends.append(state(run.networks.student))
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from kdrun.cast import Cast
-from kdrun.config import Refused
+from kdrun.config.schema import ConfigError
 from kdrun.data.batch import Batch
-from kdrun.engine import distill
 from kdrun.methods.feature.gao_stage import StageByStage, shares
+from kdrun.models.roles import Networks
+from kdrun.training.loop import distill
 from tests.toy import state, toy_experiment, toy_run
 
 
@@ -20,9 +20,9 @@ def test_shares():
 def test_equal_maps_match_and_shifted_maps_do_not():
     run = toy_run("gao_stage", "offline")
     method = run.method
-    method.setup(run.cast, run.data)
+    method.setup(run.networks, run.data)
     batch: Batch = next(iter(run.stream.epoch(0, 1)))
-    itself = Cast(run.cast.student, [run.cast.student])
+    itself = Networks(run.networks.student, [run.networks.student])
     method.adapters[1] = torch.nn.Identity()
     assert method.match(itself, batch, 2)["stage"].item() == 0
     method.adapters[1] = torch.nn.Threshold(-1.0, 0.0)  # leaves an activated map as it is
@@ -33,7 +33,7 @@ def test_equal_maps_match_and_shifted_maps_do_not():
 @pytest.mark.parametrize("scheme", ["offline", "online"])
 def test_one_part_learns_at_a_time(scheme):
     run = toy_run("gao_stage", scheme, "recipe.epochs=4")
-    student, phases, moved = run.cast.student, run.method.phases, []
+    student, phases, moved = run.networks.student, run.method.phases, []
     batch: Batch = next(iter(run.stream.epoch(0, 1)))
 
     def answer():
@@ -60,12 +60,12 @@ def test_one_part_learns_at_a_time(scheme):
 
 
 def test_unequal_stages_are_refused(tmp_path):
-    with pytest.raises(Refused, match="the student has 2 and the teacher 3"):
+    with pytest.raises(ConfigError, match="the student has 2 and the teacher 3"):
         toy_experiment("gao_stage", tmp_path, "student.widths=[6,8]")
 
 
 def test_adam_is_the_students_alone():
     run = toy_run("gao_stage", "online")
-    weights = list(run.cast.student.parameters())
+    weights = list(run.networks.student.parameters())
     assert isinstance(run.method.optimizer("student", weights, run.recipe), torch.optim.Adam)
     assert isinstance(run.method.optimizer("teacher", weights, run.recipe), torch.optim.SGD)

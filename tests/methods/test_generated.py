@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from kdrun.engine import distill
+from kdrun.training.loop import distill
 from tests.toy import toy_run
 
 
 @pytest.mark.parametrize(("key", "inner"), [("dafl", 0.8), ("dfad", 1e-5), ("zskt", 1e-5)])
 def test_the_generators_inner_normalisations_are_those_of_the_releases(key, inner):
     run = toy_run(key, "offline")
-    run.method.setup(run.cast, run.data)
+    run.method.setup(run.networks, run.data)
     eps = [layer.eps for layer in run.method.generator.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert eps == [1e-5, inner, inner, 1e-5]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.config import Refused
-from kdrun.engine import distill, predict
+from kdrun.config.schema import ConfigError
 from kdrun.methods.cross_modal.hallucination import TwoStreams, calibrated, distance
+from kdrun.training.loop import distill, predict
 from tests.toy import prepared, rows_of, toy_experiment, toy_run
 
 F64 = torch.float64
@@ -30,7 +30,7 @@ def test_the_weight_is_set_by_the_largest_other_term():
 def terms_of(run):
     next(run.method.phases(run))
     (batch, *_) = run.stream.epoch(0, 1)
-    return batch, run.method.loss(run.cast, batch)
+    return batch, run.method.loss(run.networks, batch)
 
 
 def test_the_first_step_sets_the_weight_and_later_steps_keep_it():
@@ -39,14 +39,14 @@ def test_the_first_step_sets_the_weight_and_later_steps_keep_it():
     others = [float(term.detach()) for name, term in terms.items() if name != "hallucination"]
     assert float(terms["hallucination"].detach()) == pytest.approx(10 * max(others), rel=1e-5)
     kept = run.method.weight.clone()
-    run.method.loss(run.cast, list(run.stream.epoch(0, 1))[1])
+    run.method.loss(run.networks, list(run.stream.epoch(0, 1))[1])
     assert torch.equal(run.method.weight, kept)
 
 
 def test_it_starts_as_the_teacher_where_that_fits():
     run = toy_run("hallucination", "offline", "dataset.student_sees=edges")
     next(run.method.phases(run))
-    (imagining,), teacher = run.cast.peers, run.cast.teacher
+    (imagining,), teacher = run.networks.peers, run.networks.teacher
     assert all(torch.equal(value, teacher.network.state_dict()[name]) for name, value in imagining.network.state_dict().items())
     assert all(weight.requires_grad for weight in imagining.parameters())
     assert imagining.view is None  # sees what the student sees
@@ -56,23 +56,23 @@ def test_it_starts_as_the_teacher_where_that_fits():
 def test_each_term_teaches_whom_it_should():
     run = toy_run("hallucination", "offline")
     _, terms = terms_of(run)
-    (imagining,), student = run.cast.peers, run.cast.student
+    (imagining,), student = run.networks.peers, run.networks.student
     for name, reached in (("ce", (student,)), ("ce hallucination", (imagining,)), ("hallucination", (imagining,)),
                           ("ce with hallucination", (student, imagining)), ("ce with teacher", (student,))):
-        for role in (student, imagining, run.cast.teacher):
+        for role in (student, imagining, run.networks.teacher):
             grads = torch.autograd.grad(terms[name], [*role.parameters()], retain_graph=True, allow_unused=True) \
-                if role is not run.cast.teacher else [weight.grad for weight in role.parameters()]
+                if role is not run.networks.teacher else [weight.grad for weight in role.parameters()]
             assert any(grad is not None for grad in grads) == (role in reached), (name, role.name)
 
 
 def test_at_test_time_the_teacher_is_not_asked(monkeypatch):
     run = toy_run("hallucination", "offline")
     distill(run)
-    network = run.method.products(run.cast)["student"]
-    monkeypatch.setattr(run.cast.teacher, "forward", None)
+    network = run.method.trained_networks(run.networks)["student"]
+    monkeypatch.setattr(run.networks.teacher, "forward", None)
     assert isinstance(network, TwoStreams)
     logits = predict(network, run.data, run.data.test, run.device)
-    alone = [predict(role, run.data, run.data.test, run.device) for role in (run.cast.student, *run.cast.peers)]
+    alone = [predict(role, run.data, run.data.test, run.device) for role in (run.networks.student, *run.networks.peers)]
     assert torch.allclose(logits, (alone[0] + alone[1]) / 2, atol=1e-6)
 
 
@@ -89,12 +89,12 @@ def test_both_streams_are_counted_and_reported(tmp_path):
 
 def test_the_hallucination_learns():
     run = toy_run("hallucination", "offline")
-    start = copy.deepcopy(run.networks.build(run.networks.teacher_specs[0], "hallucination").state_dict())
+    start = copy.deepcopy(run.factory.build(run.factory.teacher_specs[0], "hallucination").state_dict())
     distill(run)
-    (imagining,) = run.cast.peers
+    (imagining,) = run.networks.peers
     assert any(not torch.equal(start[name], value) for name, value in imagining.state_dict().items())
 
 
 def test_a_stage_that_is_not_there_is_refused():
-    with pytest.raises(Refused, match=r"method.stage is 9, but the teacher has 3 stages"):
+    with pytest.raises(ConfigError, match=r"method.stage is 9, but the teacher has 3 stages"):
         prepared(("hallucination", "method.stage=9"))

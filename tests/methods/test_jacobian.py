@@ -40,8 +40,8 @@ def test_the_student_learns_from_it():
 @pytest.mark.parametrize("scheme", ["offline", "online", "self"])
 def test_a_networks_own_sensitivity_matches_and_its_pictures_keep_no_gradient(scheme):
     run = toy_run("jacobian", scheme)
-    run.cast.teachers = [copy.deepcopy(run.cast.student)]
+    run.networks.teachers = [copy.deepcopy(run.networks.student)]
     batch = next(iter(run.stream.epoch(0, 1)))
-    terms = run.method.loss(run.cast, batch)
+    terms = run.method.loss(run.networks, batch)
     assert terms["jacobian"].item() == pytest.approx(0, abs=1e-9)
     assert not batch.x.requires_grad

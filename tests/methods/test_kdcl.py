@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdrun.config import Refused
-from kdrun.engine import distill
+from kdrun.config.schema import ConfigError
 from kdrun.methods.online.kdcl import best, error_moments, general_shares, least, linear_shares, mixed
+from kdrun.training.loop import distill
 from tests.toy import prepared, toy_run
 
 TWO = torch.tensor([[[2.0, 1.0, -1.0]], [[1.0, -0.5, 0.5]]], dtype=torch.float64)  # two networks, one sample
@@ -71,16 +71,16 @@ def test_every_variant_trains(variant):
     shares = run.method.shares
     assert (variant == "general") == bool((shares != 1 / 3).any())
     assert float(shares.sum()) == pytest.approx(1, abs=1e-6)
-    assert all(torch.isfinite(weight).all() for role in run.cast for weight in role.parameters())
+    assert all(torch.isfinite(weight).all() for role in run.networks for weight in role.parameters())
 
 
 def test_measuring_leaves_networks_in_training():
     run = toy_run("kdcl", "online", "method.variant=general")
     next(iter(run.method.phases(run)))
-    for role in run.cast:
+    for role in run.networks:
         role.train()
-    run.method.measure(run.cast)
-    assert all(module.training for role in run.cast for module in role.modules())
+    run.method.measure(run.networks)
+    assert all(module.training for role in run.networks for module in role.modules())
 
 
 def test_each_network_sees_its_own_view_of_the_same_samples():
@@ -95,5 +95,5 @@ def test_each_network_sees_its_own_view_of_the_same_samples():
 
 
 def test_the_general_variant_needs_held_out_pictures():
-    with pytest.raises(Refused, match=r"set dataset.validation above 0"):
+    with pytest.raises(ConfigError, match=r"set dataset.validation above 0"):
         prepared(("kdcl", "method.variant=general", "dataset.validation=0"))

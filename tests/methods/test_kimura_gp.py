@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.config import Refused
+from kdrun.config.schema import ConfigError
 from kdrun.methods.data_free.kimura_gp import divergence, starting
 from kdrun.models.gaussian import GaussianProcess
 from tests.toy import TINY, rows_of, toy_experiment, toy_run
@@ -36,13 +36,13 @@ def test_a_start_without_noise_is_a_labelled_picture_or_lies_between_two():
 def test_pseudo_pictures_move_to_agreement_or_away_from_it(direction):
     run = toy_run("kimura_gp", "offline", f"method.direction={direction}", "method.pseudo=8", "method.pseudo_batch=8")
     next(run.method.phases(run))
-    pseudo, student, teacher = run.method.pseudo, run.cast.student, run.cast.teacher
+    pseudo, student, teacher = run.method.pseudo, run.networks.student, run.networks.teacher
     batch = next(iter(run.stream.epoch(0, 1)))
     student.train()
-    moves = run.method.step(run.cast, batch)
-    next(moves)
+    updates = run.method.step(run.networks, batch)
+    next(updates)
     statistics = copy.deepcopy(student.state_dict())
-    player, terms = next(moves)
+    player, terms = next(updates)
     assert player == "pseudo"
     terms["divergence"].backward(inputs=[pseudo.pictures])
     assert all(torch.equal(value, statistics[name]) for name, value in student.state_dict().items())
@@ -61,12 +61,12 @@ def test_its_own_teacher_is_a_process_on_the_same_few_labels(tmp_path, monkeypat
     assert rows["student"]["distillation_score"] is None
     assert rows["student"]["accuracy_reduction_pct"] is not None
     run = toy_run("kimura_gp", "offline", "student.widths=[4,6,7]")
-    assert isinstance(run.cast.teacher.network, GaussianProcess)
+    assert isinstance(run.networks.teacher.network, GaussianProcess)
 
 
 def test_what_cannot_be_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(Refused, match="there are 4 pseudo pictures"):
+    with pytest.raises(ConfigError, match="there are 4 pseudo pictures"):
         toy_experiment("kimura_gp", tmp_path, "method.pseudo=4")
     monkeypatch.setattr("tests.toy.TINY", tuple(word for word in TINY if not word.startswith("teacher")))
-    with pytest.raises(Refused, match="teacher tree cannot be differentiated"):
+    with pytest.raises(ConfigError, match="teacher tree cannot be differentiated"):
         toy_experiment("kimura_gp", tmp_path, "teacher=tree")

@@ -5,17 +5,17 @@ import torch
 import torch.nn.functional as F
 from torch import tensor
 
-from kdrun import catalogue
-from kdrun.cast import Cast, Role, frozen
-from kdrun.config import instantiate
+from kdrun.config import registry
+from kdrun.config.schema import instantiate
 from kdrun.data.batch import Batch
-from kdrun.engine import distill
-from kdrun.losses import soften
-from kdrun.method import Method
 from kdrun.methods.attention.at import AT
+from kdrun.methods.base import Method
+from kdrun.methods.losses import soften
 from kdrun.methods.response.dkd import DKD, decoupled
 from kdrun.methods.response.kd import KD
 from kdrun.methods.response.logit_std import LogitStd, standardised
+from kdrun.models.roles import Networks, Role, frozen
+from kdrun.training.loop import distill
 from tests.conftest import TINY_STUDENT, TINY_TEACHER
 from tests.toy import toy_run, toy_settings
 
@@ -49,11 +49,11 @@ def test_an_even_answer_is_finite():
 
 
 @pytest.fixture
-def cast(networks):
-    nets = networks(teachers=(TINY_TEACHER, TINY_STUDENT))
-    cast = Cast(nets.student(), [frozen(role).double() for role in nets.untrained_teachers()])
-    cast.student.double().eval()
-    return cast
+def networks(factory):
+    nets = factory(teachers=(TINY_TEACHER, TINY_STUDENT))
+    networks = Networks(nets.student(), [frozen(role).double() for role in nets.untrained_teachers()])
+    networks.student.double().eval()
+    return networks
 
 
 @pytest.fixture
@@ -62,41 +62,41 @@ def batch(data):
     return Batch(torch.randn(6, *data.shape, dtype=F64), torch.arange(6) % 4)
 
 
-def terms_of(method, cast, batch):
-    ((player, terms),) = method.step(cast, batch)
+def terms_of(method, networks, batch):
+    ((player, terms),) = method.step(networks, batch)
     assert player == "student"
     return {name: float(term.detach()) for name, term in terms.items()}
 
 
-def test_over_kd(cast, batch):
-    cast.teachers = cast.teachers[:1]
+def test_over_kd(networks, batch):
+    networks.teachers = networks.teachers[:1]
     method = LogitStd(base=KD(temperature=2.0, ce_weight=0.1, kd_weight=9.0, form="zhu"))
     method.label_smoothing = 0.1  # as the recipe may say
-    student, teacher = cast.student(batch).logits, cast.teacher(batch).logits
-    assert terms_of(method, cast, batch) == pytest.approx({
+    student, teacher = networks.student(batch).logits, networks.teacher(batch).logits
+    assert terms_of(method, networks, batch) == pytest.approx({
         "ce": 0.1 * float(F.cross_entropy(student, batch.y, label_smoothing=0.1).detach()),
         "kd": 9 * float(soften(standardised(teacher), standardised(student), 2.0).detach())})
 
 
-def test_over_dkd(cast, batch):
-    cast.teachers = cast.teachers[1:]
+def test_over_dkd(networks, batch):
+    networks.teachers = networks.teachers[1:]
     method = LogitStd(base=DKD(temperature=2.0, ce_weight=1.0, alpha=9.0, beta=72.0, reference=None, scaling="none",
                                 warmup_epochs=0))
-    student, teacher = cast.student(batch).logits, cast.teacher(batch).logits
+    student, teacher = networks.student(batch).logits, networks.teacher(batch).logits
     target, others = decoupled(standardised(teacher), standardised(student), batch.y, 2.0)
-    assert terms_of(method, cast, batch) == pytest.approx({
+    assert terms_of(method, networks, batch) == pytest.approx({
         "ce": float(F.cross_entropy(student, batch.y).detach()), "tckd": 9 * float(target.detach()),
         "nckd": 72 * float(others.detach())})
 
 
-def test_the_gradient_goes_through_the_students_mean_and_deviation(cast, batch):
-    cast.teachers = cast.teachers[:1]
+def test_the_gradient_goes_through_the_students_mean_and_deviation(networks, batch):
+    networks.teachers = networks.teachers[:1]
     method = LogitStd(base=KD(temperature=2.0, ce_weight=0.0, kd_weight=1.0, form="zhu"))
-    ((_, terms),) = method.step(cast, batch)
-    (slope,) = torch.autograd.grad(terms["kd"], cast.student(batch).logits, retain_graph=True)
+    ((_, terms),) = method.step(networks, batch)
+    (slope,) = torch.autograd.grad(terms["kd"], networks.student(batch).logits, retain_graph=True)
     assert slope.abs().max() > 1e-6
     assert slope.sum(1).abs().max() < 1e-12  # no gain by a shift,
-    assert (slope * cast.student(batch).logits).sum(1).abs().max() < 1e-6  # nor by a scale
+    assert (slope * networks.student(batch).logits).sum(1).abs().max() < 1e-6  # nor by a scale
 
 
 def test_a_base_without_answers_is_refused():
@@ -112,7 +112,7 @@ WORDS = {"diff_quant": ("method.redistribute=false",)}  # by how strongly labels
 
 def first_terms(key, wrapped, scale, monkeypatch):
     """The terms of a method's first step, by networks whose logits are all this many times as large."""
-    run = toy_run(key, catalogue.method_card(key).schemes[0], *WORDS.get(key, ()))
+    run = toy_run(key, registry.method_card(key).schemes[0], *WORDS.get(key, ()))
     if wrapped:
         run.method = LogitStd(base=run.method)
     passed = Role._passed
@@ -126,11 +126,11 @@ def first_terms(key, wrapped, scale, monkeypatch):
         patch.setattr(Role, "_passed", scaled)
         phase = next(phase for phase in run.method.phases(run) if phase.loss is None)
         batch = next((phase.data or run.stream).epoch(99, 100))
-        moves = [(player, terms) for player, terms in run.method.step(run.cast, batch)]
-        return {f"{player} {name}": float(term.detach()) for player, terms in moves for name, term in terms.items()}
+        updates = [(player, terms) for player, terms in run.method.step(run.networks, batch)]
+        return {f"{player} {name}": float(term.detach()) for player, terms in updates for name, term in terms.items()}
 
 
-@pytest.mark.parametrize("key", catalogue.options("method"))
+@pytest.mark.parametrize("key", registry.options("method"))
 def test_a_base_is_standardised_on_every_side_or_refused(key, monkeypatch):
     if key not in STANDARDISED:
         with pytest.raises(ValueError, match=r"base: .*(does not learn from answers|cannot be standardised; take another)"):
@@ -150,9 +150,9 @@ def test_a_base_is_standardised_on_every_side_or_refused(key, monkeypatch):
 
 def test_labels_that_a_base_meets_by_answers_of_its_own_making_are_refused():
     class Mixing(KD):
-        def loss(self, cast, batch):
-            student = cast.student(batch)
-            return {"ce": self.hard(student._replace(logits=2 * student.logits), batch)}
+        def loss(self, networks, batch):
+            student = networks.student(batch)
+            return {"ce": self.label_loss(student._replace(logits=2 * student.logits), batch)}
 
     run = toy_run("kd", "offline")
     run.method, run.rehearsal = LogitStd(base=Mixing(temperature=2.0, ce_weight=1.0, kd_weight=1.0, form="zhu")), True
@@ -168,8 +168,8 @@ def test_a_base_that_says_nothing_is_refused():
         LogitStd(base=Strange())
 
 
-def test_networks_answer_plainly_whenever_the_base_does_not_look(cast, batch):
-    cast.teachers = cast.teachers[:1]
+def test_networks_answer_plainly_whenever_the_base_does_not_look(networks, batch):
+    networks.teachers = networks.teachers[:1]
     method = LogitStd(base=KD(temperature=2.0, ce_weight=0.1, kd_weight=9.0, form="zhu"))
-    for _ in method.step(cast, batch):  # between a base's updates others look: a scheme, another part of a sum
-        assert cast.student(batch).logits.std(dim=1).sub(1).abs().max() > 0.1
+    for _ in method.step(networks, batch):  # between a base's updates others look: a scheme, another part of a sum
+        assert networks.student(batch).logits.std(dim=1).sub(1).abs().max() > 0.1

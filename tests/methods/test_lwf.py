@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.config import Refused
-from kdrun.engine import distill
+from kdrun.config.schema import ConfigError
 from kdrun.methods.lifelong.lwf import above, remembered
+from kdrun.training.loop import distill
 from tests.toy import prepared, rows_of, toy_experiment, toy_run
 
 F64 = torch.float64
@@ -46,7 +46,7 @@ def trained(run, phases, steps=2):
     """The next phase; the student takes plain steps so that it is no longer what it was."""
     phase = next(phases)
     with torch.no_grad():
-        for weight in run.cast.student.parameters():
+        for weight in run.networks.student.parameters():
             weight.add_(0.01 * steps)
     return phase
 
@@ -55,23 +55,23 @@ def test_the_first_task_is_the_labels_alone():
     run, phases = started()
     phase = next(phases)
     (batch, *_) = phase.data.epoch(0, 1)
-    moves = list(run.method.step(run.cast, batch))
-    assert [player for player, _ in moves] == ["student"]
-    logits = run.cast.student(batch).logits[:, :5]
+    updates = list(run.method.step(run.networks, batch))
+    assert [player for player, _ in updates] == ["student"]
+    logits = run.networks.student(batch).logits[:, :5]
     wanted = torch.nn.functional.cross_entropy(logits, batch.y)
-    assert moves[0][1]["ce"].item() == pytest.approx(wanted.item())
-    assert list(moves[0][1]) == ["ce"]
+    assert updates[0][1]["ce"].item() == pytest.approx(wanted.item())
+    assert list(updates[0][1]) == ["ce"]
 
 
 def test_the_past_is_what_the_student_was():
     run, phases = started()
     trained(run, phases)
-    before = copy.deepcopy(run.cast.student.network.state_dict())
+    before = copy.deepcopy(run.networks.student.network.state_dict())
     trained(run, phases)
-    past = run.cast.teacher.network.state_dict()
+    past = run.networks.teacher.network.state_dict()
     assert all(torch.equal(before[name], past[name]) for name in before)
-    assert any(not torch.equal(value, past[name]) for name, value in run.cast.student.network.state_dict().items())
-    assert not run.cast.teacher.training
+    assert any(not torch.equal(value, past[name]) for name, value in run.networks.student.network.state_dict().items())
+    assert not run.networks.teacher.training
 
 
 def test_new_labels_move_the_new_head_and_the_past_moves_the_old_one():
@@ -80,9 +80,9 @@ def test_new_labels_move_the_new_head_and_the_past_moves_the_old_one():
     phase = trained(run, phases)
     (batch, *_) = phase.data.epoch(0, 1)
     assert int(batch.y.min()) >= 5
-    ((_, terms),) = run.method.step(run.cast, batch)
+    ((_, terms),) = run.method.step(run.networks, batch)
     for name, still in (("ce", slice(0, 5)), ("lwf", slice(5, 10))):
-        (gradient,) = torch.autograd.grad(terms[name], [run.cast.student.network.head.weight], retain_graph=True)
+        (gradient,) = torch.autograd.grad(terms[name], [run.networks.student.network.head.weight], retain_graph=True)
         moved = gradient.abs().sum(dim=1) > 0
         assert not bool(moved[still].any()), name
         assert bool(moved.any()), name
@@ -93,29 +93,29 @@ def test_one_head_of_all_classes_so_far_pushes_old_ones_down():
     trained(run, phases)
     phase = trained(run, phases)
     (batch, *_) = phase.data.epoch(0, 1)
-    loss = run.method.fresh(run.cast.student(batch), batch)
-    (gradient,) = torch.autograd.grad(loss, [run.cast.student.network.head.bias])
+    loss = run.method.fresh(run.networks.student(batch), batch)
+    (gradient,) = torch.autograd.grad(loss, [run.networks.student.network.head.bias])
     assert bool((gradient[:5] > 0).all())
 
 
 def test_the_reference_is_the_student_up_to_the_second_task_and_knows_no_past():
     run, phases = started()
     trained(run, phases)
-    state = copy.deepcopy(run.cast.student.network.state_dict())
+    state = copy.deepcopy(run.networks.student.network.state_dict())
     phase = next(phases)
-    (reference,) = run.cast.peers
+    (reference,) = run.networks.peers
     assert all(torch.equal(state[name], value) for name, value in reference.network.state_dict().items())
     (batch, *_) = phase.data.epoch(0, 1)
-    moves = dict(run.method.step(run.cast, batch))
-    assert set(moves) == {"student", "finetune"}
-    assert set(moves["finetune"]) == {"ce"}
-    assert moves["finetune"]["ce"].item() == pytest.approx(moves["student"]["ce"].item())
+    updates = dict(run.method.step(run.networks, batch))
+    assert set(updates) == {"student", "finetune"}
+    assert set(updates["finetune"]) == {"ce"}
+    assert updates["finetune"]["ce"].item() == pytest.approx(updates["student"]["ce"].item())
 
 
 def test_weight_nought_is_the_reference():
     run = toy_run("lwf", "self", "method.weight=0")
     distill(run)
-    student, (reference,) = run.cast.student.state_dict(), run.cast.peers
+    student, (reference,) = run.networks.student.state_dict(), run.networks.peers
     assert all(torch.equal(value, student[name]) for name, value in reference.state_dict().items())
 
 
@@ -124,7 +124,7 @@ def test_the_reference_changes_nothing_for_the_student():
     for finetune in ("true", "false"):
         run = toy_run("lwf", "self", f"method.finetune={finetune}")
         distill(run)
-        ends.append(run.cast.student.state_dict())
+        ends.append(run.networks.student.state_dict())
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
@@ -133,13 +133,13 @@ def test_warm_up_moves_the_new_head_and_nothing_else():
     trained(run, phases)
     head = next(phases)
     assert head.name == "task 2 head"
-    assert head.train == above(run.cast.student) == [run.cast.student.network.head]
-    optimizer = run.method.optimizer("student", list(run.cast.student.network.head.parameters()), run.recipe)
-    before = copy.deepcopy(run.cast.student.network.head.state_dict())
+    assert head.train == above(run.networks.student) == [run.networks.student.network.head]
+    optimizer = run.method.optimizer("student", list(run.networks.student.network.head.parameters()), run.recipe)
+    before = copy.deepcopy(run.networks.student.network.head.state_dict())
     (batch, *_) = head.data.epoch(0, 1)
-    head.loss(run.cast, batch)["ce"].backward()
+    head.loss(run.networks, batch)["ce"].backward()
     optimizer.step()
-    after = run.cast.student.network.head.state_dict()
+    after = run.networks.student.network.head.state_dict()
     for name in ("weight", "bias"):
         assert torch.equal(before[name][:5], after[name][:5])
         assert not torch.equal(before[name][5:], after[name][5:])
@@ -153,7 +153,7 @@ def test_fixed_normalisation_stays():
     examine = type(run.method).examine
 
     def watch(run):
-        seen.append({name: value.clone() for name, value in run.cast.student.network.state_dict().items()})
+        seen.append({name: value.clone() for name, value in run.networks.student.network.state_dict().items()})
         examine(run.method, run)
 
     run.method.examine = watch
@@ -187,5 +187,5 @@ def test_reports_have_the_student_and_both_references(tmp_path):
 
 @pytest.mark.parametrize("wanted", ["1", "11", "[5,4]"])
 def test_what_is_no_split_is_refused(wanted):
-    with pytest.raises(Refused, match="there are 10 classes"):
+    with pytest.raises(ConfigError, match="there are 10 classes"):
         prepared(("lwf", f"method.split={wanted}"))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.losses import mixture, soften
+from kdrun.methods.losses import mixture, soften
 from kdrun.methods.multi_teacher.mt_avg import averaged
 
 F64 = torch.float64

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdrun.config import Refused
+from kdrun.config.schema import ConfigError
 from kdrun.methods.feature.nst import discrepancy
 from tests.toy import toy_experiment
 
@@ -42,5 +42,5 @@ def test_dead_channels_have_finite_gradients(kernel):
 
 
 def test_maps_of_one_place_are_refused(tmp_path):
-    with pytest.raises(Refused, match="more than one place"):
+    with pytest.raises(ConfigError, match="more than one place"):
         toy_experiment("nst", tmp_path, "student=mlp", "student.widths=[8,8,8]")

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from kdrun.cast import Role
-from kdrun.config import Refused
+from kdrun.config.schema import ConfigError
 from kdrun.methods.feature.ofd import OFD, closing, expected_negative, measured_negative, partial
 from kdrun.models.plain import CNN
 from kdrun.models.resnet import ResNet
+from kdrun.models.roles import Role
 from kdrun.models.wrn import WideResNet
 from tests.toy import toy_experiment, toy_run
 
@@ -51,12 +51,12 @@ def test_where_margins_come_from():
 def test_a_teacher_that_learns_gets_no_gradient():
     run = toy_run("ofd", "online")
     next(run.method.phases(run))
-    run.method.loss(run.cast, next(iter(run.stream.epoch(0, 1))))["ofd"].backward()
-    assert all(weight.grad is None for weight in run.cast.teacher.parameters())
+    run.method.loss(run.networks, next(iter(run.stream.epoch(0, 1))))["ofd"].backward()
+    assert all(weight.grad is None for weight in run.networks.teacher.parameters())
     assert all(weight.grad is not None for weight in run.method.parameters())
     assert len(list(run.method.parameters())) == 9, "the teacher's normalisations are not the method's"
 
 
 def test_unequal_stages_are_refused(tmp_path):
-    with pytest.raises(Refused, match="the student has 2 and the teacher 3"):
+    with pytest.raises(ConfigError, match="the student has 2 and the teacher 3"):
         toy_experiment("ofd", tmp_path, "student.widths=[6,8]")

@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import tensor
 
-from kdrun.cast import Cast, Output, frozen
 from kdrun.data.batch import Batch
-from kdrun.losses import kl
 from kdrun.methods.attention.at import AT
+from kdrun.methods.losses import kl
 from kdrun.methods.relation.pkt import PKT
 from kdrun.methods.relation.rkd import RKD
 from kdrun.methods.relation.sp import SP
@@ -19,6 +18,7 @@ from kdrun.methods.response.dkd import decoupled
 from kdrun.methods.response.kd import KD
 from kdrun.methods.response.label_preserve import LabelPreserve
 from kdrun.methods.response.logit_mse import LogitMSE
+from kdrun.models.roles import ModelOutput, Networks, frozen
 from tests.toy import toy_run
 
 F64 = torch.float64
@@ -113,11 +113,11 @@ class TestAT:
     def test_the_weight_holds_for_a_number_of_places(self, reference, wanted):
         run = toy_run("at", "offline")  # digits: 8x8 places at the first stage
         method = AT(power=2.0, weight=1.0, reference=reference, scaling="linear", ce_weight=0.0, mode="code")
-        method.setup(run.cast, run.data)
+        method.setup(run.networks, run.data)
         batch = next(run.stream.epoch(0, 1))
-        student, teacher = run.cast.student(batch), run.cast.teacher(batch)
+        student, teacher = run.networks.student(batch), run.networks.teacher(batch)
         apart = sum(method.distance(*pair) for pair in zip(teacher.stages, student.stages, strict=True))
-        assert method.loss(run.cast, batch)["at"].item() == pytest.approx(wanted * apart.item(), rel=1e-5)
+        assert method.loss(run.networks, batch)["at"].item() == pytest.approx(wanted * apart.item(), rel=1e-5)
 
     def test_paper_form_is_half_the_distance(self):
         paper = AT(power=2.0, weight=1.0, reference=None, scaling="linear", ce_weight=0.0, mode="paper")
@@ -149,10 +149,10 @@ class TestRKD:
         """Stretching single embeddings changes their relations, unless only their directions count."""
         torch.manual_seed(0)
         batch = Batch(torch.zeros(4, 1, 1, 1), torch.zeros(4, dtype=torch.long))
-        answer = Output(torch.zeros(4, 2), torch.randn(4, 3), (), (), batch.x)
+        answer = ModelOutput(torch.zeros(4, 2), torch.randn(4, 3), (), (), batch.x)
         stretched = answer._replace(embedding=answer.embedding * torch.arange(1, 5)[:, None])
-        cast = SimpleNamespace(student=lambda _: stretched, teacher=lambda _: answer)
-        terms = RKD(distance_weight=1.0, angle_weight=1.0, normalised=normalised, ce_weight=0.0).loss(cast, batch)
+        networks = SimpleNamespace(student=lambda _: stretched, teacher=lambda _: answer)
+        terms = RKD(distance_weight=1.0, angle_weight=1.0, normalised=normalised, ce_weight=0.0).loss(networks, batch)
         assert (float(terms["distance"] + terms["angle"]) < 1e-6) == same
 
     def test_identical_samples_have_finite_gradients(self):
@@ -217,14 +217,14 @@ class TestLabelPreserve:
         close(terms["answer"], 3 * math.log(2))  # an even guess, whatever the teacher's class
         assert terms.keys() == {"ce", "pairing", "answer"}
 
-    def test_the_answer_is_the_teachers_class_and_not_the_label(self, networks, data):
-        nets = networks()
-        cast = Cast(nets.student().eval(), [frozen(role) for role in nets.untrained_teachers()])
+    def test_the_answer_is_the_teachers_class_and_not_the_label(self, factory, data):
+        nets = factory()
+        networks = Networks(nets.student().eval(), [frozen(role) for role in nets.untrained_teachers()])
         batch = Batch(torch.randn(6, *data.shape), torch.arange(6) % 4)
-        terms = self.method("uniform", label_weight=1.0).loss(cast, batch)
-        answers = cast.teacher(batch).logits.argmax(1)
+        terms = self.method("uniform", label_weight=1.0).loss(networks, batch)
+        answers = networks.teacher(batch).logits.argmax(1)
         assert not torch.equal(answers, batch.y)
-        close(terms["answer"], float(F.cross_entropy(cast.student(batch).logits, answers).detach()))
+        close(terms["answer"], float(F.cross_entropy(networks.student(batch).logits, answers).detach()))
 
     def test_learned_weights_begin_as_given_and_settle_where_each_term_weighs_one(self):
         method = self.method("learned")

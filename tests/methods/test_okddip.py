@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from kdrun.engine import distill
-from kdrun.losses import soften
+from kdrun.methods.losses import soften
 from kdrun.methods.online.okddip import attention, moving, targets
+from kdrun.training.loop import distill
 from tests.toy import rows_of, state, toy_experiment, toy_run
 
 
@@ -54,24 +54,24 @@ def test_soft_term_is_hintons_and_its_target_learns():
 @pytest.mark.parametrize("gradient", ["all", "attention"])
 def test_projections_learn_through_the_targets(gradient):
     run, batch = ready(f"method.gradient={gradient}")
-    terms = run.method.loss(run.cast, batch)
+    terms = run.method.loss(run.networks, batch)
     assert moved_by(terms["peers"], run.method.query, run.method.key)
     assert not moved_by(terms["ce"], run.method.query, run.method.key)
     head = run.method.branches[0].network.head
     assert moved_by(terms["leader"], head) == (gradient == "all")
     assert moved_by(terms["peers"], head)
-    assert not moved_by(terms["peers"], run.cast.student.network.head)  # nobody heeds the student
+    assert not moved_by(terms["peers"], run.networks.student.network.head)  # nobody heeds the student
 
 
 def test_separate_networks_share_nothing_and_all_learn():
     run = toy_run("okddip", "online", "method.shared_stages=null")
     next(iter(run.method.phases(run)))
-    ids = [{id(weight) for weight in role.parameters()} for role in run.cast]
+    ids = [{id(weight) for weight in role.parameters()} for role in run.networks]
     assert len(ids) == 4
     assert len(set.union(*ids)) == sum(map(len, ids))
-    before = [state(role) for role in run.cast]
+    before = [state(role) for role in run.networks]
     distill(run)
-    for role, start in zip(run.cast, before, strict=True):
+    for role, start in zip(run.networks, before, strict=True):
         assert any(not torch.equal(start[name], value) for name, value in role.state_dict().items())
 
 

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from kdrun import metrics
-from kdrun.config import Refused
-from kdrun.engine import distill
-from kdrun.losses import ramp, soften
+from kdrun.config.schema import ConfigError
+from kdrun.evaluation import metrics
+from kdrun.methods.losses import ramp, soften
 from kdrun.methods.online.one import Gate, gated
-from kdrun.players import own_parameters
+from kdrun.training.loop import distill
+from kdrun.training.players import own_parameters
 from tests.toy import prepared, rows_of, state, toy_experiment, toy_run
 
 
@@ -46,9 +46,9 @@ def test_gate_never_closes_and_sums_to_one():
 
 def test_terms_at_the_start():
     run, batch = ready()
-    terms = run.method.loss(run.cast, batch)
+    terms = run.method.loss(run.networks, batch)
     assert set(terms) == {"ce", "ce branches", "ensemble", "kd"}
-    logits, shares = run.method.together(run.cast).spread(run.cast.student(batch))
+    logits, shares = run.method.together(run.networks).spread(run.networks.student(batch))
     by_hand = sum(soften(gated(shares, logits), own, 3.0).item() for own in logits)
     assert terms["kd"].item() == pytest.approx(math.exp(-5) * by_hand, rel=1e-5)
 
@@ -56,31 +56,31 @@ def test_terms_at_the_start():
 def test_only_the_labels_reach_the_gate():
     run, batch = ready("method.ramp_share=0")
     gate = own_parameters([run.method.gate])
-    terms = run.method.loss(run.cast, batch)
+    terms = run.method.loss(run.networks, batch)
     assert all(grad is None for grad in torch.autograd.grad(terms["kd"], gate, retain_graph=True, allow_unused=True))
     assert any(bool(grad.any()) for grad in torch.autograd.grad(terms["ensemble"], gate))
 
 
 def test_branches_share_the_first_stages_and_differ_in_the_last():
     run, batch = ready()
-    student = run.cast.student.network
+    student = run.networks.student.network
     for branch in run.method.branches:
         assert branch.network.stem is student.stem
         assert [own is theirs for own, theirs in zip(branch.network.stages, student.stages, strict=True)] == [True, True, False]
-        assert metrics.size(branch) == metrics.size(run.cast.student)
-        assert not torch.equal(branch(batch).logits, run.cast.student(batch).logits)
-    whole, shared = metrics.size(run.method.together(run.cast)).parameters, sum(
+        assert metrics.size(branch) == metrics.size(run.networks.student)
+        assert not torch.equal(branch(batch).logits, run.networks.student(batch).logits)
+    whole, shared = metrics.size(run.method.together(run.networks)).parameters, sum(
         weight.numel() for part in (student.stem, *student.stages[:2]) for weight in part.parameters())
-    own = metrics.size(run.cast.student).parameters - shared
+    own = metrics.size(run.networks.student).parameters - shared
     assert whole == shared + 3 * own + metrics.size(run.method.gate).parameters
 
 
 def test_a_branch_alone_says_what_it_says_in_the_whole():
     run, batch = ready()
-    for part in (run.cast.student, run.method):
+    for part in (run.networks.student, run.method):
         part.eval()
-    run.cast.student.forget()
-    logits, _ = run.method.together(run.cast).spread(run.cast.student(batch))
+    run.networks.student.forget()
+    logits, _ = run.method.together(run.networks).spread(run.networks.student(batch))
     for branch, own in zip(run.method.branches, logits[1:], strict=True):
         assert torch.allclose(branch(batch).logits, own, atol=1e-6)
 
@@ -103,5 +103,5 @@ def test_branches_and_ensemble_get_rows_and_files(tmp_path):
 
 
 def test_too_many_shared_stages_are_refused():
-    with pytest.raises(Refused, match="has 3 stages, so at most 2 can be shared; got 3"):
+    with pytest.raises(ConfigError, match="has 3 stages, so at most 2 can be shared; got 3"):
         prepared(("one", "method.shared_stages=3"))

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn, tensor
 
-from kdrun import metrics
-from kdrun.engine import distill
-from kdrun.quantization import Bucketed, QuantizedWeights, Wrpn, clipped, linear, wrpn
+from kdrun.evaluation import metrics
+from kdrun.models.quantization import Bucketed, QuantizedWeights, Wrpn, clipped, linear, wrpn
+from kdrun.training.loop import distill
 from tests.toy import rows_of, toy_experiment, toy_run
 
 F64 = torch.float64
@@ -76,7 +76,7 @@ class TestSize:
 def test_the_rounded_weights_are_what_remains():
     run = toy_run("quant_distill", "offline", "method.bits=2")
     distill(run)
-    stem, middle, last = [module for module in run.cast.student.modules() if isinstance(module, nn.Conv2d)]
+    stem, middle, last = [module for module in run.networks.student.modules() if isinstance(module, nn.Conv2d)]
     assert isinstance(middle.weight, nn.Parameter)
     for layer, few in ((stem, False), (middle, True), (last, True)):  # the head is the network's last layer
         assert (len(layer.weight.unique()) <= 4 * -(-layer.weight.numel() // 256)) == few

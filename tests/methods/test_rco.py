@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kdrun.config import Refused
-from kdrun.engine import distill
+from kdrun.config.schema import ConfigError
 from kdrun.methods.staged.rco import latest_within
+from kdrun.training.loop import distill
 from tests.toy import toy_experiment, toy_run
 
 
@@ -21,10 +21,10 @@ def followed(run, monkeypatch):
     seen = []
     step = type(run.method).step
 
-    def watched(self, cast, batch):
-        yield from step(self, cast, batch)
+    def watched(self, networks, batch):
+        yield from step(self, networks, batch)
         if batch.step == 0:
-            seen.append((cast.teacher, batch.epoch, run.optimizers["student: distill"]["student"].param_groups[0]["lr"]))
+            seen.append((networks.teacher, batch.epoch, run.optimizers["student: distill"]["student"].param_groups[0]["lr"]))
 
     monkeypatch.setattr(type(run.method), "step", watched)
     distill(run)
@@ -39,7 +39,7 @@ def test_each_anchor_teaches_its_part_and_the_rate_starts_anew(monkeypatch):
     assert [teacher is seen[0][0] for teacher, *_ in seen] == [True, True, False, False, False]
     rates = [rate / run.recipe.lr for *_, rate in seen]
     assert rates == pytest.approx([1, 0.5, 1, 0.75, 0.25])
-    assert run.cast.teacher is seen[-1][0]
+    assert run.networks.teacher is seen[-1][0]
 
 
 def test_no_more_anchors_than_epochs():
@@ -53,7 +53,7 @@ def test_one_anchor_is_the_base_method_to_the_last_byte():
     for key, *more in (("kd",), ("rco", "method.anchors=1")):
         run = toy_run(key, "offline", *more)
         distill(run)
-        ends.append(run.cast.student.state_dict())
+        ends.append(run.networks.student.state_dict())
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
@@ -67,5 +67,5 @@ def test_greedy_takes_every_epoch_whichever_anchors_it_visits(monkeypatch, most,
 
 
 def test_greedy_needs_a_validation_split(tmp_path):
-    with pytest.raises(Refused, match="greedy"):
+    with pytest.raises(ConfigError, match="greedy"):
         toy_experiment("rco", tmp_path, "method.strategy=greedy", "dataset.validation=0")

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kdrun.config import Refused
-from kdrun.engine import distill
+from kdrun.config.schema import ConfigError
 from kdrun.methods.online.rocket import hint
+from kdrun.training.loop import distill
 from tests.toy import prepared, rows_of, toy_experiment, toy_run
 
 
@@ -29,15 +29,15 @@ def test_hint_sums_over_classes():
 @pytest.mark.parametrize("block", [True, False])
 def test_the_gradient_block_keeps_the_hint_from_the_booster(block):
     run, batch = ready(f"method.gradient_block={str(block).lower()}")
-    terms = run.method.loss(run.cast, batch)
-    alone = own(run.cast.peers[0], run.cast.student)
+    terms = run.method.loss(run.networks, batch)
+    alone = own(run.networks.peers[0], run.networks.student)
     gradients = torch.autograd.grad(terms["hint"], alone, allow_unused=True)
     assert all(gradient is None for gradient in gradients) == block
 
 
 def test_convolutions_are_shared_and_normalisation_is_not():
     run, _ = ready()
-    student, booster = run.cast.student.network, run.cast.peers[0].network
+    student, booster = run.networks.student.network, run.networks.peers[0].network
     for stage in range(3):
         light, heavy = student.stages[stage].blocks[0], booster.stages[stage].blocks[0]
         assert light.first[0].weight is heavy.first[0].weight
@@ -46,7 +46,7 @@ def test_convolutions_are_shared_and_normalisation_is_not():
     assert student.stem[0].weight is booster.stem[0].weight
     assert student.head.weight is not booster.head.weight
     distill(run)
-    student, booster = run.cast.student.network, run.cast.peers[0].network
+    student, booster = run.networks.student.network, run.networks.peers[0].network
     assert student.stem[0].weight is booster.stem[0].weight
     light, heavy = student.stages[1].blocks[0], booster.stages[1].blocks[0]
     assert light.first[0].weight is heavy.first[0].weight
@@ -55,9 +55,9 @@ def test_convolutions_are_shared_and_normalisation_is_not():
 
 def test_nothing_or_the_stem_may_be_shared():
     run, _ = ready("method.shared_stages=null")
-    assert len(own(run.cast.student, run.cast.peers[0])) == len(list(run.cast.student.parameters()))
+    assert len(own(run.networks.student, run.networks.peers[0])) == len(list(run.networks.student.parameters()))
     run, _ = ready("method.shared_stages=0")
-    assert len(own(run.cast.student, run.cast.peers[0])) == len(list(run.cast.student.parameters())) - 1
+    assert len(own(run.networks.student, run.networks.peers[0])) == len(list(run.networks.student.parameters())) - 1
 
 
 def test_booster_gets_a_row(tmp_path):
@@ -72,5 +72,5 @@ def test_booster_gets_a_row(tmp_path):
     (("method.shared_stages=4",), "method.shared_stages is 4, but"),
 ])
 def test_what_does_not_fit_is_refused(words, told):
-    with pytest.raises(Refused, match=told):
+    with pytest.raises(ConfigError, match=told):
         prepared(("rocket", *words))

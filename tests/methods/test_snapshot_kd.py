@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import tensor
 
-from kdrun.cast import Cast
 from kdrun.data.batch import Batch
-from kdrun.engine import distill
 from kdrun.methods.baseline.vanilla import Vanilla
 from kdrun.methods.self_taught.snapshot_kd import SnapshotKD, lopsided
+from kdrun.models.roles import Networks
+from kdrun.training.loop import distill
 from tests.toy import state, toy_run
 
 F64 = torch.float64
@@ -39,12 +39,12 @@ def test_snapshots_are_taken_at_the_ends_of_cycles_and_the_optimizer_goes_on(mon
     step, alone = SnapshotKD.loss, SnapshotKD.alone
 
     def watched(which):
-        def watch(self, cast, batch):
+        def watch(self, networks, batch):
             if batch.step == 0:
                 (optimizer,) = run.optimizers["cycles"].values()
-                seen.append((batch.epoch, [state(teacher) for teacher in cast.teachers], state(cast.student),
+                seen.append((batch.epoch, [state(teacher) for teacher in networks.teachers], state(networks.student),
                              id(optimizer), len(optimizer.state)))
-            return which(self, cast, batch)
+            return which(self, networks, batch)
         return watch
 
     monkeypatch.setattr(SnapshotKD, "loss", watched(step))
@@ -67,11 +67,11 @@ def test_one_cycle_is_the_labels_alone():
     plain = toy_run("vanilla", "self")
     assert isinstance(plain.method, Vanilla)
     distill(plain)
-    wanted, got = plain.cast.student.state_dict(), run.cast.student.state_dict()
+    wanted, got = plain.networks.student.state_dict(), run.networks.student.state_dict()
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
 
 
-def test_a_cycle_needs_its_snapshot(networks, data):
+def test_a_cycle_needs_its_snapshot(factory, data):
     method = SnapshotKD(cycles=2, temperature=3.0, ce_weight=1.0, kd_weight=1.0)
     with pytest.raises(ValueError, match="exactly one teacher"):
-        method.loss(Cast(networks().student()), Batch(torch.randn(2, *data.shape), torch.tensor([0, 1])))
+        method.loss(Networks(factory().student()), Batch(torch.randn(2, *data.shape), torch.tensor([0, 1])))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.config import Refused
-from kdrun.engine import distill
+from kdrun.config.schema import ConfigError
 from kdrun.methods.cross_modal.supervision_transfer import distance
+from kdrun.training.loop import distill
 from tests.toy import prepared, toy_run
 
 F64 = torch.float64
@@ -28,11 +28,11 @@ def test_the_teacher_gets_no_gradient():
 
 def test_a_twin_that_sees_the_same_has_nothing_to_learn():
     run = toy_run("supervision_transfer", "offline", "dataset=digits", "student.widths=[6,8,12]")
-    run.cast.student.network.load_state_dict(run.cast.teacher.network.state_dict())
-    run.method.setup(run.cast, run.data)
-    run.cast.student.eval()
+    run.networks.student.network.load_state_dict(run.networks.teacher.network.state_dict())
+    run.method.setup(run.networks, run.data)
+    run.networks.student.eval()
     (batch, *_) = run.stream.epoch(0, 1)
-    assert float(run.method.transfer(run.cast, batch)["transfer"].detach()) == 0
+    assert float(run.method.transfer(run.networks, batch)["transfer"].detach()) == 0
 
 
 def test_first_the_layers_below_without_labels_then_all(monkeypatch):
@@ -41,12 +41,12 @@ def test_first_the_layers_below_without_labels_then_all(monkeypatch):
     first = next(phases)
     assert not first.evaluate
     trained = {id(weight) for module in first.train for weight in module.parameters()}
-    student = run.cast.student.network
+    student = run.networks.student.network
     assert all(id(weight) in trained for weight in student.stages[:2].parameters())
     assert not any(id(weight) in trained for weight in [*student.stages[2].parameters(), *student.head.parameters()])
     (batch, *_) = run.stream.epoch(0, 1)
     batch.y = None
-    first.loss(run.cast, batch)  # would fail where a label is read
+    first.loss(run.networks, batch)  # would fail where a label is read
     second = next(phases)
     assert second.train is None
     assert run.method.regressor is None
@@ -57,14 +57,14 @@ def test_the_student_is_taught_by_the_other_modality():
     ends = []
     for sees in ("picture", "edges"):
         run = toy_run("supervision_transfer", "offline", f"dataset.teacher_sees={sees}")
-        first = copy.deepcopy(run.cast.student.state_dict())
+        first = copy.deepcopy(run.networks.student.state_dict())
         distill(run)
-        ends.append((first, run.cast.student.state_dict()))
+        ends.append((first, run.networks.student.state_dict()))
     (start, one), (again, other) = ends
     assert all(torch.equal(start[name], again[name]) for name in start)
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_stage_that_is_not_there_is_refused():
-    with pytest.raises(Refused, match=r"method.teacher_stage is 9, but the teacher has 3 stages"):
+    with pytest.raises(ConfigError, match=r"method.teacher_stage is 9, but the teacher has 3 stages"):
         prepared(("supervision_transfer", "method.teacher_stage=9"))

@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import tensor
 
-from kdrun import catalogue
-from kdrun.engine import distill
-from kdrun.losses import soften
+from kdrun.config import registry
+from kdrun.methods.losses import soften
 from kdrun.methods.self_taught.tfkd_reg import TfKDReg, designed
 from kdrun.methods.self_taught.tfkd_self import TfKDSelf
+from kdrun.training.loop import distill
 from tests.toy import prepared, state, toy_run
 
 F64 = torch.float64
@@ -45,7 +45,7 @@ def test_no_weight_is_the_labels_alone():
     for key, *more in (("vanilla",), ("tfkd_reg", "method.kd_weight=0", "method.ce_weight=1")):
         run = toy_run(key, "self", *more)
         distill(run)
-        ends.append(run.cast.student.state_dict())
+        ends.append(run.networks.student.state_dict())
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
@@ -62,29 +62,29 @@ def test_the_authors_reduction_is_ours_times_classes_over_their_multiplier():
     teacher, student = torch.randn(5, 100, dtype=F64), torch.randn(5, 100, dtype=F64)
     pointwise = F.kl_div(F.log_softmax(student / 6, 1), F.softmax(teacher / 6, 1), reduction="none")
     theirs = 0.95 * 50 * 36 * pointwise.mean()  # over samples and classes
-    settings = catalogue.load("method", "tfkd_self")
+    settings = registry.load("method", "tfkd_self")
     assert float(settings["kd_weight"] * soften(teacher, student, settings["temperature"])) == pytest.approx(float(theirs))
 
 
 def test_the_baseline_teaches_and_stays_as_it_is(tmp_path):
     toy = prepared(("tfkd_self", f"outputs={tmp_path}"))
     baseline = toy.alone(toy.student, "baseline")
-    run = toy.run_of("student", "student", toy.method(), toy.scheme(), toy.networks())
+    run = toy.run_of("student", "student", toy.method(), toy.scheme(), toy.factory())
     assert isinstance(run.method, TfKDSelf)
-    first = state(run.cast.student.network)
+    first = state(run.networks.student.network)
     distill(run)
-    teacher, wanted = run.cast.teacher.network.state_dict(), baseline.network.state_dict()
+    teacher, wanted = run.networks.teacher.network.state_dict(), baseline.network.state_dict()
     assert all(torch.equal(wanted[name], teacher[name]) for name in wanted)
     assert any(not torch.equal(wanted[name], first[name]) for name in wanted)  # trained, and not the student's start
     assert len(list((tmp_path / "store").glob("*/entry.json"))) == 1
 
 
-def test_a_student_like_its_teacher_has_no_soft_term(networks, data):
-    from kdrun.cast import Cast, frozen
+def test_a_student_like_its_teacher_has_no_soft_term(factory, data):
     from kdrun.data.batch import Batch
+    from kdrun.models.roles import Networks, frozen
 
-    student = networks().student()
+    student = factory().student()
     student.eval()
     terms = TfKDSelf(temperature=6.0, ce_weight=0.05, kd_weight=0.475, reference=None, scaling="none").loss(
-        Cast(student, [frozen(student)]), Batch(torch.randn(4, *data.shape), tensor([0, 1, 2, 3])))
+        Networks(student, [frozen(student)]), Batch(torch.randn(4, *data.shape), tensor([0, 1, 2, 3])))
     assert float(terms["kd"].detach()) == pytest.approx(0, abs=1e-6)

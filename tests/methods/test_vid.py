@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kdrun.config import Refused
+from kdrun.config.schema import ConfigError
 from kdrun.methods.feature.vid import VID, Guess, surprise
 from tests.toy import toy_experiment, toy_run
 
@@ -31,11 +31,11 @@ def test_mean_and_variance_learn_and_the_teacher_does_not():
     next(run.method.phases(run))
     assert isinstance(run.method, VID)
     batch = next(iter(run.stream.epoch(0, 1)))
-    run.method.loss(run.cast, batch)["vid"].backward()
+    run.method.loss(run.networks, batch)["vid"].backward()
     assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in run.method.parameters())
-    assert all(weight.grad is None for weight in run.cast.teacher.parameters())
+    assert all(weight.grad is None for weight in run.networks.teacher.parameters())
 
 
 def test_unequal_stages_are_refused(tmp_path):
-    with pytest.raises(Refused, match="the student has 2 and the teacher 3"):
+    with pytest.raises(ConfigError, match="the student has 2 and the teacher 3"):
         toy_experiment("vid", tmp_path, "student.widths=[6,8]")

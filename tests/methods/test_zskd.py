@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.cast import Role
-from kdrun.engine import distill
 from kdrun.methods.data_free.zskd import classifier, concentration, cross_entropy, draw_targets, rescaled, similarity
+from kdrun.models.roles import Role
+from kdrun.training.loop import distill
 from tests.toy import state, toy_run
 
 F64 = torch.float64
@@ -66,19 +66,19 @@ def test_impressions_come_first_and_move_nobody():
     phases, ends, losses = run.method.phases, [], []
     inner = run.method.step
 
-    def watched_step(cast, batch):
-        assert not cast.student.network.training
+    def watched_step(networks, batch):
+        assert not networks.student.network.training
         own = []
-        for player, terms in inner(cast, batch):
+        for player, terms in inner(networks, batch):
             own.append(float(terms["ce"].detach()))
             yield player, terms
         losses.append(own)
 
     def watched(run):
-        before = state(run.cast.student)
+        before = state(run.networks.student)
         for phase in phases(run):
             yield phase
-            now = state(run.cast.student)
+            now = state(run.networks.student)
             ends.append((phase.name, all(torch.equal(before[name], now[name]) for name in now)))
 
     run.method.phases, run.method.step = watched, watched_step
@@ -91,5 +91,5 @@ def test_impressions_come_first_and_move_nobody():
     assert float(images.max()) == 1
     assert soft.sum(dim=1).tolist() == pytest.approx([1] * 60, abs=1e-5)
     with torch.no_grad():
-        answer = run.cast.teacher(run.data.normalise(images)).logits / run.method.temperature
+        answer = run.networks.teacher(run.data.normalise(images)).logits / run.method.temperature
     assert torch.allclose(answer.softmax(dim=1), soft, atol=1e-5)

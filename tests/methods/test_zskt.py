@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.config import Refused
-from kdrun.engine import distill
+from kdrun.config.schema import ConfigError
 from kdrun.methods.data_free.zskt import divergence, looks
+from kdrun.training.loop import distill
 from tests.toy import state, toy_experiment, toy_run
 
 F64 = torch.float64
@@ -36,31 +36,31 @@ def test_attention_of_known_maps():
 
 def test_the_generator_moves_once_and_the_student_several_times():
     run = toy_run("zskt", "offline")
-    inner, moves = run.method.step, []
+    inner, updates = run.method.step, []
 
-    def watched(cast, batch):
+    def watched(networks, batch):
         def weights(module):
             return {name: value for name, value in state(module).items() if "running" not in name and "num" not in name}
 
-        for player, terms in inner(cast, batch):
-            before = weights(run.method.generator), weights(cast.student)
+        for player, terms in inner(networks, batch):
+            before = weights(run.method.generator), weights(networks.student)
             yield player, terms
-            after = weights(run.method.generator), weights(cast.student)
-            moves.append((player, *(all(torch.equal(one[name], other[name]) for name in one)
+            after = weights(run.method.generator), weights(networks.student)
+            updates.append((player, *(all(torch.equal(one[name], other[name]) for name in one)
                                     for one, other in zip(before, after, strict=True))))
 
     run.method.step = watched
     distill(run)
     turn = [("generator", False, True)] + [("student", True, False)] * run.method.student_steps
-    assert moves == turn * run.method.steps * run.recipe.epochs
+    assert updates == turn * run.method.steps * run.recipe.epochs
 
 
 def test_means_are_over_updates_not_over_batches():
     run = toy_run("zskt", "offline")
     inner, told = run.method.step, []
 
-    def watched(cast, batch):
-        for player, terms in inner(cast, batch):
+    def watched(networks, batch):
+        for player, terms in inner(networks, batch):
             if batch.epoch == 0 and player == "student":
                 told.append(float(terms["kd"].detach().double()))
             yield player, terms
@@ -73,6 +73,6 @@ def test_means_are_over_updates_not_over_batches():
 
 
 def test_stages_must_pair_up(tmp_path):
-    with pytest.raises(Refused, match=r"method\.attention_weight pairs stages, but the student has 2 and the teacher 3"):
+    with pytest.raises(ConfigError, match=r"method\.attention_weight pairs stages, but the student has 2 and the teacher 3"):
         toy_experiment("zskt", tmp_path, "student.widths=[4,6]")
     assert toy_run("zskt", "offline", "student.widths=[4,6]", "method.attention_weight=0")

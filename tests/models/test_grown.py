@@ -5,11 +5,11 @@ import torch
 from safetensors.torch import load_file
 from torch import tensor
 
-from kdrun import metrics
-from kdrun.config import Refused
+from kdrun.config.schema import ConfigError
+from kdrun.evaluation import metrics
 from kdrun.models.gaussian import GaussianProcess
 from kdrun.models.tree import Tree
-from kdrun.store import save_weights
+from kdrun.storage.network_store import save_weights
 from tests.toy import TINY, rows_of, toy_experiment
 
 F64 = torch.float64
@@ -158,5 +158,5 @@ def test_a_process_teaches_a_network_and_is_found_in_the_store(tmp_path, monkeyp
 def test_what_cannot_be_is_refused_before_anything_is_trained(words, wrong, tmp_path, monkeypatch):
     chosen = tuple(word.partition("=")[0] for word in words)
     monkeypatch.setattr("tests.toy.TINY", tuple(word for word in TINY if not word.startswith(chosen)))
-    with pytest.raises(Refused, match=wrong):
+    with pytest.raises(ConfigError, match=wrong):
         toy_experiment("kd", tmp_path, *words)

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from kdrun import catalogue, metrics
+from kdrun.config import registry
+from kdrun.evaluation import metrics
 from tests.models.test_zoo import STAGED, build, weightless
 
 # --- closed forms: a convolution of b channels from a is 9ab, or ab for 1x1; a normalisation of b is 2b -----------------
@@ -109,7 +110,7 @@ def of_plain(widths, inputs, kernel, classes):
 
 
 def closed_form(name, shape, classes):
-    settings = catalogue.load("model", name)
+    settings = registry.load("model", name)
     kind = settings.pop("_target_").rpartition(".")[2]
     del settings["name"]
     channels = shape[0]
@@ -223,7 +224,7 @@ def test_operations_are_counted_where_there_is_no_figure_in_the_literature():
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "efficientnet_b0", "swin_t", "vgg11_bn"])
 def test_networks_of_torchvision_are_those_that_it_documents(name):
-    from kdrun.vision import models
+    from kdrun.utils.vision import models
 
     told = models.get_model_weights(name).DEFAULT.meta
     network = weightless("torchvision", (3, 224, 224), 1000, name=name)

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from kdrun import catalogue
-from kdrun.cast import Role, frozen
-from kdrun.config import Refused
-from kdrun.fingerprint import closure
+from kdrun.config import registry
+from kdrun.config.schema import ConfigError
+from kdrun.models.factory import NetworkSpec, load_checkpoint
 from kdrun.models.library import LibraryNetwork
+from kdrun.models.roles import Role, frozen
 from kdrun.models.tapped import Tapped
-from kdrun.networks import NetworkSpec, load_checkpoint
-from kdrun.resuming import targets
+from kdrun.storage.fingerprint import closure
+from kdrun.storage.resume import targets
 from tests.models.test_zoo import Like
 from tests.toy import TINY, rows_of, settings_of, toy_experiment
 
@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 
 
 def library(where, name, shape=(3, 32, 32), classes=10, **changes):
-    settings = catalogue.network(where) | {"name": name} | changes
+    settings = registry.network(where) | {"name": name} | changes
     return NetworkSpec.read(settings).build(Like(shape, classes))
 
 
@@ -112,7 +112,7 @@ def test_preactivations_are_what_the_last_activation_is_given(mode):
 
 
 def test_they_answer_as_without_being_listened_to():
-    from kdrun.vision import models
+    from kdrun.utils.vision import models
 
     torch.manual_seed(0)
     network = library("torchvision", "resnet18").eval()
@@ -244,7 +244,7 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
 
 
 def test_weights_of_other_classes_keep_all_but_the_classifier(monkeypatch):
-    from kdrun.vision import models
+    from kdrun.utils.vision import models
 
     trained = {key: torch.full_like(value, 0.5) for key, value in models.resnet18().state_dict().items()}
     monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", lambda *_, **__: trained)
@@ -295,7 +295,7 @@ def test_methods_teach_a_tapped_network(method, chosen, tmp_path):
 @pytest.mark.parametrize("method", ["byot", "one", "okddip"])
 def test_methods_that_branch_off_refuse_it(method, chosen, tmp_path):
     chosen("teacher=cnn", "student=timm", "student.name=test_resnet")
-    with pytest.raises(Refused, match="does not tell its stages apart, so nothing can branch off them"):
+    with pytest.raises(ConfigError, match="does not tell its stages apart, so nothing can branch off them"):
         toy_experiment(method, tmp_path)
 
 
@@ -304,8 +304,8 @@ def test_a_network_of_ones_own_by_its_yaml(tmp_path, monkeypatch):
     (tmp_path / "model" / "mine.yaml").write_text(
         "_target_: kdrun.models.tapped.Tapped\nname: mine\nnetwork:\n  _target_: tests.models.test_tapped.Own\n"
         "stages: [blocks.0, blocks.1]\nsize: null\n")
-    monkeypatch.setattr(catalogue, "_folders", [*catalogue.folders(), tmp_path])
-    spec = NetworkSpec.read(catalogue.network("mine"))
+    monkeypatch.setattr(registry, "_folders", [*registry.folders(), tmp_path])
+    spec = NetworkSpec.read(registry.network("mine"))
     assert len(spec.build(Like((1, 8, 8), 3))(torch.randn(2, 1, 8, 8)).stages) == 2
     named = closure(*targets(spec.settings))
     assert named["tests.models.test_tapped"].name == "test_tapped.py"  # its own code counts as kdrun's around it does

@@ -4,24 +4,24 @@ import pytest
 import torch
 from torch import nn
 
-from kdrun import catalogue
-from kdrun.config import locate
+from kdrun.config import registry
+from kdrun.config.schema import locate
 from kdrun.models.densenet import DenseNet
-from kdrun.models.grown import Grown
+from kdrun.models.factory import NetworkSpec
+from kdrun.models.fitted import FittedModel
 from kdrun.models.plain import CNN, MLP
 from kdrun.models.resnet import BottleneckResNet, ResNet
 from kdrun.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from kdrun.models.staged import StagedNet
 from kdrun.models.vgg import VGG
 from kdrun.models.wrn import WideResNet
-from kdrun.networks import NetworkSpec
 from tests.conftest import TINY_STUDENT, TINY_TEACHER, tiny_data
 from tests.toy import settings_of
 
-MODELS = [name for name in catalogue.options("model")
-          if not issubclass(locate(catalogue.load("model", name)["_target_"]), Grown)]  # those are no networks
+MODELS = [name for name in registry.options("model")
+          if not issubclass(locate(registry.load("model", name)["_target_"]), FittedModel)]  # those are no networks
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
-STAGED = [name for name in MODELS if issubclass(locate(catalogue.load("model", name)["_target_"]), StagedNet)]
+STAGED = [name for name in MODELS if issubclass(locate(registry.load("model", name)["_target_"]), StagedNet)]
 LARGE = {"wrn_28_10", "wrn_16_8", "vgg13", "vgg16", "vgg19", "resnet110", "resnet56", "resnet44", "resnet32x4", "resnet18",
          "resnet34", "resnet50", "resnext29_8x64d"}
 EACH_FAMILY = ["resnet8", "wrn_16_1", "vgg8", "cnn", "mlp", "densenet_40_12", "mobilenet", "mobilenet_v2", "shufflenet_v1",
@@ -37,7 +37,7 @@ class Like:
 
 def build(choice: str, shape=(3, 32, 32), classes=10, **changes) -> nn.Module:
     """A network of the catalogue for such data."""
-    settings = catalogue.network(choice) | changes
+    settings = registry.network(choice) | changes
     return NetworkSpec.read(settings).build(Like(shape, classes))
 
 
@@ -169,34 +169,34 @@ def weights_of(role) -> list[bytes]:
     return [value.contiguous().numpy().tobytes() for value in role.state_dict().values()]
 
 
-def test_first_weights_are_a_function_of_the_seed_and_the_part(networks):
-    first = weights_of(networks().build(TINY_STUDENT, "student"))
+def test_first_weights_are_a_function_of_the_seed_and_the_part(factory):
+    first = weights_of(factory().build(TINY_STUDENT, "student"))
     torch.manual_seed(99)
-    assert weights_of(networks().build(TINY_STUDENT, "student")) == first
-    assert weights_of(networks(seed=2).build(TINY_STUDENT, "student")) != first
-    assert weights_of(networks().build(TINY_STUDENT, "teacher")) != first
+    assert weights_of(factory().build(TINY_STUDENT, "student")) == first
+    assert weights_of(factory(seed=2).build(TINY_STUDENT, "student")) != first
+    assert weights_of(factory().build(TINY_STUDENT, "teacher")) != first
 
 
-def test_first_weights_do_not_depend_on_the_order_of_building(networks):
-    some, others = networks(), networks()
+def test_first_weights_do_not_depend_on_the_order_of_building(factory):
+    some, others = factory(), factory()
     teacher, student = weights_of(some.build(TINY_TEACHER, "teacher")), weights_of(some.student())
     assert weights_of(others.student()) == student
     assert weights_of(others.build(TINY_TEACHER, "teacher")) == teacher
 
 
-def test_building_draws_nothing_from_the_global_generator(networks):
+def test_building_draws_nothing_from_the_global_generator(factory):
     before = torch.get_rng_state()
-    networks().student()
+    factory().student()
     assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("name", EACH_FAMILY)
-def test_every_family_is_built_from_the_seed_alone(networks, name):
-    assert weights_of(networks().named(name, "x")) == weights_of(networks().named(name, "x"))
+def test_every_family_is_built_from_the_seed_alone(factory, name):
+    assert weights_of(factory().named(name, "x")) == weights_of(factory().named(name, "x"))
 
 
-def test_generations_start_from_other_weights_under_one_name(networks):
-    first, second = networks().student(), networks().student(1)
+def test_generations_start_from_other_weights_under_one_name(factory):
+    first, second = factory().student(), factory().student(1)
     assert weights_of(first) != weights_of(second)
     assert first.name == second.name == "student"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import torch
 
-from kdrun import catalogue
+from kdrun.config import registry
 from tests import stress
 
 
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("what", choices=("kills", "damage", "commands"))
     parser.add_argument("--count", type=int, default=100, help="of cases; of kills over all methods (100)")
     parser.add_argument("--seed", default="1", help="chooses the cases (1)")
-    parser.add_argument("--methods", nargs="+", default=list(catalogue.options("method")), help="to kill (all)")
+    parser.add_argument("--methods", nargs="+", default=list(registry.options("method")), help="to kill (all)")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     cases: Iterable[dict[str, object]]

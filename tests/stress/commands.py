@@ -13,16 +13,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kdrun import catalogue, cli, commands, experiment, resuming
-from kdrun.config import GROUPS
-from kdrun.terminal import Screen
+from kdrun import experiment
+from kdrun.cli import commands, main
+from kdrun.config import registry
+from kdrun.config.schema import GROUPS
+from kdrun.storage import resume
+from kdrun.utils.progress import Progress
 from tests.stress.child import Ending, forked
 from tests.toy import NEEDS, TINY, settings_of, toy_settings
 
 ACCEPTED = 77  # the exit status of a command that would now begin to train
 SECONDS = 10.0  # of a processor
 TEXT = ["''", "' '", "x", "../x", "/x", "[/x]", "'=1'", "'<b>'", "'\\n'", "null", "true", "[]", "{}", "[1,2]", "[[]]", "{a:1}",
-        "$", "'${seed}'", "${nothing}", "???", "{_target_:builtins.print}", "{_target_:os.system}", "kdrun.cli.main", "\udc80",
+        "$", "'${seed}'", "${nothing}", "???", "{_target_:builtins.print}", "{_target_:os.system}",
+        "kdrun.cli.main.main", "\udc80",
         "é"]
 NUMBERS = ["0", "-1", "-0.0", "0.5", "1e308", "1e-320", "nan", "inf", "-inf", "9223372036854775808", "1e999", "1000000000",
            "1000000", "100000", "0x10", "1_0", "'1'"]
@@ -54,9 +58,9 @@ def leaves(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 def base(draws: random.Random) -> tuple[list[str], list[tuple[str, Any]]]:
     """A good command line of some method, and the settings it has."""
-    method = draws.choice(list(catalogue.options("method")))
+    method = draws.choice(list(registry.options("method")))
     more = draws.choice(CHOICES)
-    trained = catalogue.method_card(method).schemes[0] == "offline"
+    trained = registry.method_card(method).schemes[0] == "offline"
     words = [*TINY[:5], f"method={method}", *NEEDS.get(method, ()), *(more if trained else [])]
     return words, settings(*(word for word in words if word not in ("-m", "seed=1,2")))
 
@@ -78,7 +82,7 @@ def case(draws: random.Random) -> tuple[list[str], bool]:
         return [*words, f"{wrong}=1"], wrong not in dict(own) and wrong not in GROUPS
     if kind == "choice":
         group = draws.choice(GROUPS)
-        known = catalogue.options("model" if group in ("teacher", "student") else group)
+        known = registry.options("model" if group in ("teacher", "student") else group)
         wrong = changed(draws.choice(list(known)), draws)
         return [*words, f"{group}={wrong}"], wrong not in known
     if kind == "never":  # a text may be anything
@@ -101,20 +105,20 @@ def take() -> None:
     def begin(*_: object, **__: object) -> None:
         os._exit(ACCEPTED)
 
-    resuming.begin = resuming.begin_sweep = begin
+    resume.begin = resume.begin_sweep = begin
 
 
 def run(count: int, seed: str) -> Iterator[dict[str, object]]:
     """So many command lines; each as what was typed and what went wrong, which is empty where nothing did."""
     draws = random.Random(f"commands {seed}")
     with tempfile.TemporaryDirectory() as folder:
-        experiment.run(toy_settings("kd", f"outputs={folder}"), Screen(None))  # imports what there is, and reads the digits
+        experiment.run(toy_settings("kd", f"outputs={folder}"), Progress(None))  # imports what there is, and reads the digits
     for number in range(count):
         words, certain = case(draws)
         with tempfile.TemporaryDirectory() as folder:
             def typed(words: list[str] = words) -> int:
                 take()
-                return cli.main(words)
+                return main.main(words)
 
             ended = forked(typed, Path(folder))
             fault = ended.fault or verdict(ended, certain, Path(folder))

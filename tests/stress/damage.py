@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kdrun import cli, terminal
+from kdrun.cli import main
+from kdrun.utils import progress
 from tests.stress.child import Ending, forked
 from tests.stress.kills import results
 from tests.toy import TINY
@@ -28,7 +29,7 @@ ONE = [*TINY, "device=cpu", "method=kd", "teacher.remember=true"]  # of the swee
 ANOTHER = [*TINY, "device=cpu", "method=dkd", "teacher.remember=true"]
 STOPPED = [*TINY, "device=cpu", "method=at", "seed=1", "checkpoint_seconds=0.000001"]
 ODD = [None, True, -1, 7, 1e308, float("nan"), float("inf"), 10**400, "", " ", "../../x", "/x", "[/x]", "[red]", "=1+1", "<b>",
-       "\ud800", "a\nb", [], {}, [[]], {"_target_": "builtins.print"}, "kdrun.cli.main"]
+       "\ud800", "a\nb", [], {}, [[]], {"_target_": "builtins.print"}, "kdrun.cli.main.main"]
 
 Damage = Callable[[Path, random.Random], None]
 
@@ -126,12 +127,12 @@ INSIDE: dict[str, Damage] = {".json": odd_json, ".csv": odd_csv}
 
 def prepare(home: Path, spare: Path) -> dict[str, object]:
     """A sweep that is done and a run that was interrupted, in `home/outputs`; what these and another run make of it."""
-    for work, status in ((lambda: cli.main(SWEEP), 0), (stopped, 130)):
+    for work, status in ((lambda: main.main(SWEEP), 0), (stopped, 130)):
         ended = forked(work, home, limit=300)
         assert ended.status == status, ended.err
     shutil.copytree(home, spare, dirs_exist_ok=True)
     for words in (ANOTHER, STOPPED):
-        ended = forked(lambda words=words: cli.main(words), spare, limit=300)
+        ended = forked(lambda words=words: main.main(words), spare, limit=300)
         assert ended.status == 0, ended.err
     return runs(spare)
 
@@ -143,15 +144,15 @@ def runs(home: Path) -> dict[str, object]:
 
 def stopped() -> int:
     """A run that Ctrl-C stops while the student is trained."""
-    epoch = terminal.Lines.epoch
+    epoch = progress.Lines.epoch
 
     def signalled(self, *arguments):
         epoch(self, *arguments)
         if "student" in self.title:
             signal.raise_signal(signal.SIGINT)
 
-    terminal.Lines.epoch = signalled
-    return cli.main(STOPPED)
+    progress.Lines.epoch = signalled
+    return main.main(STOPPED)
 
 
 def commands(home: Path) -> dict[str, list[str]]:
@@ -194,7 +195,7 @@ def run(count: int, seed: str) -> Iterator[dict[str, object]]:
             before = shutil.copy(home / file, Path(folder) / "before") if kind == "odd inside" else None
             kinds[kind](home / file, draws)
             changed = {} if before is None else {"content": (home / file).read_text(errors="replace")[:20000]}
-            ended = forked(lambda name=name: cli.main(typed[name]), home)
+            ended = forked(lambda name=name: main.main(typed[name]), home)
             fault = ended.fault or verdict(name, file, kind, ended, home, made)
             told = {"case": number, "file": str(file), "damage": kind, "command": name, "fault": fault,
                     "status": ended.status, "seconds": round(ended.seconds, 2)}

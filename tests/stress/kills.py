@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kdrun import experiment, files, terminal
-from kdrun.terminal import Screen
+from kdrun import experiment
+from kdrun.utils import files, progress
+from kdrun.utils.progress import Progress
 from tests.toy import toy_settings
 
 TIMES = ("latency_ms", "latency_iqr_ms", "machine_busy", "seconds")  # of this machine at this moment: no two runs have the same
 EVENTS = ((files.os, "replace"), (files.os, "fsync"), (files.tempfile, "mkstemp"), (shutil, "rmtree"),
-          (terminal.Silent, "step"), (terminal.Silent, "epoch"))
+          (progress.Silent, "step"), (progress.Silent, "epoch"))
 EVER = "checkpoint_seconds=0.000001"
 
 
@@ -53,7 +54,7 @@ def life(method: str, outputs: Path, events: int | None = None, seconds: float |
                     os.kill(os.getpid(), signal.SIGKILL)
 
             at_each_event(happened)
-            experiment.run(toy_settings(method, f"outputs={outputs}", EVER), Screen(None))
+            experiment.run(toy_settings(method, f"outputs={outputs}", EVER), Progress(None))
             counted.write_text(str(count))
             status = 0
         finally:
@@ -112,7 +113,7 @@ def killed(method: str, kills: int, draws: random.Random, folder: Path) -> dict[
 def run(kills: int, seed: str, methods: Iterable[str]) -> Iterator[dict[str, object]]:
     """Kill a run of each method so many times; what came of it, method by method."""
     with tempfile.TemporaryDirectory() as folder:
-        experiment.run(toy_settings("kd", f"outputs={folder}"), Screen(None))
+        experiment.run(toy_settings("kd", f"outputs={folder}"), Progress(None))
     for method in methods:
         with tempfile.TemporaryDirectory() as folder:
             yield killed(method, kills, random.Random(f"{seed} {method}"), Path(folder))

@@ -6,12 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import Few, NetworkName, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import Few, NetworkName, NonNegative, Positive
+from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.losses import same_size, soften
-from kdrun.method import Mutual, Teachers, Terms
-from kdrun.recipe import Recipe
+from kdrun.methods.base import Mutual, Teachers, Terms
+from kdrun.methods.losses import same_size, soften
+from kdrun.models.roles import Networks
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class AFDOnline(Mutual):
 
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
-    rivals: ClassVar[bool] = True  # answers and maps move the same network, each by an optimizer of its own
+    shares_parameters: ClassVar[bool] = True  # answers and maps move the same network, each by an optimizer of its own
     knowledge = "feature"
     source = "Chung, Park, Kim, Kwak: Feature-map-level online adversarial knowledge distillation. ICML 2020"
     survey_scheme = "online"
@@ -75,24 +75,24 @@ class AFDOnline(Mutual):
         self.temperature, self.kd_weight, self.feature_weight = temperature, kd_weight, feature_weight
         self.feature_lr, self.feature_decay = feature_lr, feature_decay
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Build a critic for each network, and a layer that brings its map to its peer's channels where they differ."""
-        together = [cast.student, *cast.peers]
+        together = [networks.student, *networks.peers]
         own = [role.shapes.stages[-1][0] for role in together]
         wanted = [own[number - 1] for number in range(len(own))]
-        place = next(cast.student.parameters()).device
+        place = next(networks.student.parameters()).device
         self.transfers = nn.ModuleList([
             nn.Identity() if before == after else nn.Sequential(
                 nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
             for before, after in zip(own, wanted, strict=True)]).to(place)
         self.critics = nn.ModuleList([Critic(channels) for channels in wanted]).to(place)
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """Each network, its critic, and what fools the critic: the network again, with its transfer layer."""
-        found: dict[str, Sequence[nn.Module]] = {role.name: [role] for role in (cast.student, *cast.peers)}
+        found: dict[str, Sequence[nn.Module]] = {role.name: [role] for role in (networks.student, *networks.peers)}
         if self.feature_weight == 0:
             return found
-        for number, role in enumerate((cast.student, *cast.peers)):
+        for number, role in enumerate((networks.student, *networks.peers)):
             found |= {f"{role.name}'s critic": [self.critics[number]],
                       f"{role.name}'s maps": [role, self.transfers[number]]}
         return found
@@ -103,13 +103,13 @@ class AFDOnline(Mutual):
             return torch.optim.Adam(weights, lr=self.feature_lr, weight_decay=self.feature_decay)
         return recipe.build(weights)
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The answers of all; then critic and maps of each."""
-        together = [cast.student, *cast.peers]
+        together = [networks.student, *networks.peers]
         said = [role(batch).logits.detach() for role in together]
         for number, role in enumerate(together):
             own = role(batch)
-            yield role.name, {"ce": self.hard(own, batch),
+            yield role.name, {"ce": self.label_loss(own, batch),
                               "kd": self.kd_weight * soften(said[number - 1], own.logits, self.temperature)}
         if self.feature_weight == 0:
             return

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kdrun.bounds import Fraction, NonNegative, Positive, Turns
-from kdrun.cast import Cast, Role
+from kdrun.config.constraints import Fraction, NonNegative, Positive, Turns
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.engine import Run
-from kdrun.losses import soft_cross_entropy
-from kdrun.method import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses import soft_cross_entropy
+from kdrun.models.roles import Networks, Role
+from kdrun.training.loop import Run
 
 
 def base_samples(teacher: Tensor, student: Tensor, labels: Tensor, most: int) -> Tensor:
@@ -103,10 +103,10 @@ class BSS(Method):
         self.boundary_weight, self.boundary_share, self.samples = boundary_weight, boundary_share, samples
         self.steps, self.rate, self.overshoot = steps, rate, overshoot
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Note the range of a pixel, after normalisation."""
         assert isinstance(data, Data)
-        place, mean, std = next(cast.student.parameters()).device, data.normalise.mean, data.normalise.std
+        place, mean, std = next(networks.student.parameters()).device, data.normalise.mean, data.normalise.std
         self.register_buffer("low", (-mean / std)[:, None, None].to(place))
         self.register_buffer("high", ((1 - mean) / std)[:, None, None].to(place))
 
@@ -121,11 +121,11 @@ class BSS(Method):
         return (self.kd_start + (self.kd_end - self.kd_start) * epoch / epochs,
                 self.boundary_weight * max(1 - fallen, 0.0))
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and both softened answers."""
         plain, boundary = self.weights(batch.epoch, batch.epochs)
-        student, teacher = cast.student(batch), cast.teacher(batch)
-        terms = {"ce": self.ce_weight * self.hard(student, batch),
+        student, teacher = networks.student(batch), networks.teacher(batch)
+        terms = {"ce": self.ce_weight * self.label_loss(student, batch),
                  "kd": plain * soft_cross_entropy(teacher.logits, student.logits, self.temperature),
                  "bss": torch.zeros_like(student.logits[0, 0])}
         if boundary:
@@ -133,8 +133,8 @@ class BSS(Method):
                                 round(self.samples * len(batch)))
             if len(rows) > 1:  # one sample has no batch statistics
                 goals = targets(teacher.logits[rows], self.generator)
-                pictures, wanted = self.attack(cast.teacher, batch.x[rows], batch.labels[rows], goals)
-                terms["bss"] = boundary * soft_cross_entropy(wanted, cast.student(pictures).logits, self.temperature)
+                pictures, wanted = self.attack(networks.teacher, batch.x[rows], batch.labels[rows], goals)
+                terms["bss"] = boundary * soft_cross_entropy(wanted, networks.student(pictures).logits, self.temperature)
         return terms
 
     def attack(self, teacher: Role, pictures: Tensor, labels: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
+from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import soften
-from kdrun.method import Method, Phase, Terms
-from kdrun.recipe import Recipe
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses import soften
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 
 class Critic(nn.Module):
@@ -80,41 +80,41 @@ class GANFeat(Method):
         self.temperature, self.ce_weight, self.kd_weight = temperature, ce_weight, kd_weight
         self.gan_weight, self.width, self.critic_lr = gan_weight, width, critic_lr
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Build the critic and the adapter."""
-        (student,), (teacher,) = cast.student.shapes.embedding, cast.teacher.shapes.embedding
-        device = next(cast.student.parameters()).device
+        (student,), (teacher,) = networks.student.shapes.embedding, networks.teacher.shapes.embedding
+        device = next(networks.student.parameters()).device
         self.critic = Critic(teacher, self.width).to(device)
         self.adapter = (nn.Identity() if student == teacher else nn.Linear(student, teacher)).to(device)
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """One phase, and a tally of the critic's verdicts: an epoch a row, the right ones and all of them."""
-        self.setup(run.cast, run.data)
+        self.setup(run.networks, run.data)
         self.register_buffer("verdicts", torch.zeros(run.recipe.epochs, 2, device=run.device))
         yield Phase()
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """The critic, and the student with its adapter."""
-        return {"critic": [self.critic], "student": [cast.student, self.adapter]}
+        return {"critic": [self.critic], "student": [networks.student, self.adapter]}
 
     def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
         """Adam for the critic."""
         return torch.optim.Adam(weights, lr=self.critic_lr) if player == "critic" else recipe.build(weights)
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The critic on constants, then the student."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
+        student, teacher = networks.student(batch), networks.teacher(batch)
         adapted = self.adapter(student.embedding)
         for_teacher, for_student = self.critic(teacher.embedding.detach()), self.critic(adapted.detach())
         right = (for_teacher > 0).sum() + (for_student < 0).sum()
         self.verdicts[batch.epoch] += torch.stack([right, torch.full_like(right, 2 * len(batch))])
         real, false = judge(for_teacher, for_student)
         yield "critic", {"real": real, "false": false}
-        yield "student", {"ce": self.ce_weight * self.hard(student, batch),
+        yield "student", {"ce": self.ce_weight * self.label_loss(student, batch),
                           "kd": self.kd_weight * soften(teacher.logits, student.logits, self.temperature),
                           "gan": self.gan_weight * fool(self.critic(adapted))}
 
-    def reports(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
+    def extra_tables(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """How often the critic was right."""
         return {"critic": [{"epoch": epoch, "accuracy": right / total}
                            for epoch, (right, total) in enumerate(self.verdicts.tolist()) if total]}

@@ -5,12 +5,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.losses import places, same_size, unit_rows
-from kdrun.method import Terms
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.base import Terms
+from kdrun.methods.losses import places, same_size, unit_rows
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import Networks
 
 
 def attention(maps: Tensor, power: float) -> Tensor:
@@ -34,7 +34,7 @@ class AT(ScaledWeights):
         power: of the absolute activations.
         weight: of the sum over stages.
         reference: for how many places of the first stage `weight` was given (1024 is 32x32); null takes it as it is.
-        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
+        scaling: how the weight goes with that number, a rule of `kdrun.methods.scaling`.
         ce_weight: of the cross-entropy with the labels.
         mode: `code` is the mean square difference that the authors released, `paper` half the unsquared distance of
             their equation 2.
@@ -52,13 +52,13 @@ class AT(ScaledWeights):
         self.reference, self.scaling = reference if mode == "code" else None, scaling
         self.power, self.weight, self.ce_weight, self.mode = power, weight, ce_weight, mode
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Check that the stages pair up.
 
         Raises:
             ValueError: they do not.
         """
-        student, teacher = cast.student.shapes.stages, cast.teacher.shapes.stages
+        student, teacher = networks.student.shapes.stages, networks.teacher.shapes.stages
         if len(student) != len(teacher):
             raise ValueError(f"attention transfer pairs stages, but the student has {len(student)} and the teacher "
                              f"{len(teacher)}")
@@ -72,8 +72,9 @@ class AT(ScaledWeights):
             return difference.square().mean()
         return (difference.square().sum(dim=1) + 1e-12).sqrt().mean() / 2
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the attention of every stage."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
+        student, teacher = networks.student(batch), networks.teacher(batch)
         apart = [self.distance(*pair) for pair in zip(teacher.stages, student.stages, strict=True)]
-        return {"ce": self.ce_weight * self.hard(student, batch), "at": self.scale * self.weight * torch.stack(apart).sum()}
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
+                "at": self.scale * self.weight * torch.stack(apart).sum()}

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from kdrun.cast import Cast
 from kdrun.data.batch import Batch
-from kdrun.method import Method, Phase, Terms
-from kdrun.models.grown import Grown
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.models.fitted import FittedModel
+from kdrun.models.roles import Networks
 
 if TYPE_CHECKING:
-    from kdrun.engine import Run
+    from kdrun.training.loop import Run
 
 
 class Vanilla(Method):
@@ -21,23 +21,23 @@ class Vanilla(Method):
 
     past_teaches = False
     knowledge = "none"
-    grows = True
+    accepts_fitted_student = True
     source = "no distillation"
     survey_scheme = ""
     rows = ()
 
     def phases(self, run: "Run") -> Iterator[Phase]:
         """One, by the labels; none for a model that is made in one go."""
-        student = run.cast.student.network
-        if isinstance(student, Grown):
+        student = run.networks.student.network
+        if isinstance(student, FittedModel):
             data = run.data
             student.grow(data.whole(data.train, run.device), data.train.labels.to(run.device))
         else:
             yield Phase("train")
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The cross-entropy of the student."""
-        return {"ce": self.hard(cast.student(batch), batch)}
+        return {"ce": self.label_loss(networks.student(batch), batch)}
 
 
 class Trajectory(Vanilla):
@@ -59,4 +59,4 @@ class Trajectory(Vanilla):
         self.states = []
         for start, end in itertools.pairwise(ends):
             yield Phase("train", epochs=end - start, total=self.epochs)
-            self.states.append(copy.deepcopy(run.cast.student.network.state_dict()))
+            self.states.append(copy.deepcopy(run.networks.student.network.state_dict()))

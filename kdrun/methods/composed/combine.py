@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import NonNegative
-from kdrun.cast import Cast, Output
+from kdrun.config.constraints import NonNegative
+from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.method import Curriculum, Method, Mutual, Phase, Terms
-from kdrun.recipe import Recipe
+from kdrun.methods.base import Curriculum, Method, Mutual, Phase, Terms
+from kdrun.models.roles import ModelOutput, Networks
+from kdrun.training.loop import Run
 
 
 class Combine(Method):
@@ -69,7 +69,7 @@ class Combine(Method):
         joint, waiting = Phase(), []
         for slot, part in self.parts.items():
             if run.rehearsal:
-                part.hard = Noted(part.hard)  # type: ignore[method-assign]
+                part.label_loss = Noted(part.label_loss)  # type: ignore[method-assign]
             phases, name = part.phases(run), f"{slot}: {type(part).__name__}"
             for phase in phases:
                 if phase.loss is None:
@@ -89,11 +89,11 @@ class Combine(Method):
             if next(phases, None) is not None:
                 raise ValueError(f"{name} has several phases in which other methods would join")
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """The student with what the parts add to it, and the further players of each."""
-        players: dict[str, list[nn.Module]] = {"student": [cast.student]}
+        players: dict[str, list[nn.Module]] = {"student": [networks.student]}
         for slot, part in self.parts.items():
-            for player, modules in part.players(cast).items():
+            for player, modules in part.players(networks).items():
                 players.setdefault(own(slot, player), []).extend(modules)
         return players
 
@@ -102,37 +102,37 @@ class Combine(Method):
         slot, _, name = player.partition(" ")
         return self.parts[slot].optimizer(name, weights, recipe) if slot in self.parts else recipe.build(weights)
 
-    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """Those of all parts."""
-        return {name: network for part in self.parts.values() for name, network in part.products(cast).items()}
+        return {name: network for part in self.parts.values() for name, network in part.trained_networks(networks).items()}
 
-    def ailing(self) -> tuple[str, str] | None:
+    def failure(self) -> tuple[str, str] | None:
         """What any part says."""
-        return next(filter(None, (part.ailing() for part in self.parts.values())), None)
+        return next(filter(None, (part.failure() for part in self.parts.values())), None)
 
-    def reports(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
+    def extra_tables(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """Those of all parts."""
-        return {f"{slot}_{name}": rows for slot, part in self.parts.items() for name, rows in part.reports(run).items()}
+        return {f"{slot}_{name}": rows for slot, part in self.parts.items() for name, rows in part.extra_tables(run).items()}
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """One update of the student by all parts; what else each of them updates, before or after as it would alone."""
-        terms: Terms = {"ce": self.ce_weight * self.hard(cast.student(batch), batch)} if batch.y is not None else {}
+        terms: Terms = {"ce": self.ce_weight * self.label_loss(networks.student(batch), batch)} if batch.y is not None else {}
         waiting = []
         for slot, part in self.parts.items():
-            if isinstance(part.hard, Noted):
-                part.hard.answers.clear()  # what phases before have asked
-            moves = part.step(cast, batch)
-            for player, asked in moves:
+            if isinstance(part.label_loss, Noted):
+                part.label_loss.answers.clear()  # what phases before have asked
+            updates = part.step(networks, batch)
+            for player, asked in updates:
                 if player == "student":
-                    if isinstance(part.hard, Noted) and part.hard.mixed(part, asked, cast):
+                    if isinstance(part.label_loss, Noted) and part.label_loss.mixed(part, asked, networks):
                         raise ValueError(entangled(slot, part))
                     terms |= self.weighted(slot, asked)
                     break
                 yield own(slot, player), asked
-            waiting.append((slot, moves))
+            waiting.append((slot, updates))
         yield "student", terms
-        for slot, moves in waiting:
-            for player, asked in moves:
+        for slot, updates in waiting:
+            for player, asked in updates:
                 again = player == "student"
                 yield own(slot, player), self.weighted(slot, asked) if again else asked
 
@@ -149,22 +149,22 @@ class Noted:
     term itself, and nothing but the student's weights moves it.
     """
 
-    def __init__(self, hard: Callable[[Output, Batch], Tensor]) -> None:
-        self.hard = hard
+    def __init__(self, hard: Callable[[ModelOutput, Batch], Tensor]) -> None:
+        self.label_loss = hard
         self.answers: list[tuple[Tensor, Tensor]] = []  # the variable, and the scaled cross-entropy
 
-    def __call__(self, output: Output, batch: Batch) -> Tensor:
+    def __call__(self, output: ModelOutput, batch: Batch) -> Tensor:
         """The cross-entropy, scaled."""
-        value = self.hard(output, batch)
+        value = self.label_loss(output, batch)
         scale = torch.ones_like(value, requires_grad=True)
         self.answers.append((scale, scale * value))
         return self.answers[-1][1]
 
-    def mixed(self, method: Method, terms: Terms, cast: Cast) -> bool:
+    def mixed(self, method: Method, terms: Terms, networks: Networks) -> bool:
         """Whether the student's own cross-entropy of this step is elsewhere than alone in the term that is said to be it."""
         answers, self.answers = self.answers, []
-        mine = {id(weight) for weight in cast.student.parameters()}
-        others = [weight for module in (method, *cast.peers, *cast.teachers) for weight in module.parameters()
+        mine = {id(weight) for weight in networks.student.parameters()}
+        others = [weight for module in (method, *networks.peers, *networks.teachers) for weight in module.parameters()
                   if weight.requires_grad and id(weight) not in mine]
         term = terms.get(method.label_term or "")
         if term is None:

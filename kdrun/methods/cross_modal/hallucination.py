@@ -6,13 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive
-from kdrun.cast import Cast, Output, Role
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.engine import Run, predict
-from kdrun.losses import same_size
-from kdrun.method import Method, Phase, Terms
-from kdrun.metrics import accuracy
+from kdrun.evaluation.metrics import accuracy
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses import same_size
+from kdrun.models.roles import ModelOutput, Networks, Role
+from kdrun.training.loop import Run, predict
 
 
 def distance(teacher: Tensor, imagined: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class TwoStreams(nn.Module):
         self.seeing, self.imagining = seeing, imagining
         self.model = f"{seeing.model}+{imagining.model}"
 
-    def forward(self, pictures: Tensor) -> Output:
+    def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W]; maps and embedding are those of the first network."""
         seen = self.seeing(pictures, fresh=True)  # asked anew: whoever measures the time asks the same pictures again
         return seen._replace(logits=(seen.logits + self.imagining(pictures, fresh=True).logits) / 2)
@@ -72,44 +72,46 @@ class Hallucination(Method):
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """All streams together."""
-        cast = run.cast
-        stages = cast.teacher.shapes.stages
+        networks = run.networks
+        stages = networks.teacher.shapes.stages
         if (self.stage or 0) > len(stages):
             raise ValueError(f"method.stage is {self.stage}, but the teacher has {len(stages)} stages")
         self.tapped = (self.stage or len(stages)) - 1
-        self.to(next(cast.student.parameters()).device)
-        cast.peers = [imagining := run.networks.build(run.networks.teacher_specs[0], "hallucination")]
+        self.to(next(networks.student.parameters()).device)
+        networks.peers = [imagining := run.factory.build(run.factory.teacher_specs[0], "hallucination")]
         own = imagining.network.state_dict()
-        learned = {name: value for name, value in cast.teacher.network.state_dict().items() if value.shape == own[name].shape}
+        learned = {name: value for name, value in networks.teacher.network.state_dict().items()
+                   if value.shape == own[name].shape}
         imagining.network.load_state_dict({**own, **learned})
         yield Phase()
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """Student and hallucination, by one optimizer."""
-        return {"student": [cast.student, *cast.peers]}
+        return {"student": [networks.student, *networks.peers]}
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The map, and the labels for each stream and each pair of streams."""
-        (imagining,) = cast.peers
-        student, imagined, teacher = cast.student(batch), imagining(batch), cast.teacher(batch)
+        (imagining,) = networks.peers
+        student, imagined, teacher = networks.student(batch), imagining(batch), networks.teacher(batch)
         answers = {"ce": student.logits, "ce hallucination": imagined.logits,
                    "ce with hallucination": (student.logits + imagined.logits) / 2,
                    "ce with teacher": (student.logits + teacher.logits.detach()) / 2}
-        terms = {name: self.ce_weight * self.hard(student._replace(logits=logits), batch) for name, logits in answers.items()}
+        terms = {name: self.ce_weight * self.label_loss(student._replace(logits=logits), batch)
+                 for name, logits in answers.items()}
         apart = distance(*same_size(teacher.stages[self.tapped], imagined.stages[self.tapped]))
         # chosen on the device at the first step, and kept
         self.weight = torch.where(self.weight.isnan(), calibrated(self.ratio, apart, terms), self.weight)
         return {**terms, "hallucination": self.weight * apart}
 
-    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """Student and hallucination as one network, and the student's stream alone."""
-        return {"student": TwoStreams(cast.student, *cast.peers), "stream": cast.student}
+        return {"student": TwoStreams(networks.student, *networks.peers), "stream": networks.student}
 
-    def reports(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
+    def extra_tables(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """The test accuracy of each stream and pair; a pair with the teacher needs its modality at test time."""
-        cast, data = run.cast, run.data
+        networks, data = run.networks, run.data
         own, imagined, teacher = (predict(role, data, data.test, run.device) for role in
-                                  (cast.student, *cast.peers, cast.teacher))
+                                  (networks.student, *networks.peers, networks.teacher))
         answers = {"student": own, "hallucination": imagined, "teacher": teacher,
                    "student and hallucination": (own + imagined) / 2, "student and teacher": (own + teacher) / 2}
         return {"modalities": [{"streams": name, "accuracy": accuracy(logits, data.test.labels)}

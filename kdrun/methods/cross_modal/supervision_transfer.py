@@ -5,13 +5,13 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Epochs, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, Epochs, Positive
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import places, same_size
-from kdrun.method import Phase, Terms
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.base import Phase, Terms
+from kdrun.methods.losses import places, same_size
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 
 def distance(teacher: Tensor, student: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class SupervisionTransfer(ScaledWeights):
         student_stage: that learns it; null for the last.
         weight: of the distance; with a plain optimizer it only scales the first phase's learning rate.
         reference: for how many places of the map `weight` was given; null takes it as it is, whatever their number.
-        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
+        scaling: how the weight goes with that number, a rule of `kdrun.methods.scaling`.
         transfer_epochs: of the first phase.
     """
 
@@ -53,13 +53,13 @@ class SupervisionTransfer(ScaledWeights):
         self.teacher_stage, self.student_stage = teacher_stage, student_stage
         self.weight, self.transfer_epochs = weight, transfer_epochs
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Build what brings the student's map to the teacher's width.
 
         Raises:
             ValueError: a stage that is not there.
         """
-        student, teacher = cast.student.shapes.stages, cast.teacher.shapes.stages
+        student, teacher = networks.student.shapes.stages, networks.teacher.shapes.stages
         for key, wanted, stages, who in (("student_stage", self.student_stage, student, "student"),
                                          ("teacher_stage", self.teacher_stage, teacher, "teacher")):
             if (wanted or 0) > len(stages):
@@ -68,23 +68,24 @@ class SupervisionTransfer(ScaledWeights):
         before, after = student[self.taught - 1][0], teacher[self.tapped - 1][0]
         self.rescale(places(student[self.taught - 1], teacher[self.tapped - 1]))
         layer = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
-        self.regressor = layer.to(next(cast.student.parameters()).device)
+        self.regressor = layer.to(next(networks.student.parameters()).device)
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """The other modality's map, then the labels."""
-        self.setup(run.cast, run.data)
+        self.setup(run.networks, run.data)
         assert self.regressor is not None
-        yield Phase("transfer", loss=self.transfer, train=[*run.cast.student.until(self.taught), self.regressor],
+        yield Phase("transfer", loss=self.transfer, train=[*run.networks.student.until(self.taught), self.regressor],
                     epochs=self.transfer_epochs, evaluate=False)
         self.regressor = None
         yield Phase("fine-tune")
 
-    def transfer(self, cast: Cast, batch: Batch) -> Terms:
+    def transfer(self, networks: Networks, batch: Batch) -> Terms:
         """The distance of the maps of one sample in two modalities (equation 1)."""
         assert self.regressor is not None
-        given = self.regressor(cast.student(batch).stages[self.taught - 1])
-        return {"transfer": self.scale * self.weight * distance(*same_size(cast.teacher(batch).stages[self.tapped - 1], given))}
+        given = self.regressor(networks.student(batch).stages[self.taught - 1])
+        target = networks.teacher(batch).stages[self.tapped - 1]
+        return {"transfer": self.scale * self.weight * distance(*same_size(target, given))}
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The labels alone."""
-        return {"ce": self.hard(cast.student(batch), batch)}
+        return {"ce": self.label_loss(networks.student(batch), batch)}

@@ -7,14 +7,14 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.losses import kl
-from kdrun.method import Terms
+from kdrun.methods.base import Terms
 from kdrun.methods.data_free.generated import Generated
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.losses import kl
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import Networks
 
 
 def one_hot(logits: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class DAFL(ScaledWeights, Generated):
         activation_weight: of the embedding's strength.
         balance_weight: of the balance of classes.
         reference: for how many classes these three weights were given; null takes them as they are, whatever their number.
-        scaling: how they go with that number, a rule of `kdrun.scaling`.
+        scaling: how they go with that number, a rule of `kdrun.methods.scaling`.
         logarithm: of the balance: `log10` as in the release, `ln` is 2.3 times stronger.
     """
 
@@ -79,16 +79,16 @@ class DAFL(ScaledWeights, Generated):
         self.balance_weight, self.logarithm = balance_weight, logarithm
         self.reference, self.scaling = reference, scaling
 
-    def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
+    def setup(self, networks: Networks, data: Data) -> None:  # type: ignore[override]
         """Build the generator, and count the classes."""
-        super().setup(cast, data)
-        self.rescale(cast.student.shapes.logits[0])
+        super().setup(networks, data)
+        self.rescale(networks.student.shapes.logits[0])
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The generator by the teacher's answer, then the student by the same pictures and the same answer."""
         pictures = self.generator(batch.x)
-        teacher = cast.teacher(pictures)
+        teacher = networks.teacher(pictures)
         yield "generator", {"one_hot": self.scale * self.one_hot_weight * one_hot(teacher.logits),
                             "activation": self.scale * self.activation_weight * activation(teacher.embedding),
                             "balance": self.scale * self.balance_weight * balance(teacher.logits, self.logarithm)}
-        yield "student", {"kd": kl(teacher.logits, cast.student(pictures.detach()).logits)}
+        yield "student", {"kd": kl(teacher.logits, networks.student(pictures.detach()).logits)}

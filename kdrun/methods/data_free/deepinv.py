@@ -8,18 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Count, NonNegative, Positive, Proportion
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, Count, NonNegative, Positive, Proportion
+from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.data.noise import Noise
 from kdrun.data.pictures import Pictures
 from kdrun.data.stream import Normalise, PictureStream
-from kdrun.engine import Run
-from kdrun.losses import soften
-from kdrun.method import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses import soften
 from kdrun.models.generator import Canvas
-from kdrun.recipe import Recipe
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -149,22 +149,22 @@ class DeepInversion(Method):
         self.competition_temperature = competition_temperature
         self.jitter, self.flip, self.competing = jitter, flip, False
 
-    def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
+    def setup(self, networks: Networks, data: Data) -> None:  # type: ignore[override]
         """Find the teacher's normalisations.
 
         Raises:
             ValueError: it has none that remembers statistics.
         """
-        self.layers = [layer for layer in cast.teacher.modules()
+        self.layers = [layer for layer in networks.teacher.modules()
                        if isinstance(layer, NORMALISATIONS) and layer.running_mean is not None]
         if self.statistics_weight and not self.layers:
             raise ValueError(f"DeepInversion reads the statistics of batch normalisation, and the teacher "
-                             f"{cast.teacher.model} has none; choose another teacher")
+                             f"{networks.teacher.model} has none; choose another teacher")
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """Pictures and lessons in turn."""
-        self.setup(run.cast, run.data)
-        data, device, cast = run.data, run.device, run.cast
+        self.setup(run.networks, run.data)
+        data, device, networks = run.data, run.device, run.networks
         channels, height, width = data.shape
         rounds, batches = (1, 1) if run.rehearsal else (self.rounds, self.batches)
         self.turns = 1 if run.rehearsal else self.iterations
@@ -181,10 +181,10 @@ class DeepInversion(Method):
             stream = PictureStream(Pictures(made, torch.arange(len(made)) % self.classes), data.normalise,
                                    batch_size=run.recipe.batch_size, crop=data.settings.crop, flip=data.settings.flip,
                                    seed=run.seed, device=device)
-            yield Phase("distill", loss=self.imitate, train=[cast.student], data=stream, total=epochs,
+            yield Phase("distill", loss=self.imitate, train=[networks.student], data=stream, total=epochs,
                         epochs=(turn + 1) * epochs // rounds - turn * epochs // rounds)
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """Of an inversion: the pictures. The student is asked, not taught."""
         return {"pictures": [self.canvas]}
 
@@ -200,20 +200,20 @@ class DeepInversion(Method):
         rolled = pictures.roll((down, right), dims=(2, 3))
         return rolled.flip(3) if self.flip and float(torch.rand((), generator=self.draws)) < 0.5 else rolled
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """A batch of pictures, from noise to what the teacher remembers; the classes in turn."""
         assert batch.index is not None
         wanted, pixels = batch.index % self.classes, self.canvas.pixels
         self.canvas.restart(batch.x)
         for _ in range(self.turns):
-            yield "pictures", self.inversion(cast, self.jittered(pixels), wanted)
+            yield "pictures", self.inversion(networks, self.jittered(pixels), wanted)
         mean, std = (values.to(pixels.device) for values in (self.normalise.mean, self.normalise.std))
         self.images[batch.index] = pixels.detach().permute(0, 2, 3, 1) * std + mean  # as stored pictures are
 
-    def inversion(self, cast: Cast, pictures: Tensor, wanted: Tensor) -> Terms:
+    def inversion(self, networks: Networks, pictures: Tensor, wanted: Tensor) -> Terms:
         """What pictures [B, C, H, W] of wanted classes [B] descend."""
         with watched(self.layers if self.statistics_weight else []) as apart:
-            logits = cast.teacher(pictures, fresh=True).logits
+            logits = networks.teacher(pictures, fresh=True).logits
         terms = {"label": self.label_weight * F.cross_entropy(logits, wanted),
                  "variation": self.variation_weight * variation(pictures)}
         if apart:
@@ -222,9 +222,9 @@ class DeepInversion(Method):
             terms["norm"] = self.norm_weight * torch.linalg.vector_norm(pictures)
         if self.competing:
             terms["competition"] = self.competition_weight * competition(
-                logits, cast.student(pictures, fresh=True).logits, self.competition_temperature, self.divergence)
+                logits, networks.student(pictures, fresh=True).logits, self.competition_temperature, self.divergence)
         return terms
 
-    def imitate(self, cast: Cast, batch: Batch) -> Terms:
+    def imitate(self, networks: Networks, batch: Batch) -> Terms:
         """The student's loss on the pictures."""
-        return {"kd": soften(cast.teacher(batch).logits, cast.student(batch).logits, self.temperature)}
+        return {"kd": soften(networks.teacher(batch).logits, networks.student(batch).logits, self.temperature)}

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, Positive, Turns
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, Positive, Turns
 from kdrun.data.batch import Batch
-from kdrun.method import Terms
+from kdrun.methods.base import Terms
 from kdrun.methods.data_free.generated import Generated
+from kdrun.models.roles import Networks
 
 
 def discrepancy(teacher: Tensor, student: Tensor) -> Tensor:
@@ -58,13 +58,13 @@ class DFAD(Generated):
                          student_lr=None, ending="tanh", draws=student_steps + 1)
         self.student_steps, self.reward = student_steps, reward
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The student several times, then the generator."""
         *lessons, last = batch.x.unbind(dim=1)
         for noise in lessons:
             with torch.no_grad():
                 pictures = self.generator(noise)
-                wanted = cast.teacher(pictures).logits
-            yield "student", {"kd": discrepancy(wanted, cast.student(pictures).logits)}
+                wanted = networks.teacher(pictures).logits
+            yield "student", {"kd": discrepancy(wanted, networks.student(pictures).logits)}
         pictures = self.generator(last)
-        yield "generator", {"reward": reward(cast.teacher(pictures).logits, cast.student(pictures).logits, self.reward)}
+        yield "generator", {"reward": reward(networks.teacher(pictures).logits, networks.student(pictures).logits, self.reward)}

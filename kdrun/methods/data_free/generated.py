@@ -6,14 +6,14 @@ from typing import Literal
 import torch
 from torch import nn
 
-from kdrun.cast import Cast
+from kdrun.config.recipe import Recipe
 from kdrun.data.data import Data
 from kdrun.data.noise import Noise
-from kdrun.engine import Run
-from kdrun.method import Method, Phase
+from kdrun.methods.base import Method, Phase
 from kdrun.models.generator import Generator
-from kdrun.randomness import generator
-from kdrun.recipe import Recipe
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
+from kdrun.utils.seeding import generator
 
 
 class Generated(Method):
@@ -40,18 +40,18 @@ class Generated(Method):
         self.generator_lr, self.student_lr = generator_lr, student_lr
         self.ending, self.eps, self.draws = ending, eps, draws
 
-    def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
+    def setup(self, networks: Networks, data: Data) -> None:  # type: ignore[override]
         """Build the generator."""
         self.generator = Generator(noise=self.noise, shape=data.shape, width=self.width, ending=self.ending, eps=self.eps).to(
-            next(cast.student.parameters()).device)
+            next(networks.student.parameters()).device)
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """One phase, of noise."""
-        self.setup(run.cast, run.data)
+        self.setup(run.networks, run.data)
         shape = [self.noise] if self.draws == 1 else [self.draws, self.noise]
         yield Phase(data=Noise.of(run, shape, batch_size=self.batch_size, steps=self.steps))
 
-    def ailing(self) -> tuple[str, str] | None:
+    def failure(self) -> tuple[str, str] | None:
         """A generator is dead when it makes the same picture of whatever noise, or no numbers."""
         noise = torch.randn(16, self.noise, generator=generator("ailing")).to(next(self.generator.parameters()).device)
         self.generator.eval()  # the loop sets it to learn again
@@ -64,9 +64,9 @@ class Generated(Method):
             return "the generator is dead, it makes the same picture of whatever noise", remedy
         return None
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """The generator and the student."""
-        return {"generator": [self.generator], "student": [cast.student]}
+        return {"generator": [self.generator], "student": [networks.student]}
 
     def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
         """Adam for the generator, and for the student where the method has a rate for it."""

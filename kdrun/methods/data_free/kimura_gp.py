@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
+from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.engine import Run
-from kdrun.method import Method, Phase, Terms
-from kdrun.recipe import Recipe
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class KimuraGP(Method):
         self.count, self.seen, self.start, self.noise, self.direction = pseudo, pseudo_batch, start, noise, direction
         self.pseudo_lr, self.ce_weight, self.kd_weight = pseudo_lr, ce_weight, kd_weight
 
-    def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
+    def setup(self, networks: Networks, data: Data) -> None:  # type: ignore[override]
         """Make the first pseudo pictures.
 
         Raises:
@@ -96,37 +96,38 @@ class KimuraGP(Method):
         """
         if self.seen > self.count:
             raise ValueError(f"method.pseudo_batch is {self.seen}, but there are {self.count} pseudo pictures")
-        place = next(cast.student.parameters()).device
+        place = next(networks.student.parameters()).device
         with torch.enable_grad():
             asked = torch.zeros(2, *data.shape, device=place, requires_grad=True)
-            if not cast.teacher(asked, fresh=True).logits.requires_grad:
-                raise ValueError(f"the teacher {cast.teacher.model} cannot be differentiated in its pictures; give teacher=gp")
-        cast.teacher.forget()
+            if not networks.teacher(asked, fresh=True).logits.requires_grad:
+                raise ValueError(f"the teacher {networks.teacher.model} cannot be differentiated in its pictures; give "
+                                 "teacher=gp")
+        networks.teacher.forget()
         self.pseudo = Pseudo(starting(data.whole(data.train, place), self.count, self.start, self.noise, self.generator))
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """One."""
         self.generator = run.generator
-        self.setup(run.cast, run.data)
+        self.setup(run.networks, run.data)
         yield Phase()
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """The student and the pseudo pictures."""
-        return {"student": [cast.student], "pseudo": [self.pseudo]}
+        return {"student": [networks.student], "pseudo": [self.pseudo]}
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """Fit the student; then move the pseudo pictures that it was fitted to."""
         rows = torch.randperm(self.count, generator=self.generator)[:self.seen].to(batch.x.device)
         pictures = self.pseudo.pictures[rows]
         # one pass for both kinds, so that batch statistics are those of all that the student learns from
-        own = cast.student(torch.cat([batch.x, pictures.detach()])).logits
+        own = networks.student(torch.cat([batch.x, pictures.detach()])).logits
         ce = F.cross_entropy(own[:len(batch)], batch.labels, label_smoothing=self.label_smoothing)
-        target = cast.teacher(pictures).logits
+        target = networks.teacher(pictures).logits
         yield "student", {"ce": self.ce_weight * ce,
                           "kd": self.kd_weight * divergence(target.detach(), own[len(batch):])}
-        cast.student.eval()  # fixed, its batch statistics too
-        apart = divergence(target, cast.student(pictures, fresh=True).logits)
-        cast.student.train()
+        networks.student.eval()  # fixed, its batch statistics too
+        apart = divergence(target, networks.student(pictures, fresh=True).logits)
+        networks.student.train()
         yield "pseudo", {"divergence": apart if self.direction == "min" else -apart}
 
     def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

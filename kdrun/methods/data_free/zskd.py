@@ -7,18 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Positive
-from kdrun.cast import Cast, Role
+from kdrun.config.constraints import AtLeastOne, Positive
+from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.noise import Noise
 from kdrun.data.pictures import Pictures
 from kdrun.data.stream import PictureStream
-from kdrun.engine import Run
-from kdrun.losses import unit_rows
-from kdrun.method import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses import unit_rows
 from kdrun.models.generator import Canvas
-from kdrun.randomness import seeded
-from kdrun.recipe import Recipe
+from kdrun.models.roles import Networks, Role
+from kdrun.training.loop import Run
+from kdrun.utils.seeding import seeded
 
 
 def similarity(weights: Tensor) -> Tensor:
@@ -130,13 +130,13 @@ class ZSKD(Method):
         Raises:
             ValueError: the teacher has no classifier to read the likeness of classes from.
         """
-        cast, data, device = run.cast, run.data, run.device
+        networks, data, device = run.networks, run.data, run.device
         channels, height, width = data.shape
         batches = 1 if run.rehearsal else -(-self.impressions // self.batch_size)
         self.turns = 1 if run.rehearsal else self.iterations
         noise = Noise.of(run, [height, width, channels], batch_size=self.batch_size, steps=batches, kind="uniform")
         count, classes = batches * noise.batch_size, len(data.classes)
-        similar = similarity(classifier(cast.teacher, classes).weight.detach().float().cpu())
+        similar = similarity(classifier(networks.teacher, classes).weight.detach().float().cpu())
         with seeded("impressions", run.seed):
             targets = draw_targets(similar, self.concentrations, count)
         self.register_buffer("targets", targets.to(device))
@@ -148,9 +148,9 @@ class ZSKD(Method):
         made = Pictures(self.images.cpu(), self.soft.argmax(dim=1).cpu())
         stream = PictureStream(made, data.normalise, batch_size=run.recipe.batch_size, crop=data.settings.crop,
                                flip=data.settings.flip, seed=run.seed, device=device)
-        yield Phase("distill", loss=self.imitate, train=[cast.student], data=stream)
+        yield Phase("distill", loss=self.imitate, train=[networks.student], data=stream)
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """Of the first phase: the pictures."""
         return {"pictures": [self.canvas]}
 
@@ -160,22 +160,22 @@ class ZSKD(Method):
             return self.canvas.optimizer(weights, self.impression_lr, (0.9, 0.999))
         return recipe.build(weights) if self.student_lr is None else torch.optim.Adam(weights, lr=self.student_lr)
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """A batch of impressions, from noise to the wanted answers."""
         assert batch.index is not None
         pixels, wanted = self.canvas.pixels, self.targets[batch.index]
         self.canvas.restart(batch.x)
         for _ in range(self.turns):
-            logits = cast.teacher(self.normalise(pixels)).logits
+            logits = networks.teacher(self.normalise(pixels)).logits
             yield "pictures", {"ce": cross_entropy(wanted, logits, self.temperature)}
             with torch.no_grad():
                 pixels.copy_(rescaled(pixels))
         with torch.no_grad():
             self.images[batch.index] = pixels
-            self.soft[batch.index] = F.softmax(cast.teacher(self.normalise(pixels)).logits / self.temperature, dim=1)
+            self.soft[batch.index] = F.softmax(networks.teacher(self.normalise(pixels)).logits / self.temperature, dim=1)
 
-    def imitate(self, cast: Cast, batch: Batch) -> Terms:
+    def imitate(self, networks: Networks, batch: Batch) -> Terms:
         """The student's loss in the second phase."""
         assert batch.index is not None
-        soft = cross_entropy(self.soft[batch.index], cast.student(batch).logits, self.temperature)
+        soft = cross_entropy(self.soft[batch.index], networks.student(batch).logits, self.temperature)
         return {"kd": self.temperature**2 * soft}

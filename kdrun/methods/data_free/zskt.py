@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive, Turns
-from kdrun.cast import Cast, Output
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive, Turns
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.losses import places, same_size
-from kdrun.method import Terms
 from kdrun.methods.attention.at import attention
+from kdrun.methods.base import Terms
 from kdrun.methods.data_free.generated import Generated
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.losses import places, same_size
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import ModelOutput, Networks
 
 
 def divergence(teacher: Tensor, student: Tensor, reduction: Literal["mean", "batchmean"]) -> Tensor:
@@ -65,7 +65,7 @@ class ZSKT(ScaledWeights, Generated):
         attention_weight: of the attention; 0 for networks whose stages do not pair up.
         reference: for how many places of the first stage `attention_weight` was given (1024 is 32x32); null takes it as
             it is.
-        scaling: how it goes with that number, a rule of `kdrun.scaling`.
+        scaling: how it goes with that number, a rule of `kdrun.methods.scaling`.
         reduction: of the divergence: `mean`, the release's, is as many times weaker than `batchmean` as there are
             classes.
     """
@@ -88,33 +88,33 @@ class ZSKT(ScaledWeights, Generated):
         self.student_steps, self.attention_weight, self.reduction = student_steps, attention_weight, reduction
         self.reference, self.scaling = reference if attention_weight else None, scaling
 
-    def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
+    def setup(self, networks: Networks, data: Data) -> None:  # type: ignore[override]
         """Build the generator.
 
         Raises:
             ValueError: the stages do not pair up.
         """
-        student, teacher = len(cast.student.shapes.stages), len(cast.teacher.shapes.stages)
+        student, teacher = len(networks.student.shapes.stages), len(networks.teacher.shapes.stages)
         if self.attention_weight and student != teacher:
             raise ValueError(f"method.attention_weight pairs stages, but the student has {student} and the teacher "
                              f"{teacher}; set it to 0")
-        self.rescale(places(cast.student.shapes.stages[0], cast.teacher.shapes.stages[0]))
-        super().setup(cast, data)
+        self.rescale(places(networks.student.shapes.stages[0], networks.teacher.shapes.stages[0]))
+        super().setup(networks, data)
 
-    def imitate(self, teacher: Output, student: Output) -> Terms:
+    def imitate(self, teacher: ModelOutput, student: ModelOutput) -> Terms:
         """What the student descends."""
         terms = {"kd": divergence(teacher.logits.detach(), student.logits, self.reduction)}
         if self.attention_weight:
             terms["at"] = self.scale * self.attention_weight * looks(teacher.stages, student.stages)
         return terms
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The generator once, then the student several times on what the new generator makes of the same noise."""
         pictures = self.generator(batch.x)
-        apart = divergence(cast.teacher(pictures).logits, cast.student(pictures).logits, self.reduction)
+        apart = divergence(networks.teacher(pictures).logits, networks.student(pictures).logits, self.reduction)
         yield "generator", {"kd": -apart}
         with torch.no_grad():
             pictures = self.generator(batch.x)
-            teacher = cast.teacher(pictures)
+            teacher = networks.teacher(pictures)
         for _ in range(self.student_steps):
-            yield "student", self.imitate(teacher, cast.student(pictures, fresh=True))
+            yield "student", self.imitate(teacher, networks.student(pictures, fresh=True))

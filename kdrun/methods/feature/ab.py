@@ -6,13 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Epochs, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import places, same_size, soft_cross_entropy
-from kdrun.method import Phase, Terms
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.base import Phase, Terms
+from kdrun.methods.losses import places, same_size, soft_cross_entropy
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 
 def boundary(teacher: Tensor, student: Tensor, margin: float) -> Tensor:
@@ -46,7 +46,7 @@ class AB(ScaledWeights):
         margin: of the boundaries.
         weight: of the last stage's boundaries; each stage before counts half of the next.
         reference: for how many places of the first stage `weight` was given; null takes it as it is, whatever their number.
-        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
+        scaling: how the weight goes with that number, a rule of `kdrun.methods.scaling`.
         boundary_epochs: of the first phase.
         temperature: of the second phase; no factor of its square.
         ce_weight: of the cross-entropy with the labels in the second phase.
@@ -73,13 +73,13 @@ class AB(ScaledWeights):
         self.margin, self.weight, self.boundary_epochs = margin, weight, boundary_epochs
         self.temperature, self.ce_weight, self.kd_weight = temperature, ce_weight, kd_weight
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Build a connector for every stage whose channels differ.
 
         Raises:
             ValueError: the stages do not pair up.
         """
-        student, teacher = cast.student.shapes.preacts, cast.teacher.shapes.preacts
+        student, teacher = networks.student.shapes.preacts, networks.teacher.shapes.preacts
         if len(student) != len(teacher):
             raise ValueError(f"activation boundaries pair stages, but the student has {len(student)} and the teacher "
                              f"{len(teacher)}")
@@ -87,7 +87,7 @@ class AB(ScaledWeights):
         self.connectors = nn.ModuleList(
             nn.Identity() if before[0] == after[0]
             else nn.Sequential(nn.Conv2d(before[0], after[0], 1, bias=False), nn.BatchNorm2d(after[0]))
-            for before, after in zip(student, teacher, strict=True)).to(next(cast.student.parameters()).device)
+            for before, after in zip(student, teacher, strict=True)).to(next(networks.student.parameters()).device)
 
     def distance(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
         """How far the connected stages of the student are from the teacher's boundaries, a scalar."""
@@ -95,27 +95,27 @@ class AB(ScaledWeights):
                  for wanted, given in zip(teacher, student, strict=True)]
         return torch.stack([stage / 2**(len(apart) - number) for number, stage in enumerate(apart, start=1)]).sum()
 
-    def match(self, cast: Cast, batch: Batch) -> Terms:
+    def match(self, networks: Networks, batch: Batch) -> Terms:
         """The boundaries alone."""
         connected = [connector(maps) for connector, maps in
-                     zip(self.connectors, cast.student(batch).preacts, strict=True)]
-        return {"ab": self.scale * self.weight * self.distance(cast.teacher(batch).preacts, connected)}
+                     zip(self.connectors, networks.student(batch).preacts, strict=True)]
+        return {"ab": self.scale * self.weight * self.distance(networks.teacher(batch).preacts, connected)}
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """The boundaries, then the answers."""
-        self.setup(run.cast, run.data)
-        backbone = run.cast.student.until(len(self.connectors))
+        self.setup(run.networks, run.data)
+        backbone = run.networks.student.until(len(self.connectors))
         yield Phase("boundaries", loss=self.match, train=[*backbone, self.connectors], epochs=self.boundary_epochs,
                     constant_rate=True, evaluate=False)
         self.connectors = nn.ModuleList()
         yield Phase()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and softened answers, whichever has a weight."""
-        student, terms = cast.student(batch), {}
+        student, terms = networks.student(batch), {}
         if self.ce_weight:
-            terms["ce"] = self.ce_weight * self.hard(student, batch)
+            terms["ce"] = self.ce_weight * self.label_loss(student, batch)
         if self.kd_weight:
-            teacher = cast.teacher(batch)
+            teacher = networks.teacher(batch)
             terms["kd"] = self.kd_weight * soft_cross_entropy(teacher.logits, student.logits, self.temperature)
         return terms

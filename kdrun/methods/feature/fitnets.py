@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Epochs, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import soft_cross_entropy
-from kdrun.method import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses import soft_cross_entropy
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 
 def regressor(student: torch.Size, teacher: torch.Size) -> nn.Sequential:
@@ -71,48 +71,48 @@ class FitNets(Method):
         self.hint_weight, self.hint_epochs, self.temperature = hint_weight, hint_epochs, temperature
         self.ce_weight, self.kd_start, self.kd_end = ce_weight, kd_start, kd_end
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Build the regressor.
 
         Raises:
             ValueError: a stage that is not there, or maps that no regressor connects.
         """
-        student, teacher = cast.student.shapes.stages, cast.teacher.shapes.stages
+        student, teacher = networks.student.shapes.stages, networks.teacher.shapes.stages
         for key, wanted, stages, who in (("guided_stage", self.guided_stage, student, "student"),
                                          ("hint_stage", self.hint_stage, teacher, "teacher")):
             if wanted > len(stages):
                 raise ValueError(f"method.{key} is {wanted}, but the {who} has {len(stages)} stages")
         self.regressor = regressor(student[self.guided_stage - 1], teacher[self.hint_stage - 1]).to(
-            next(cast.student.parameters()).device)
+            next(networks.student.parameters()).device)
 
-    def maps(self, cast: Cast, batch: Batch) -> tuple[Tensor, Tensor]:
+    def maps(self, networks: Networks, batch: Batch) -> tuple[Tensor, Tensor]:
         """The regressed guided map and the hint."""
         assert self.regressor is not None
-        guided = cast.student(batch).stages[self.guided_stage - 1]
-        return self.regressor(guided), cast.teacher(batch).stages[self.hint_stage - 1].detach()
+        guided = networks.student(batch).stages[self.guided_stage - 1]
+        return self.regressor(guided), networks.teacher(batch).stages[self.hint_stage - 1].detach()
 
-    def hint(self, cast: Cast, batch: Batch) -> Terms:
+    def hint(self, networks: Networks, batch: Batch) -> Terms:
         """The hint alone: half the squared distance over channels, averaged over places and samples (equation 3)."""
-        regressed, hint = self.maps(cast, batch)
+        regressed, hint = self.maps(networks, batch)
         return {"hint": (regressed - hint).square().sum(dim=1).mean() / 2}
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """The hint, then everything; or both together."""
-        self.setup(run.cast, run.data)
+        self.setup(run.networks, run.data)
         if self.mode == "two_phase":
             assert self.regressor is not None
-            yield Phase("hint", loss=self.hint, train=[*run.cast.student.until(self.guided_stage), self.regressor],
+            yield Phase("hint", loss=self.hint, train=[*run.networks.student.until(self.guided_stage), self.regressor],
                         epochs=self.hint_epochs, constant_rate=True, evaluate=False)
             self.regressor = None
         yield Phase()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels, with softened answers or with the hint."""
-        terms = {"ce": self.ce_weight * self.hard(cast.student(batch), batch)}
+        terms = {"ce": self.ce_weight * self.label_loss(networks.student(batch), batch)}
         if self.mode == "joint":
-            regressed, hint = self.maps(cast, batch)
+            regressed, hint = self.maps(networks, batch)
             return {**terms, "hint": self.hint_weight * (regressed - hint).square().mean()}
         done = batch.epoch / max(batch.epochs - 1, 1)
         weight = self.kd_start + (self.kd_end - self.kd_start) * done
-        student, teacher = cast.student(batch).logits, cast.teacher(batch).logits
+        student, teacher = networks.student(batch).logits, networks.teacher(batch).logits
         return {**terms, "kd": weight * soft_cross_entropy(teacher, student, self.temperature)}

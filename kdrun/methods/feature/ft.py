@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Bounds, Epochs, NonNegative
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, Bounds, Epochs, NonNegative
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import places, same_size, unit_rows
-from kdrun.method import Phase, Terms
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.base import Phase, Terms
+from kdrun.methods.losses import places, same_size, unit_rows
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 SLOPE = 0.1  # of every leaky activation, as the authors released it
 
@@ -44,7 +44,7 @@ class FT(ScaledWeights):
         factor: `full` compares every channel, `spatial` the mean square of each place (RepDistiller).
         weight: of the factors' mean absolute difference.
         reference: for how many places of the last stage `weight` was given; null takes it as it is, whatever their number.
-        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
+        scaling: how the weight goes with that number, a rule of `kdrun.methods.scaling`.
         ce_weight: of the cross-entropy with the labels.
     """
 
@@ -66,11 +66,11 @@ class FT(ScaledWeights):
         self.rate, self.reconstruction, self.paraphraser_epochs = rate, reconstruction, paraphraser_epochs
         self.factor, self.weight, self.ce_weight = factor, weight, ce_weight
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Build paraphraser and translator."""
-        self.rescale(places(cast.student.shapes.stages[-1], cast.teacher.shapes.stages[-1]))
-        place = next(cast.student.parameters()).device
-        own, given = cast.student.shapes.stages[-1][0], cast.teacher.shapes.stages[-1][0]
+        self.rescale(places(networks.student.shapes.stages[-1], networks.teacher.shapes.stages[-1]))
+        place = next(networks.student.parameters()).device
+        own, given = networks.student.shapes.stages[-1][0], networks.teacher.shapes.stages[-1][0]
         few = max(1, round(self.rate * given))
         self.paraphraser = layers(nn.Conv2d, [given, given, few, few]).to(place)
         self.rebuilder = layers(nn.ConvTranspose2d, [few, few, given, given]).to(place)
@@ -82,23 +82,23 @@ class FT(ScaledWeights):
         wanted, given = (factor(maps, self.factor) for maps in pair)
         return (given - wanted).abs().mean()
 
-    def rebuild(self, cast: Cast, batch: Batch) -> Terms:
+    def rebuild(self, networks: Networks, batch: Batch) -> Terms:
         """How well the teacher's map comes back out of its factor."""
-        maps = cast.teacher(batch).stages[-1].detach()
+        maps = networks.teacher(batch).stages[-1].detach()
         loss = F.l1_loss if self.reconstruction == "l1" else F.mse_loss
         return {"rebuild": loss(self.rebuilder(self.paraphraser(maps)), maps)}
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """The paraphraser, then the student."""
-        self.setup(run.cast, run.data)
+        self.setup(run.networks, run.data)
         yield Phase("paraphraser", loss=self.rebuild, train=[self.paraphraser, self.rebuilder],
                     epochs=self.paraphraser_epochs, constant_rate=True, evaluate=False)
         self.paraphraser.requires_grad_(False)
         self.rebuilder = nn.Sequential()
         yield Phase()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and factors."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
+        student, teacher = networks.student(batch), networks.teacher(batch)
         apart = self.distance(self.paraphraser(teacher.stages[-1].detach()), self.translator(student.stages[-1]))
-        return {"ce": self.ce_weight * self.hard(student, batch), "ft": self.scale * self.weight * apart}
+        return {"ce": self.ce_weight * self.label_loss(student, batch), "ft": self.scale * self.weight * apart}

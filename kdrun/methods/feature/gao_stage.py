@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdrun.bounds import Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import Positive
+from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import same_size
-from kdrun.method import Method, Phase, Terms
-from kdrun.recipe import Recipe
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses import same_size
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 
 def shares(epochs: int, parts: int) -> list[int]:
@@ -55,29 +55,29 @@ class StageByStage(Method):
         super().__init__()
         self.lr = lr
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Build an adapter for every stage whose channels differ.
 
         Raises:
             ValueError: the stages do not pair up.
         """
-        student, teacher = cast.student.shapes.stages, cast.teacher.shapes.stages
+        student, teacher = networks.student.shapes.stages, networks.teacher.shapes.stages
         if len(student) != len(teacher):
             raise ValueError(f"stage-by-stage training pairs stages, but the student has {len(student)} and the "
                              f"teacher {len(teacher)}")
         self.adapters = nn.ModuleList(
             nn.Identity() if before[0] == after[0] else nn.Conv2d(before[0], after[0], 1)
-            for before, after in zip(student, teacher, strict=True)).to(next(cast.student.parameters()).device)
+            for before, after in zip(student, teacher, strict=True)).to(next(networks.student.parameters()).device)
 
-    def match(self, cast: Cast, batch: Batch, stage: int) -> Terms:
+    def match(self, networks: Networks, batch: Batch, stage: int) -> Terms:
         """The mean squared difference of one stage, counted from 1."""
-        adapted = self.adapters[stage - 1](cast.student(batch).stages[stage - 1])
-        return {"stage": F.mse_loss(*same_size(adapted, cast.teacher(batch).stages[stage - 1].detach()))}
+        adapted = self.adapters[stage - 1](networks.student(batch).stages[stage - 1])
+        return {"stage": F.mse_loss(*same_size(adapted, networks.teacher(batch).stages[stage - 1].detach()))}
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """The stages, then the classifier."""
-        self.setup(run.cast, run.data)
-        student, count = run.cast.student, len(self.adapters)
+        self.setup(run.networks, run.data)
+        student, count = run.networks.student, len(self.adapters)
         *each, last = shares(run.recipe.epochs, count + 1)
         for stage, epochs in enumerate(each, start=1):
             before = student.until(stage - 1) if stage > 1 else []
@@ -95,6 +95,6 @@ class StageByStage(Method):
         """Adam for the student's parts; whoever else learns does so by the recipe."""
         return torch.optim.Adam(weights, lr=self.lr, fused=True) if player == "student" else recipe.build(weights)
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The labels."""
-        return {"ce": self.hard(cast.student(batch), batch)}
+        return {"ce": self.label_loss(networks.student(batch), batch)}

@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NonNegative
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, NonNegative
 from kdrun.data.batch import Batch
-from kdrun.losses import unit_rows
-from kdrun.method import Terms
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.base import Terms
+from kdrun.methods.losses import unit_rows
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import Networks
 
 
 def sensitivity(logits: Tensor, pictures: Tensor, labels: Tensor, trained: bool) -> Tensor:
@@ -37,7 +37,7 @@ class Jacobian(ScaledWeights):
     Args:
         weight: of the mean squared difference.
         reference: for how many numbers of a picture `weight` was given; null takes it as it is, whatever their number.
-        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
+        scaling: how the weight goes with that number, a rule of `kdrun.methods.scaling`.
         ce_weight: of the cross-entropy with the labels.
     """
 
@@ -53,20 +53,20 @@ class Jacobian(ScaledWeights):
         self.reference, self.scaling = reference, scaling
         self.weight, self.ce_weight = weight, ce_weight
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Count the numbers of a picture."""
-        self.rescale(math.prod(cast.student.input_shape))
+        self.rescale(math.prod(networks.student.input_shape))
 
     def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
         """Of two sensitivities [B, D], a scalar."""
         return (student - teacher.detach()).square().mean()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and sensitivities."""
         pictures = batch.x.detach().requires_grad_()
-        teacher = cast.teacher(pictures)
+        teacher = networks.teacher(pictures)
         wanted = sensitivity(teacher.logits, pictures, batch.labels, trained=False)
-        student = cast.student(pictures)
+        student = networks.student(pictures)
         given = sensitivity(student.logits, pictures, batch.labels, trained=True)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "jacobian": self.scale * self.weight * self.distance(wanted, given)}

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NonNegative
-from kdrun.cast import Cast, Output
+from kdrun.config.constraints import AtLeastOne, NonNegative
 from kdrun.data.batch import Batch
-from kdrun.losses import places, same_size
-from kdrun.method import Terms
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.base import Terms
+from kdrun.methods.losses import places, same_size
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import ModelOutput, Networks
 
 Kernel = Literal["poly", "linear", "gaussian"]
 
@@ -64,7 +64,7 @@ class NST(ScaledWeights):
         activated: whether maps are taken after their activation; the authors take them before.
         weight: of the discrepancy.
         reference: for how many places of the last stage `weight` was given; null takes it as it is, whatever their number.
-        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
+        scaling: how the weight goes with that number, a rule of `kdrun.methods.scaling`.
         ce_weight: of the cross-entropy with the labels.
     """
 
@@ -82,13 +82,13 @@ class NST(ScaledWeights):
         self.weight, self.ce_weight = weight, ce_weight
         self.reference, self.scaling = reference, scaling
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Check that there are patterns to match.
 
         Raises:
             ValueError: stages that do not pair up, or maps of one place.
         """
-        student, teacher = cast.student.shapes.stages, cast.teacher.shapes.stages
+        student, teacher = networks.student.shapes.stages, networks.teacher.shapes.stages
         if self.stages == "all" and len(student) != len(teacher):
             raise ValueError(f"method.stages=all pairs stages, but the student has {len(student)} and the teacher "
                              f"{len(teacher)}; choose method.stages=last")
@@ -96,14 +96,15 @@ class NST(ScaledWeights):
             raise ValueError("neuron selectivity needs maps of more than one place, but the last stage's is 1x1")
         self.rescale(places(student[-1], teacher[-1]))
 
-    def maps(self, output: Output) -> tuple[Tensor, ...]:
+    def maps(self, output: ModelOutput) -> tuple[Tensor, ...]:
         """Those that are matched."""
         maps = output.stages if self.activated else output.preacts
         return maps if self.stages == "all" else maps[-1:]
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and channels."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
+        student, teacher = networks.student(batch), networks.teacher(batch)
         apart = [discrepancy(*same_size(*pair), self.kernel)
                  for pair in zip(self.maps(teacher), self.maps(student), strict=True)]
-        return {"ce": self.ce_weight * self.hard(student, batch), "nst": self.scale * self.weight * torch.stack(apart).sum()}
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
+                "nst": self.scale * self.weight * torch.stack(apart).sum()}

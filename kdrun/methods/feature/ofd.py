@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, NonNegative
-from kdrun.cast import Cast, Role
+from kdrun.config.constraints import AtLeastOne, NonNegative
 from kdrun.data.batch import Batch
-from kdrun.losses import places, same_size
-from kdrun.method import Terms
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.base import Terms
+from kdrun.methods.losses import places, same_size
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import Networks, Role
 
 
 def expected_negative(mean: Tensor, spread: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class OFD(ScaledWeights):
     Args:
         weight: of the last stage; each stage before counts half of the next.
         reference: for how many places of the first stage `weight` was given; null takes it as it is, whatever their number.
-        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
+        scaling: how the weight goes with that number, a rule of `kdrun.methods.scaling`.
         ce_weight: of the cross-entropy with the labels.
     """
 
@@ -96,13 +96,13 @@ class OFD(ScaledWeights):
         self.reference, self.scaling = reference, scaling
         self.weight, self.ce_weight = weight, ce_weight
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Build a connector for every stage, and find out where the teacher's margins come from.
 
         Raises:
             ValueError: the stages do not pair up.
         """
-        student, teacher = cast.student.shapes.preacts, cast.teacher.shapes.preacts
+        student, teacher = networks.student.shapes.preacts, networks.teacher.shapes.preacts
         if len(student) != len(teacher):
             raise ValueError(f"feature distillation pairs stages, but the student has {len(student)} and the teacher "
                              f"{len(teacher)}")
@@ -112,8 +112,8 @@ class OFD(ScaledWeights):
             for before, after in zip(student, teacher, strict=True))
         for connector, after in zip(self.connectors, teacher, strict=True):
             nn.init.normal_(connector[0].weight, std=math.sqrt(2 / after[0]))  # type: ignore[index]
-        self.connectors.to(next(cast.student.parameters()).device)
-        self.closing = tuple(closing(cast.teacher))  # a tuple: the teacher's modules are not this method's
+        self.connectors.to(next(networks.student.parameters()).device)
+        self.closing = tuple(closing(networks.teacher))  # a tuple: the teacher's modules are not this method's
 
     def distance(self, teacher: Sequence[Tensor], margins: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
         """How far the connected stages [B, C, H, W] are from the teacher's above its margins [C], a scalar."""
@@ -121,11 +121,11 @@ class OFD(ScaledWeights):
                  for wanted, margin, given in zip(teacher, margins, student, strict=True)]
         return torch.stack([stage / 2**(len(apart) - number) for number, stage in enumerate(apart, start=1)]).sum()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and stages."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
+        student, teacher = networks.student(batch), networks.teacher(batch)
         margins = [measured_negative(maps) if module is None else expected_negative(module.bias, module.weight)
                    for module, maps in zip(self.closing, teacher.preacts, strict=True)]
         connected = [connector(maps) for connector, maps in zip(self.connectors, student.preacts, strict=True)]
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "ofd": self.scale * self.weight * self.distance(teacher.preacts, margins, connected)}

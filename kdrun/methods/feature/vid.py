@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.losses import same_size
-from kdrun.method import Method, Terms
+from kdrun.methods.base import Method, Terms
+from kdrun.methods.losses import same_size
+from kdrun.models.roles import Networks
 
 EPSILON = 1e-5  # the least variance
 
@@ -80,22 +80,22 @@ class VID(Method):
             raise ValueError(f"variance must be above {EPSILON:g}")
         self.weight, self.ce_weight, self.variance = weight, ce_weight, variance
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Build a guess for every stage.
 
         Raises:
             ValueError: the stages do not pair up.
         """
-        student, teacher = cast.student.shapes.stages, cast.teacher.shapes.stages
+        student, teacher = networks.student.shapes.stages, networks.teacher.shapes.stages
         if len(student) != len(teacher):
             raise ValueError(f"variational information distillation pairs stages, but the student has {len(student)} "
                              f"and the teacher {len(teacher)}")
         self.guesses = nn.ModuleList(Guess(before[0], after[0], self.variance)
                                      for before, after in zip(student, teacher, strict=True))
-        self.guesses.to(next(cast.student.parameters()).device)
+        self.guesses.to(next(networks.student.parameters()).device)
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the surprise of every stage."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
+        student, teacher = networks.student(batch), networks.teacher(batch)
         surprises = [guess(*pair) for guess, *pair in zip(self.guesses, teacher.stages, student.stages, strict=True)]
-        return {"ce": self.ce_weight * self.hard(student, batch), "vid": self.weight * torch.stack(surprises).sum()}
+        return {"ce": self.ce_weight * self.label_loss(student, batch), "vid": self.weight * torch.stack(surprises).sum()}

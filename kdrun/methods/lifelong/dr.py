@@ -6,14 +6,14 @@ from typing import ClassVar, Literal
 
 import torch
 
-from kdrun.bounds import AtLeastOne, Epochs, NonNegative, Positive
-from kdrun.cast import Cast, frozen
+from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.data.tasks import TaskStream, exemplars
-from kdrun.engine import Run
-from kdrun.losses import soft_cross_entropy
-from kdrun.method import Phase, Teachers, Terms
+from kdrun.data.class_incremental import TaskStream, exemplars
+from kdrun.methods.base import Phase, Teachers, Terms
 from kdrun.methods.lifelong.lifelong import Lifelong
+from kdrun.methods.losses import soft_cross_entropy
+from kdrun.models.roles import Networks, frozen
+from kdrun.training.loop import Run
 
 
 class DR(Lifelong):
@@ -52,18 +52,18 @@ class DR(Lifelong):
 
     def before(self, run: Run, stream: TaskStream) -> Iterator[Phase]:
         """The expert of the new task, by its labels."""
-        cast = run.cast
+        networks = run.networks
         if self.mode == "retrospection":
             return
-        student, cast.student = cast.student, copy.deepcopy(cast.student)
-        yield Phase(f"task {self.number + 1} expert", loss=self.specialise, train=[cast.student], data=stream,
+        student, networks.student = networks.student, copy.deepcopy(networks.student)
+        yield Phase(f"task {self.number + 1} expert", loss=self.specialise, train=[networks.student], data=stream,
                     epochs=self.expert_epochs, evaluate=False)
-        cast.teachers.append(frozen(cast.student, "expert"))
-        cast.student = student
+        networks.teachers.append(frozen(networks.student, "expert"))
+        networks.student = student
 
-    def specialise(self, cast: Cast, batch: Batch) -> Terms:
+    def specialise(self, networks: Networks, batch: Batch) -> Terms:
         """The labels alone."""
-        return {"ce": self.fresh(cast.student(batch), batch)}
+        return {"ce": self.fresh(networks.student(batch), batch)}
 
     def batches(self, run: Run, stream: TaskStream) -> TaskStream:
         """New pictures, and the kept ones of all earlier classes beside them."""
@@ -72,15 +72,15 @@ class DR(Lifelong):
         kept = exemplars(run.stream.labels, self.now.start, self.exemplars, run.seed)
         return TaskStream(run.stream, self.now, kept)
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The past on the old heads, and the expert, or the labels, on the new head."""
-        student, past = cast.student(batch), cast.teachers[0](batch).logits
+        student, past = networks.student(batch), networks.teachers[0](batch).logits
         new = slice(0, self.new)
         shown = new if self.mode == "distillation" else slice(self.new, len(batch))
         old = torch.stack([soft_cross_entropy(past[shown, head], student.logits[shown, head], self.temperature)
                            for head in self.tasks[:self.number]]).sum()
         if self.mode == "retrospection":
             return {"ce": self.fresh(student, batch), "old": self.weight * old}
-        expert = cast.teachers[1](batch).logits
+        expert = networks.teachers[1](batch).logits
         return {"new": self.weight * soft_cross_entropy(expert[new, self.now], student.logits[new, self.now], self.temperature),
                 "old": self.weight * old}

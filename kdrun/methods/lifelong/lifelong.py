@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.cast import Cast, Output, frozen
 from kdrun.data.batch import Batch
-from kdrun.data.tasks import TaskStream, accuracies, forgetting, split
-from kdrun.engine import Run, predict
-from kdrun.method import Method, Phase, Terms
+from kdrun.data.class_incremental import TaskStream, accuracies, forgetting, split
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.models.roles import ModelOutput, Networks, frozen
+from kdrun.training.loop import Run, predict
 
 
 class Lifelong(Method):
@@ -48,16 +48,16 @@ class Lifelong(Method):
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """Task after task."""
-        cast = run.cast
+        networks = run.networks
         self.tasks, self.answers = split(len(run.data.classes), self.split), {"student": [], "finetune": []}
         streams = [TaskStream(run.stream, task) for task in self.tasks]
         for self.number, stream in enumerate(streams):
             self.new = stream.size
             if self.number:
-                cast.teachers = [frozen(cast.student, f"after task {self.number}")]
-                if self.finetune and not cast.peers:
-                    cast.peers = [copy.deepcopy(cast.student)]
-                    cast.peers[0].name = "finetune"
+                networks.teachers = [frozen(networks.student, f"after task {self.number}")]
+                if self.finetune and not networks.peers:
+                    networks.peers = [copy.deepcopy(networks.student)]
+                    networks.peers[0].name = "finetune"
                 yield from self.before(run, stream)
             yield Phase(f"task {self.number + 1}", data=self.batches(run, stream))
             if not run.rehearsal:
@@ -71,17 +71,17 @@ class Lifelong(Method):
         """What a task is learned from."""
         return stream
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """The student, and the reference beside it."""
-        return {"student": [cast.student, self]} | {peer.name: [peer] for peer in cast.peers}
+        return {"student": [networks.student, self]} | {peer.name: [peer] for peer in networks.peers}
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The student's update, and the reference's by the new labels alone."""
-        yield "student", self.loss(cast, batch) if self.number else {"ce": self.fresh(cast.student(batch), batch)}
-        for peer in cast.peers:
+        yield "student", self.loss(networks, batch) if self.number else {"ce": self.fresh(networks.student(batch), batch)}
+        for peer in networks.peers:
             yield peer.name, {"ce": self.fresh(peer(batch if len(batch) == self.new else batch.x[:self.new]), batch)}
 
-    def fresh(self, output: Output, batch: Batch) -> Tensor:
+    def fresh(self, output: ModelOutput, batch: Batch) -> Tensor:
         """The cross-entropy of the present task's samples: over its own head, or over all classes so far."""
         head = self.now if self.heads == "task" else slice(0, self.now.stop)
         logits, labels = output.logits[:self.new, head], batch.labels[:self.new] - head.start
@@ -89,20 +89,20 @@ class Lifelong(Method):
 
     def examine(self, run: Run) -> None:
         """Keep what each learner answers to the test set."""
-        for role in (run.cast.student, *run.cast.peers):
+        for role in (run.networks.student, *run.networks.peers):
             self.answers[role.name].append(predict(role, run.data, run.data.test, run.device))
         if self.number == 0:  # up to here the reference is the student
             self.answers["finetune"] = list(self.answers["student"])
 
-    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The student and the reference."""
-        return {"student": cast.student, **{peer.name: peer for peer in cast.peers}}
+        return {"student": networks.student, **{peer.name: peer for peer in networks.peers}}
 
-    def reports(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
+    def extra_tables(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """The matrix of accuracies, and its summary."""
         labels, count = run.data.test.labels, len(self.tasks)
         answers = {name: told for name, told in self.answers.items() if len(told) == count}
-        joint = run.networks.train(run.networks.student_spec, "baseline") if run.networks.train else None
+        joint = run.factory.train(run.factory.student_spec, "baseline") if run.factory.train else None
         matrix, summary = [], []
         for told in (True, False):
             rows = {name: [accuracies(logits, labels, self.tasks[:after], told) for after, logits in enumerate(kept, 1)]

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdrun.bounds import AtLeastOne, Epochs, NonNegative, Positive
-from kdrun.cast import Cast, Role
+from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
+from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.data.tasks import TaskStream
-from kdrun.engine import Run
-from kdrun.losses import soft_cross_entropy
-from kdrun.method import Phase, Teachers, Terms
+from kdrun.data.class_incremental import TaskStream
+from kdrun.methods.base import Phase, Teachers, Terms
 from kdrun.methods.lifelong.lifelong import Lifelong
-from kdrun.recipe import Recipe
+from kdrun.methods.losses import soft_cross_entropy
+from kdrun.models.roles import Networks, Role
+from kdrun.training.loop import Run
 
 
 def remembered(past: Tensor, student: Tensor, heads: Sequence[slice], temperature: float) -> Tensor:
@@ -59,7 +59,7 @@ class LwF(Lifelong):
 
     def before(self, run: Run, stream: TaskStream) -> Iterator[Phase]:
         """The new head alone."""
-        student = run.cast.student
+        student = run.networks.student
         for module in student.modules():
             if self.fix_bn and isinstance(module, _BatchNorm):
                 module.requires_grad_(False)
@@ -69,10 +69,10 @@ class LwF(Lifelong):
                         epochs=self.warmup_epochs, constant_rate=True, evaluate=False)
             self.warming = False
 
-    def warm(self, cast: Cast, batch: Batch) -> Terms:
+    def warm(self, networks: Networks, batch: Batch) -> Terms:
         """The labels alone, in the new head alone."""
         heads, self.heads = self.heads, "task"
-        loss = self.fresh(cast.student(batch), batch)
+        loss = self.fresh(networks.student(batch), batch)
         self.heads = heads
         return {"ce": loss}
 
@@ -80,9 +80,9 @@ class LwF(Lifelong):
         """The recipe's; while the new head warms up without decay, so that the old heads beside it stay as they are."""
         return (replace(recipe, weight_decay=0.0) if self.warming else recipe).build(weights)
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The new labels, and what the past says of the old classes."""
-        student, past = cast.student(batch), cast.teacher(batch)
+        student, past = networks.student(batch), networks.teacher(batch)
         old = self.tasks[:self.number] if self.old_heads == "task" else [slice(0, self.now.start)]
         return {"ce": self.fresh(student, batch),
                 "lwf": self.weight * remembered(past.logits, student.logits, old, self.temperature)}

@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from kdrun.bounds import NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.losses import mixture, soften
-from kdrun.method import Method, Teachers, Terms
+from kdrun.methods.base import Method, Teachers, Terms
+from kdrun.methods.losses import mixture, soften
+from kdrun.models.roles import Networks
 
 Mean = Literal["prob", "logit", "loss"]
 
@@ -51,8 +51,8 @@ class AveragedTeachers(Method):
         super().__init__()
         self.mean, self.temperature, self.ce_weight, self.kd_weight = mean, temperature, ce_weight, kd_weight
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the mean teacher."""
-        student, answers = cast.student(batch), [teacher(batch).logits for teacher in cast.teachers]
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student, answers = networks.student(batch), [teacher(batch).logits for teacher in networks.teachers]
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "kd": self.kd_weight * averaged(answers, student.logits, self.temperature, self.mean)}

@@ -5,12 +5,12 @@ from typing import ClassVar, Literal
 
 import torch
 
-from kdrun.bounds import NonNegative, Positive
-from kdrun.cast import Cast, Role
+from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import soften
-from kdrun.method import Method, Phase, Teachers, Terms
+from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.methods.losses import soften
+from kdrun.models.roles import Networks, Role
+from kdrun.training.loop import Run
 
 
 class SwitchedTeachers(Method):
@@ -49,20 +49,20 @@ class SwitchedTeachers(Method):
         self.draws = run.generator
         yield from super().phases(run)
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """An update by the teacher that is drawn, or one by each."""
         if self.strategy == "switch":
-            yield "student", self.taught(cast, self.drawn(cast), batch)
+            yield "student", self.taught(networks, self.drawn(networks), batch)
         else:
-            for number, teacher in enumerate(cast.teachers):
-                yield "student", self.taught(cast, teacher, batch, again=number > 0)
+            for number, teacher in enumerate(networks.teachers):
+                yield "student", self.taught(networks, teacher, batch, again=number > 0)
 
-    def drawn(self, cast: Cast) -> Role:
+    def drawn(self, networks: Networks) -> Role:
         """One of the teachers, each as probably."""
-        return cast.teachers[int(torch.randint(len(cast.teachers), (), generator=self.draws))]
+        return networks.teachers[int(torch.randint(len(networks.teachers), (), generator=self.draws))]
 
-    def taught(self, cast: Cast, teacher: Role, batch: Batch, again: bool = False) -> Terms:
+    def taught(self, networks: Networks, teacher: Role, batch: Batch, again: bool = False) -> Terms:
         """Labels and one teacher's answer; `again` after the student has moved within the batch."""
-        student = cast.student(batch, fresh=again)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student = networks.student(batch, fresh=again)
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "kd": self.kd_weight * soften(teacher(batch).logits, student.logits, self.temperature)}

@@ -6,12 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import mixture, soften, unit_rows
-from kdrun.method import Method, Phase, Teachers, Terms
+from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.methods.losses import mixture, soften, unit_rows
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 
 def triplets(samples: int, count: int, draws: torch.Generator) -> Tensor:
@@ -96,12 +96,12 @@ class VotingTeachers(Method):
         self.draws = run.generator
         yield from super().phases(run)
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels, the mean teacher, and the order of distances."""
-        student, answers = cast.student(batch), [teacher(batch) for teacher in cast.teachers]
+        student, answers = networks.student(batch), [teacher(batch) for teacher in networks.teachers]
         rows = triplets(len(batch), self.triplets or len(batch), self.draws).to(batch.x.device)
         wanted = mixture([answer.logits for answer in answers], self.temperature)
         broken = ordering([answer.embedding for answer in answers], student.embedding, rows, self.margin)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "kd": self.kd_weight * soften(wanted, student.logits, self.temperature),
                 "triplet": self.triplet_weight * broken}

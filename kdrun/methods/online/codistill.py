@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, Few, Fraction, NetworkName, NonNegative
-from kdrun.cast import Cast, Role, frozen
+from kdrun.config.constraints import AtLeastOne, Few, Fraction, NetworkName, NonNegative
 from kdrun.data.batch import Batch
 from kdrun.data.stream import PictureStream
-from kdrun.engine import Run
-from kdrun.method import Mutual, Phase, Teachers, Terms
+from kdrun.methods.base import Mutual, Phase, Teachers, Terms
+from kdrun.models.roles import Networks, Role, frozen
+from kdrun.training.loop import Run
 
 
 def consensus(own: Tensor, others: Sequence[Tensor]) -> Tensor:
@@ -54,9 +54,9 @@ class Codistill(Mutual):
         super().__init__(peers=peers)
         self.weight, self.refresh_steps, self.burn_in, self.own_order = weight, refresh_steps, burn_in, own_order
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Take the first copies."""
-        self.stale = nn.ModuleList([frozen(role) for role in (cast.student, *cast.peers)])
+        self.stale = nn.ModuleList([frozen(role) for role in (networks.student, *networks.peers)])
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """One, and the stream that the peers' own batches come from."""
@@ -72,9 +72,9 @@ class Codistill(Mutual):
         pictures = self.stream.view(batch.epoch, f"augmentation {role.name}")(rows)
         return Batch(pictures, self.stream.labels[rows], rows, epoch=batch.epoch, epochs=batch.epochs, step=batch.step)
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """An update of the student and of each peer."""
-        together, steps = [cast.student, *cast.peers], len(self.stream)
+        together, steps = [networks.student, *networks.peers], len(self.stream)
         now = batch.epoch * steps + batch.step
         if now % self.refresh_steps == 0:
             for copy, role in zip(self.stale, together, strict=True):
@@ -82,7 +82,7 @@ class Codistill(Mutual):
         for number, role in enumerate(together):
             seen = self.seen_by(role, batch)
             own = role(seen)
-            terms = {"ce": self.hard(own, seen)}
+            terms = {"ce": self.label_loss(own, seen)}
             if now >= self.burn_in * batch.epochs * steps:
                 others = [copy(seen).logits for place, copy in enumerate(self.stale) if place != number]
                 terms["consensus"] = self.weight * consensus(own.logits, others)

@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from kdrun.bounds import Few, NetworkName, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import Few, NetworkName, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.losses import soften
-from kdrun.method import Mutual, Teachers, Terms
+from kdrun.methods.base import Mutual, Teachers, Terms
+from kdrun.methods.losses import soften
+from kdrun.models.roles import Networks
 
 
 def mimicry(own: Tensor, others: Sequence[Tensor], temperature: float, target: str) -> Tensor:
@@ -48,11 +48,11 @@ class DML(Mutual):
         super().__init__(peers=peers)
         self.weight, self.temperature, self.target = weight, temperature, target
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """An update of the student and of each peer."""
-        together = [cast.student, *cast.peers]
+        together = [networks.student, *networks.peers]
         said = [role(batch).logits.detach() for role in together]
         for number, role in enumerate(together):
             own, others = role(batch), said[:number] + said[number + 1:]
-            yield role.name, {"ce": self.hard(own, batch),
+            yield role.name, {"ce": self.label_loss(own, batch),
                               "mimicry": self.weight * mimicry(own.logits, others, self.temperature, self.target)}

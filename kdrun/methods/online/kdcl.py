@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import Few, NetworkName, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import Few, NetworkName, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.data.pictures import Pictures
 from kdrun.data.stream import PictureStream
-from kdrun.engine import Run, predict
-from kdrun.losses import soften
-from kdrun.method import Mutual, Phase, Teachers, Terms
+from kdrun.methods.base import Mutual, Phase, Teachers, Terms
+from kdrun.methods.losses import soften
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run, predict
 
 
 def best(logits: Tensor, labels: Tensor) -> Tensor:
@@ -120,9 +120,9 @@ class KDCL(Mutual):
         super().__init__(peers=peers)
         self.variant, self.temperature, self.weight, self.own_views = variant, temperature, weight, own_views
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Start from equal weights."""
-        count = 1 + len(cast.peers)
+        count = 1 + len(networks.peers)
         self.register_buffer("shares", torch.full((count,), 1 / count, device=self.device))
 
     def phases(self, run: Run) -> Iterator[Phase]:
@@ -147,10 +147,10 @@ class KDCL(Mutual):
         pictures = self.stream.view(batch.epoch, f"augmentation {name}")(batch.index)
         return Batch(pictures, batch.y, batch.index, epoch=batch.epoch, epochs=batch.epochs, step=batch.step)
 
-    def measure(self, cast: Cast) -> None:
+    def measure(self, networks: Networks) -> None:
         """Weigh the networks by their errors on held-out pictures."""
         logits = []
-        for role in (cast.student, *cast.peers):
+        for role in (networks.student, *networks.peers):
             logits.append(predict(role, self.data, self.held_out, self.device).double())
             role.train()  # answering leaves it in evaluation mode
         self.shares.copy_(general_shares(error_moments(torch.stack(logits), self.held_out.labels)))
@@ -163,15 +163,15 @@ class KDCL(Mutual):
             return least(logits, labels)
         return mixed(logits, linear_shares(logits, labels) if self.variant == "linear" else self.shares)
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """An update of the student and of each peer."""
-        together = [cast.student, *cast.peers]
+        together = [networks.student, *networks.peers]
         if self.variant == "general" and batch.step == 0:
-            self.measure(cast)
+            self.measure(networks)
         seen = [self.seen_by(role.name, batch) for role in together]
         said = torch.stack([role(own).logits.detach() for role, own in zip(together, seen, strict=True)])
         wanted = self.ensemble(said, batch.labels)
         for role, own in zip(together, seen, strict=True):
             answer = role(own)
-            yield role.name, {"ce": self.hard(answer, own),
+            yield role.name, {"ce": self.label_loss(answer, own),
                               "ensemble": self.weight * soften(wanted, answer.logits, self.temperature)}

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import Bounds, Count, Fraction, NonNegative, Positive
-from kdrun.cast import Cast, Output, Role
+from kdrun.config.constraints import Bounds, Count, Fraction, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import ramp
-from kdrun.method import Method, Phase, Teachers, Terms
+from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.methods.losses import ramp
+from kdrun.models.roles import ModelOutput, Networks, Role
+from kdrun.training.loop import Run
 
 
 def attention(queries: Tensor, keys: Tensor) -> Tensor:
@@ -70,10 +70,10 @@ class OKDDip(Method):
     def phases(self, run: Run) -> Iterator[Phase]:
         """One, after the peers have come."""
         if self.shared is None:
-            run.cast.peers = run.networks.peers(self.count)
+            run.networks.peers = run.factory.peers(self.count)
         yield from super().phases(run)
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Grow the branches where there are no separate networks, and the two projections.
 
         Raises:
@@ -81,35 +81,36 @@ class OKDDip(Method):
         """
         shared = self.shared
         self.branches = nn.ModuleList([] if shared is None else [  # type: ignore[assignment]
-            cast.student.fork(shared, f"peer {number}") for number in range(2, self.count + 2)])
-        width = cast.student.shapes.embedding[0]
-        place = next(cast.student.parameters()).device
+            networks.student.fork(shared, f"peer {number}") for number in range(2, self.count + 2)])
+        width = networks.student.shapes.embedding[0]
+        place = next(networks.student.parameters()).device
         self.query, self.key = (nn.Linear(width, max(width // 8, 1), bias=False).to(place) for _ in range(2))
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """One: all learn by one optimizer."""
-        return {"student": [cast.student, *cast.peers, self]}
+        return {"student": [networks.student, *networks.peers, self]}
 
-    def answers(self, cast: Cast, batch: Batch) -> list[Output]:
+    def answers(self, networks: Networks, batch: Batch) -> list[ModelOutput]:
         """What the auxiliary peers say."""
         if self.shared is None:
-            return [peer(batch) for peer in cast.peers]
-        leader, shared = cast.student(batch), self.shared
+            return [peer(batch) for peer in networks.peers]
+        leader, shared = networks.student(batch), self.shared
         trunk = leader.stages[shared - 1] if shared else leader.stem
         return [branch.onward(trunk, shared) for branch in self.branches]
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The labels for all, the peers' attention for each of them, and their mean for the student."""
-        leader, peers = cast.student(batch), self.answers(cast, batch)
+        leader, peers = networks.student(batch), self.answers(networks, batch)
         logits, embeddings = torch.stack([peer.logits for peer in peers]), torch.stack([peer.embedding for peer in peers])
         taught = logits if self.gradient == "all" else logits.detach()
         wanted = targets(attention(self.query(embeddings), self.key(embeddings)), taught)
         mutual = torch.stack([moving(*pair, self.temperature) for pair in zip(wanted, logits, strict=True)]).sum()
         weight = self.weight * ramp(batch.epoch / batch.epochs, self.ramp_share)
-        return {"ce": self.hard(leader, batch), "ce peers": torch.stack([self.hard(peer, batch) for peer in peers]).sum(),
+        return {"ce": self.label_loss(leader, batch),
+                "ce peers": torch.stack([self.label_loss(peer, batch) for peer in peers]).sum(),
                 "peers": weight * mutual,
                 "leader": weight * moving(taught.mean(dim=0), leader.logits, self.temperature)}
 
-    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The student, and each auxiliary peer."""
-        return {"student": cast.student, **{peer.name: peer for peer in (*cast.peers, *self.branches)}}
+        return {"student": networks.student, **{peer.name: peer for peer in (*networks.peers, *self.branches)}}

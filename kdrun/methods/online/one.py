@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import Bounds, Count, Fraction, NonNegative, Positive
-from kdrun.cast import Cast, Output, Role
+from kdrun.config.constraints import Bounds, Count, Fraction, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.losses import ramp, soften
-from kdrun.method import Method, Teachers, Terms
+from kdrun.methods.base import Method, Teachers, Terms
+from kdrun.methods.losses import ramp, soften
+from kdrun.models.roles import ModelOutput, Networks, Role
 
 
 def gated(shares: Tensor, logits: Tensor) -> Tensor:
@@ -54,13 +54,13 @@ class Ensemble(nn.Module):
         self.branches = nn.ModuleList(branches)  # type: ignore[assignment]
         self.model = f"{student.model} with {1 + len(branches)} branches"
 
-    def forward(self, asked: Batch | Tensor) -> Output:
+    def forward(self, asked: Batch | Tensor) -> ModelOutput:
         """The gated logits; all else is the first branch's."""
         first = self.student(asked)
         logits, shares = self.spread(first)
         return first._replace(logits=gated(shares, logits))
 
-    def spread(self, first: Output) -> tuple[Tensor, Tensor]:
+    def spread(self, first: ModelOutput) -> tuple[Tensor, Tensor]:
         """What every branch says [M, B, K], and how much it counts [B, M], from the first branch's output."""
         trunk = first.stages[self.shared - 1] if self.shared else first.stem
         logits = [first.logits, *(branch.onward(trunk, self.shared).logits for branch in self.branches)]
@@ -99,33 +99,34 @@ class ONE(Method):
         self.count, self.shared, self.temperature = branches, shared_stages, temperature
         self.weight, self.ramp_share = weight, ramp_share
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Grow the other branches, and the gate.
 
         Raises:
             ValueError: the student has no stage left to split.
         """
-        student = cast.student
+        student = networks.student
         self.branches = nn.ModuleList([student.fork(self.shared, f"branch {number}")  # type: ignore[assignment]
                                        for number in range(2, self.count + 1)])
         trunk = student.shapes.stages[self.shared - 1] if self.shared else student.shapes.stem
         self.gate = Gate(trunk[0], self.count).to(next(student.parameters()).device)
 
-    def together(self, cast: Cast) -> Ensemble:
+    def together(self, networks: Networks) -> Ensemble:
         """The whole."""
-        return Ensemble(cast.student, self.branches, self.gate, self.shared)
+        return Ensemble(networks.student, self.branches, self.gate, self.shared)
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The labels for each branch and for the ensemble, and the ensemble for each branch."""
-        first = cast.student(batch)
-        logits, shares = self.together(cast).spread(first)
+        first = networks.student(batch)
+        logits, shares = self.together(networks).spread(first)
         ensemble = gated(shares, logits)
         weight = self.weight * ramp(batch.epoch / batch.epochs, self.ramp_share)
-        own, *others = (self.hard(first._replace(logits=branch), batch) for branch in logits)
+        own, *others = (self.label_loss(first._replace(logits=branch), batch) for branch in logits)
         soft = torch.stack([soften(ensemble, own, self.temperature) for own in logits])
         return {"ce": own, "ce branches": torch.stack(others).sum(),
-                "ensemble": self.hard(first._replace(logits=ensemble), batch), "kd": weight * soft.sum()}
+                "ensemble": self.label_loss(first._replace(logits=ensemble), batch), "kd": weight * soft.sum()}
 
-    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The student, every further branch, and the ensemble."""
-        return {"student": cast.student, **{branch.name: branch for branch in self.branches}, "ensemble": self.together(cast)}
+        return {"student": networks.student, **{branch.name: branch for branch in self.branches},
+                "ensemble": self.together(networks)}

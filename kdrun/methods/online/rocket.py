@@ -5,11 +5,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from kdrun.bounds import Count, NetworkName, NonNegative
-from kdrun.cast import Cast, Role
+from kdrun.config.constraints import Count, NetworkName, NonNegative
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.method import Method, Phase, Teachers, Terms
+from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.models.roles import Networks, Role
+from kdrun.training.loop import Run
 
 
 def hint(booster: Tensor, light: Tensor) -> Tensor:
@@ -69,16 +69,16 @@ class Rocket(Method):
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """One, after the booster has come."""
-        run.cast.peers = [run.networks.named(self.booster, "booster")]
+        run.networks.peers = [run.factory.named(self.booster, "booster")]
         yield from super().phases(run)
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Share the convolutions.
 
         Raises:
             ValueError: there are not so many stages, or nothing fits.
         """
-        student, booster = cast.student, cast.peers[0]
+        student, booster = networks.student, networks.peers[0]
         if self.shared is None:
             return
         stages = min(len(role.shapes.stages) for role in (student, booster))
@@ -88,17 +88,17 @@ class Rocket(Method):
             raise ValueError(f"the booster {booster.model} has no convolution in common with the student {student.model}; "
                              "choose a method.booster of the student's kind and width, or method.shared_stages=null")
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """One: what is shared learns from both."""
-        return {"student": [cast.student, *cast.peers, self]}
+        return {"student": [networks.student, *networks.peers, self]}
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The labels for both, and the hint."""
-        light, booster = cast.student(batch), cast.peers[0](batch)
+        light, booster = networks.student(batch), networks.peers[0](batch)
         wanted = booster.logits.detach() if self.gradient_block else booster.logits
-        return {"ce": self.hard(light, batch), "booster": self.hard(booster, batch),
+        return {"ce": self.label_loss(light, batch), "booster": self.label_loss(booster, batch),
                 "hint": self.hint_weight * hint(wanted, light.logits)}
 
-    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The student and the booster."""
-        return {"student": cast.student, "booster": cast.peers[0]}
+        return {"student": networks.student, "booster": networks.peers[0]}

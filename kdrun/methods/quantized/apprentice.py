@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import Bounds, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import Bounds, NonNegative, Positive
+from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.method import Method, Phase, Terms
-from kdrun.quantization import Bits, QuantizedWeights, Wrpn
-from kdrun.recipe import Recipe
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.models.quantization import Bits, QuantizedWeights, Wrpn
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 
 def shared(teacher: Tensor, student: Tensor) -> Tensor:
@@ -76,29 +76,29 @@ class Apprentice(Method):
                 "has a trained, frozen teacher: give scheme=offline, or method.variant=A"
             raise ValueError(f"variant {self.variant} {wanted}")
         if self.variant == "C":
-            yield Phase("full precision", loss=self.alone, train=[run.cast.student])
+            yield Phase("full precision", loss=self.alone, train=[run.networks.student])
             self.rate = self.finetune_lr
-        weights = QuantizedWeights(run.cast.student.network, ends=self.quantize_first_last,
+        weights = QuantizedWeights(run.networks.student.network, ends=self.quantize_first_last,
                                    quantizers=lambda weights: Wrpn(self.bits), activations=self.activation_bits)
         yield Phase()
         weights.bake()
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The teacher's share of the common term, where it has one; then the student."""
         if self.variant == "A" and not self.detach_teacher:
-            teacher, student = cast.teacher(batch, fresh=True), cast.student(batch)
-            yield cast.teacher.name, {"apprentice": self.kd_weight * shared(teacher.logits, student.logits.detach())}
-        yield "student", self.loss(cast, batch)
+            teacher, student = networks.teacher(batch, fresh=True), networks.student(batch)
+            yield networks.teacher.name, {"apprentice": self.kd_weight * shared(teacher.logits, student.logits.detach())}
+        yield "student", self.loss(networks, batch)
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the teacher's answer."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student, teacher = networks.student(batch), networks.teacher(batch)
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "kd": self.kd_weight * shared(teacher.logits.detach(), student.logits)}
 
-    def alone(self, cast: Cast, batch: Batch) -> Terms:
+    def alone(self, networks: Networks, batch: Batch) -> Terms:
         """The labels alone."""
-        return {"ce": self.hard(cast.student(batch), batch)}
+        return {"ce": self.label_loss(networks.student(batch), batch)}
 
     def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
         """The recipe's, slower where a trained student goes on."""

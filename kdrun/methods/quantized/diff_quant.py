@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive, Proportion
-from kdrun.cast import Cast, frozen
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive, Proportion
+from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import soften
-from kdrun.method import Method, Phase, Terms
-from kdrun.quantization import Bits, QuantizedWeights, Quantizer, buckets, inner_layers, scale_bits
-from kdrun.recipe import Recipe
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses import soften
+from kdrun.models.quantization import Bits, QuantizedWeights, Quantizer, buckets, inner_layers, scale_bits
+from kdrun.models.roles import Networks, frozen
+from kdrun.training.loop import Run
 
 
 class Points(Quantizer):
@@ -107,11 +107,11 @@ class DiffQuant(Method):
         Raises:
             ValueError: the student has no layer to quantise.
         """
-        student = run.cast.student
+        student = run.networks.student
         layers = inner_layers(student.network, self.quantize_first_last)
         taught = run.scheme.trained_teacher
         yield Phase("full precision", loss=self.loss if taught else self.alone, train=[student])
-        run.cast.teachers = [frozen(student, "full precision")]
+        run.networks.teachers = [frozen(student, "full precision")]
         counts = shares(self.norms(run, layers), self.bits) if self.redistribute else [2**self.bits] * len(layers)
         self.quantizers = [Points(layer.get_parameter("weight").detach(), count, self.bucket)
                            for layer, count in zip(layers, counts, strict=True)]
@@ -124,33 +124,33 @@ class DiffQuant(Method):
 
     def norms(self, run: Run, layers: Sequence[nn.Module]) -> list[float]:
         """The mean length of the labels' gradient at each layer's weights; that of the softened answers is zero here."""
-        student, weights = run.cast.student, [layer.get_parameter("weight") for layer in layers]
+        student, weights = run.networks.student, [layer.get_parameter("weight") for layer in layers]
         student.eval()
         found = torch.zeros(len(layers), dtype=torch.float64)
         for batch in itertools.islice(run.stream.epoch(0, 1), 1 if run.rehearsal else self.probe_batches):
-            gradients = torch.autograd.grad(self.hard(student(batch), batch), weights)
+            gradients = torch.autograd.grad(self.label_loss(student(batch), batch), weights)
             found += torch.stack([gradient.norm().double().cpu() for gradient in gradients])
         student.forget()
         return found.tolist()
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """An update of the levels, and their order."""
-        for module in cast.student.modules():
+        for module in networks.student.modules():
             if isinstance(module, _BatchNorm):
                 module.train()  # the loop lets the statistics of frozen layers rest, but the weights are others now
-        yield "student", self.loss(cast, batch)
+        yield "student", self.loss(networks, batch)
         for quantizer in self.quantizers:
             quantizer.sort()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the teacher's answer, mixed."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student, teacher = networks.student(batch), networks.teacher(batch)
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "kd": self.kd_weight * soften(teacher.logits, student.logits, self.temperature)}
 
-    def alone(self, cast: Cast, batch: Batch) -> Terms:
+    def alone(self, networks: Networks, batch: Batch) -> Terms:
         """The labels alone."""
-        return {"ce": self.hard(cast.student(batch), batch)}
+        return {"ce": self.label_loss(networks.student(batch), batch)}
 
     def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
         """The recipe's for the weights; the paper's for the levels."""

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import soften
-from kdrun.method import Method, Phase, Terms
-from kdrun.quantization import Bits, Bucketed, QuantizedWeights
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses import soften
+from kdrun.models.quantization import Bits, Bucketed, QuantizedWeights
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 
 class QuantDistill(Method):
@@ -48,13 +48,13 @@ class QuantDistill(Method):
         Raises:
             ValueError: the student has no layer to quantise.
         """
-        weights = QuantizedWeights(run.cast.student.network, ends=self.quantize_first_last,
+        weights = QuantizedWeights(run.networks.student.network, ends=self.quantize_first_last,
                                    quantizers=lambda weights: Bucketed(self.bits, self.bucket))
         yield Phase()
         weights.bake()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the teacher's answer, mixed."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student, teacher = networks.student(batch), networks.teacher(batch)
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "kd": self.kd_weight * soften(teacher.logits, student.logits, self.temperature)}

@@ -6,11 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kdrun.bounds import NonNegative, Positive, Turns
-from kdrun.cast import Cast
+from kdrun.config.constraints import NonNegative, Positive, Turns
 from kdrun.data.batch import Batch
-from kdrun.losses import soften, unit_rows
-from kdrun.method import Method, Terms
+from kdrun.methods.base import Method, Terms
+from kdrun.methods.losses import soften, unit_rows
+from kdrun.models.roles import Networks
 
 
 def correlation(vectors: Tensor, kernel: Literal["gaussian", "bilinear"], gamma: float, order: int) -> Tensor:
@@ -66,9 +66,9 @@ class CCKD(Method):
                          for vectors in (teacher.detach(), student))
         return (given - wanted).square().mean()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels, softened answers and correlations."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student, teacher = networks.student(batch), networks.teacher(batch)
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "kd": self.kd_weight * soften(teacher.logits, student.logits, self.temperature),
                 "cc": self.weight * self.congruence(teacher.embedding, student.embedding)}

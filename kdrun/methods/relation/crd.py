@@ -6,14 +6,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive, Proportion
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive, Proportion
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.engine import Run
-from kdrun.losses import soften, unit_rows
-from kdrun.method import Phase, Terms
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.base import Phase, Terms
+from kdrun.methods.losses import soften, unit_rows
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 EPSILON = 1e-7
 
@@ -81,7 +81,7 @@ class CRD(ScaledWeights):
     Args:
         weight: of the contrast of both sides.
         reference: for how many classes `weight` was given; null takes it as it is, whatever their number.
-        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
+        scaling: how the weight goes with that number, a rule of `kdrun.methods.scaling`.
         ce_weight: of the cross-entropy with the labels.
         kd_weight: of the softened answers, for the form that the authors call CRD+KD.
         temperature: of the softened answers.
@@ -110,18 +110,18 @@ class CRD(ScaledWeights):
         self.features, self.negatives, self.sharpness, self.momentum = features, negatives, sharpness, momentum
         self.positive, self.reference, self.scaling = positive, reference, scaling
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Build the embeddings and the memories.
 
         Raises:
             ValueError: the training split has one class only.
         """
         assert isinstance(data, Data)
-        self.rescale(cast.student.shapes.logits[0])
+        self.rescale(networks.student.shapes.logits[0])
         self.drawer = Drawer(data.train.labels.cpu())
-        place = next(cast.student.parameters()).device
-        self.student_embedding = nn.Linear(cast.student.shapes.embedding[0], self.features).to(place)
-        self.teacher_embedding = nn.Linear(cast.teacher.shapes.embedding[0], self.features).to(place)
+        place = next(networks.student.parameters()).device
+        self.student_embedding = nn.Linear(networks.student.shapes.embedding[0], self.features).to(place)
+        self.teacher_embedding = nn.Linear(networks.teacher.shapes.embedding[0], self.features).to(place)
         spread = (3 / self.features) ** 0.5  # uniform numbers up to this make rows about as long as 1
         for side in ("student", "teacher"):
             memory = torch.empty(len(data.train), self.features).uniform_(-spread, spread)
@@ -140,10 +140,10 @@ class CRD(ScaledWeights):
         scale.copy_(torch.where(scale > 0, scale, similar.detach().mean() * len(memory)))
         return similar / scale
 
-    def embedded(self, cast: Cast, batch: Batch) -> tuple[Tensor, Tensor]:
+    def embedded(self, networks: Networks, batch: Batch) -> tuple[Tensor, Tensor]:
         """Student's and teacher's embeddings [B, D], of length one."""
-        return (unit_rows(self.student_embedding(cast.student(batch).embedding)),
-                unit_rows(self.teacher_embedding(cast.teacher(batch).embedding.detach())))
+        return (unit_rows(self.student_embedding(networks.student(batch).embedding)),
+                unit_rows(self.teacher_embedding(networks.teacher(batch).embedding.detach())))
 
     def contrasts(self, student: Tensor, teacher: Tensor, rows: Tensor) -> Tensor:
         """Both sides: each embedding [B, D] against rows [B, 1 + K] of the other's memory."""
@@ -156,18 +156,18 @@ class CRD(ScaledWeights):
         """Move the rows [B] of a memory towards these vectors [B, D]."""
         memory[index] = unit_rows(self.momentum * memory[index] + (1 - self.momentum) * vectors.detach())
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """One update; then what was seen is remembered, so that no sample is compared with itself of this step."""
         assert batch.index is not None
-        output, vectors = cast.student(batch), self.embedded(cast, batch)
+        output, vectors = networks.student(batch), self.embedded(networks, batch)
         labels = batch.labels.cpu()
         first = batch.index[:, None] if self.positive == "exact" \
             else self.drawer.relatives(labels, self.generator)[:, None].to(batch.x.device)
         others = self.drawer.negatives(labels, self.negatives, self.generator).to(batch.x.device)
-        terms = {"ce": self.ce_weight * self.hard(output, batch),
+        terms = {"ce": self.ce_weight * self.label_loss(output, batch),
                  "crd": self.scale * self.weight * self.contrasts(*vectors, torch.cat([first, others], dim=1))}
         if self.kd_weight:
-            terms["kd"] = self.kd_weight * soften(cast.teacher(batch).logits, output.logits, self.temperature)
+            terms["kd"] = self.kd_weight * soften(networks.teacher(batch).logits, output.logits, self.temperature)
         yield "student", terms
         self.remember(self.student_memory, batch.index, vectors[0])
         self.remember(self.teacher_memory, batch.index, vectors[1])

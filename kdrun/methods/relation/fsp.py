@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import Epochs
-from kdrun.cast import Cast, Output
+from kdrun.config.constraints import Epochs
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.method import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.models.roles import ModelOutput, Networks
+from kdrun.training.loop import Run
 
 
 def flow(first: Tensor, last: Tensor, pool: Literal["max", "average"]) -> Tensor:
@@ -56,19 +56,19 @@ class FSP(Method):
         super().__init__()
         self.reduction, self.pool, self.flow_epochs = reduction, pool, flow_epochs
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Check that the maps pair up.
 
         Raises:
             ValueError: they differ in number or channels.
         """
         student, teacher = ([shapes.stem[0], *(stage[0] for stage in shapes.stages)]
-                            for shapes in (cast.student.shapes, cast.teacher.shapes))
+                            for shapes in (networks.student.shapes, networks.teacher.shapes))
         if student != teacher:
             raise ValueError("the flow pairs maps of equal channels (stem and stages), but the student has "
                              f"{student} and the teacher {teacher}; choose networks of one width and different depth")
 
-    def flows(self, output: Output) -> list[Tensor]:
+    def flows(self, output: ModelOutput) -> list[Tensor]:
         """The flow through each stage."""
         return [flow(*pair, self.pool) for pair in itertools.pairwise([output.stem, *output.stages])]
 
@@ -78,18 +78,18 @@ class FSP(Method):
         return sum((pair.mean() if self.reduction == "mean" else pair.sum() / len(pair) for pair in apart),
                    start=torch.zeros_like(apart[0][0, 0, 0]))
 
-    def match(self, cast: Cast, batch: Batch) -> Terms:
+    def match(self, networks: Networks, batch: Batch) -> Terms:
         """The flows alone."""
-        return {"fsp": self.distance(self.flows(cast.teacher(batch)), self.flows(cast.student(batch)))}
+        return {"fsp": self.distance(self.flows(networks.teacher(batch)), self.flows(networks.student(batch)))}
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """The flow, then the labels."""
-        self.setup(run.cast, run.data)
-        student = run.cast.student
+        self.setup(run.networks, run.data)
+        student = run.networks.student
         yield Phase("flow", loss=self.match, train=student.until(len(student.shapes.stages)), epochs=self.flow_epochs,
                     constant_rate=True, evaluate=False)
         yield Phase()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The labels."""
-        return {"ce": self.hard(cast.student(batch), batch)}
+        return {"ce": self.label_loss(networks.student(batch), batch)}

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from kdrun.bounds import NonNegative
-from kdrun.cast import Cast
+from kdrun.config.constraints import NonNegative
 from kdrun.data.batch import Batch
-from kdrun.losses import unit_rows
-from kdrun.method import Method, Terms
+from kdrun.methods.base import Method, Terms
+from kdrun.methods.losses import unit_rows
+from kdrun.models.roles import Networks
 
 EPSILON = 1e-7
 
@@ -44,8 +44,8 @@ class PKT(Method):
         wanted, given = affinity(teacher.detach()), affinity(student)
         return (wanted * torch.log((wanted + EPSILON) / (given + EPSILON))).mean()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and affinities."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student, teacher = networks.student(batch), networks.teacher(batch)
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "pkt": self.weight * self.divergence(teacher.embedding, student.embedding)}

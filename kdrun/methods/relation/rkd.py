@@ -3,11 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import NonNegative
-from kdrun.cast import Cast
+from kdrun.config.constraints import NonNegative
 from kdrun.data.batch import Batch
-from kdrun.losses import distances, unit_rows
-from kdrun.method import Method, Terms
+from kdrun.methods.base import Method, Terms
+from kdrun.methods.losses import distances, unit_rows
+from kdrun.models.roles import Networks
 
 
 def distance_structure(vectors: Tensor) -> Tensor:
@@ -56,11 +56,11 @@ class RKD(Method):
         """How far apart their angles are, a scalar."""
         return F.smooth_l1_loss(angle_structure(student), angle_structure(teacher.detach()))
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels, distances and angles."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
+        student, teacher = networks.student(batch), networks.teacher(batch)
         pair = teacher.embedding, student.embedding
         wanted, given = map(unit_rows, pair) if self.normalised else pair
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "distance": self.distance_weight * self.distance(wanted, given),
                 "angle": self.angle_weight * self.angle(wanted, given)}

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from kdrun.bounds import NonNegative
-from kdrun.cast import Cast
+from kdrun.config.constraints import NonNegative
 from kdrun.data.batch import Batch
-from kdrun.losses import unit_rows
-from kdrun.method import Method, Terms
+from kdrun.methods.base import Method, Terms
+from kdrun.methods.losses import unit_rows
+from kdrun.models.roles import Networks
 
 
 def similarity(maps: Tensor) -> Tensor:
@@ -38,8 +38,8 @@ class SP(Method):
         """How differently two maps [B, ...] relate their samples, a scalar."""
         return (similarity(student) - similarity(teacher.detach())).square().mean()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and similarities."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student, teacher = networks.student(batch), networks.teacher(batch)
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "sp": self.weight * self.distance(teacher.stages[-1], student.stages[-1])}

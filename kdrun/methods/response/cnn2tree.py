@@ -7,13 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kdrun import metrics
-from kdrun.cast import Cast
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.engine import Run, predict
-from kdrun.method import Method, Phase, Terms
+from kdrun.evaluation import metrics
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.models.roles import Networks
 from kdrun.models.tree import Tree
+from kdrun.training.loop import Run, predict
 
 
 class Plain:
@@ -46,7 +46,7 @@ class CNN2Tree(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     knowledge = "response"
     plain_logits = "regresses logits by a tree"
-    grows = True
+    accepts_fitted_student = True
     source = "Liu, Wang, Matwin: Improving the interpretability of deep neural networks with knowledge distillation. " \
              "ICDM workshops 2018"
     survey_scheme = "offline"
@@ -54,40 +54,40 @@ class CNN2Tree(Method):
 
     answers: Tensor  # the teacher's [N, K]; a buffer
 
-    def setup(self, cast: Cast, data: Data) -> None:  # type: ignore[override]
+    def setup(self, networks: Networks, data: Data) -> None:  # type: ignore[override]
         """Make room for the answers.
 
         Raises:
             ValueError: the student is no tree.
         """
-        tree_of(cast)
+        tree_of(networks)
         self.register_buffer("answers", torch.zeros(len(data.train), len(data.classes),
-                                                    device=metrics.place_of(cast.teacher)))
+                                                    device=metrics.place_of(networks.teacher)))
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """Ask the teacher, then grow the tree."""
-        self.setup(run.cast, run.data)
+        self.setup(run.networks, run.data)
         yield Phase("answers", data=Plain(run.data, run.recipe.batch_size, run.device), epochs=1, evaluate=False)
-        tree = tree_of(run.cast)
+        tree = tree_of(run.networks)
         asked = min(run.recipe.batch_size, len(run.data.train)) if run.rehearsal else len(run.data.train)
         pictures = run.data.whole(run.data.train, run.device)[:asked]
         tree.grow(pictures, self.answers[:asked])
         error = float((tree(pictures).logits - self.answers[:asked]).square().mean())
         run.history.append((run.role, "tree", 0, "train", "mse", error))
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """Nobody takes steps."""
         return {}
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """Write down what the teacher says; there is nothing to update."""
         assert batch.index is not None
-        self.answers[batch.index] = cast.teacher(batch).logits.detach()
+        self.answers[batch.index] = networks.teacher(batch).logits.detach()
         return iter(())
 
-    def reports(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
+    def extra_tables(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """Depth, size, accuracy and fidelity of this tree and of one grown from the labels."""
-        taught = tree_of(run.cast)
+        taught = tree_of(run.networks)
         alone = copy.deepcopy(taught)
         pictures = run.data.whole(run.data.train, run.device)
         alone.grow(pictures, run.data.train.labels.to(run.device))
@@ -96,7 +96,7 @@ class CNN2Tree(Method):
             split = getattr(run.data, name)
             if not len(split):
                 continue
-            teacher = predict(run.cast.teacher, run.data, split, run.device)
+            teacher = predict(run.networks.teacher, run.data, split, run.device)
             for grown, tree in (("logits", taught), ("labels", alone)):
                 logits = predict(tree, run.data, split, run.device)
                 rows.append({"grown_from": grown, "split": name, "depth": int(tree.depth), "nodes": len(tree.answer),
@@ -105,12 +105,12 @@ class CNN2Tree(Method):
         return {"tree": rows}
 
 
-def tree_of(cast: Cast) -> Tree:
+def tree_of(networks: Networks) -> Tree:
     """The student's tree.
 
     Raises:
         ValueError: it is something else.
     """
-    if not isinstance(cast.student.network, Tree):
-        raise ValueError(f"it grows a decision tree, and the student {cast.student.model} is none; give student=tree")
-    return cast.student.network
+    if not isinstance(networks.student.network, Tree):
+        raise ValueError(f"it grows a decision tree, and the student {networks.student.model} is none; give student=tree")
+    return networks.student.network

@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, Epochs, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.method import Terms
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.base import Terms
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import Networks
 
 
 def decoupled(teacher: Tensor, student: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -48,7 +48,7 @@ class DKD(ScaledWeights):
         alpha: of the target part.
         beta: of the non-target part.
         reference: for how many classes `beta` was given; null takes it as it is, whatever their number.
-        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
+        scaling: how the weight goes with that number, a rule of `kdrun.methods.scaling`.
         warmup_epochs: both parts grow linearly over these first epochs, from 1/warmup_epochs in the first one; a
             shorter training than this never reaches their full weight.
     """
@@ -67,14 +67,14 @@ class DKD(ScaledWeights):
         self.temperature, self.ce_weight, self.alpha, self.beta = temperature, ce_weight, alpha, beta
         self.warmup_epochs = warmup_epochs
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Count the classes."""
-        self.rescale(cast.student.shapes.logits[0])
+        self.rescale(networks.student.shapes.logits[0])
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the two parts."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
+        student, teacher = networks.student(batch), networks.teacher(batch)
         target, others = decoupled(teacher.logits, student.logits, batch.labels, self.temperature)
         grown = min((batch.epoch + 1) / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "tckd": grown * self.alpha * target, "nckd": grown * self.scale * self.beta * others}

@@ -4,11 +4,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from kdrun.bounds import NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.losses import soft_cross_entropy, soften
-from kdrun.method import Method, Terms
+from kdrun.methods.base import Method, Terms
+from kdrun.methods.losses import soft_cross_entropy, soften
+from kdrun.models.roles import Networks
 
 
 class KD(Method):
@@ -42,8 +42,8 @@ class KD(Method):
         term = soften if self.form == "zhu" else soft_cross_entropy
         return term(teacher, student, self.temperature)
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the teacher's answer, mixed."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student, teacher = networks.student(batch), networks.teacher(batch)
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "kd": self.kd_weight * self.soft(teacher.logits, student.logits)}

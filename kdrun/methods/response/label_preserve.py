@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.bounds import NonNegative
-from kdrun.cast import Cast
+from kdrun.config.constraints import NonNegative
 from kdrun.data.batch import Batch
-from kdrun.method import Method, Terms
+from kdrun.methods.base import Method, Terms
+from kdrun.models.roles import Networks
 
 
 class LabelPreserve(Method):
@@ -60,8 +60,8 @@ class LabelPreserve(Method):
                   zip(bare.items(), self.uncertainty, strict=True)}
         return {**scaled, "uncertainty": self.uncertainty.sum()}
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """All three terms."""
-        student, teacher = cast.student(batch), cast.teacher(batch).logits
-        answer = self.hard(student, replace(batch, y=teacher.argmax(dim=1)))
-        return self.terms(self.hard(student, batch), answer, teacher, student.logits)
+        student, teacher = networks.student(batch), networks.teacher(batch).logits
+        answer = self.label_loss(student, replace(batch, y=teacher.argmax(dim=1)))
+        return self.terms(self.label_loss(student, batch), answer, teacher, student.logits)

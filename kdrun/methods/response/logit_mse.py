@@ -4,11 +4,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NonNegative
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, NonNegative
 from kdrun.data.batch import Batch
-from kdrun.method import Terms
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.base import Terms
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import Networks
 
 
 class LogitMSE(ScaledWeights):
@@ -17,7 +17,7 @@ class LogitMSE(ScaledWeights):
     Args:
         weight: of the regression.
         reference: with `mean`, for how many classes `weight` was given; null takes it as it is, whatever their number.
-        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
+        scaling: how the weight goes with that number, a rule of `kdrun.methods.scaling`.
         ce_weight: of the cross-entropy with the labels; the paper's student never sees them.
         reduction: `sum_class` is the paper's: half the squared distance, summed over classes; `mean` averages over
             classes too, and is smaller by half the number of classes.
@@ -36,9 +36,9 @@ class LogitMSE(ScaledWeights):
         self.reference, self.scaling = reference if reduction == "mean" else None, scaling
         self.weight, self.ce_weight, self.reduction, self.center = weight, ce_weight, reduction, center
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Count the classes."""
-        self.rescale(cast.student.shapes.logits[0])
+        self.rescale(networks.student.shapes.logits[0])
 
     def regression(self, teacher: Tensor, student: Tensor) -> Tensor:
         """The distance of logits [B, K], a scalar."""
@@ -48,8 +48,8 @@ class LogitMSE(ScaledWeights):
         squares = difference.square()
         return squares.mean() if self.reduction == "mean" else squares.sum(dim=1).mean() / 2
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the regression."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student, teacher = networks.student(batch), networks.teacher(batch)
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "mse": self.scale * self.weight * self.regression(teacher.logits, student.logits)}

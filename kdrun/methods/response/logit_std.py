@@ -8,11 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kdrun.cast import Cast, Output, Role
+from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.method import Method, Phase, Terms
-from kdrun.recipe import Recipe
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.models.roles import ModelOutput, Networks, Role
+from kdrun.training.loop import Run
 
 EPSILON = 1e-7
 
@@ -25,19 +25,20 @@ def standardised(logits: Tensor) -> Tensor:
 class Standardised:
     """An answer with standardised logits, and the answer as it was: `plain`.
 
-    It reads like an `Output`. What is no logits is only looked at when asked for, as it may cost a pass through the teacher.
+    It reads like a `ModelOutput`. What is no logits is only looked at when asked for, as it may cost a pass through the
+    teacher.
     """
 
-    def __init__(self, plain: Output) -> None:
+    def __init__(self, plain: ModelOutput) -> None:
         self.plain = plain
         self.logits = standardised(plain.logits)
 
     def __getattr__(self, name: str) -> Any:
-        if name not in Output._fields:
+        if name not in ModelOutput._fields:
             raise AttributeError(name)
         return getattr(self.plain, name)
 
-    def _replace(self, **changes: Any) -> Output:
+    def _replace(self, **changes: Any) -> ModelOutput:
         return self.plain._replace(**{"logits": self.logits, **changes})
 
 
@@ -70,7 +71,7 @@ class LogitStd(Method):
         self.base, self.label_term, self.past_teaches = base, base.label_term, base.past_teaches
         self.forks: list[Role] = []  # of networks, that the base has made
         self.showing = False
-        base.hard = lambda output, batch: self.hard(output, batch)  # type: ignore[method-assign]
+        base.label_loss = lambda output, batch: self.label_loss(output, batch)  # type: ignore[method-assign]
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """The base's; where one has a loss of its own, that sees standardised logits too."""
@@ -80,45 +81,45 @@ class LogitStd(Method):
                 phase.loss = partial(self.standardised_loss, phase.loss)
             yield phase
 
-    def players(self, cast: Cast) -> Mapping[str, Sequence[nn.Module]]:
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """The base's."""
-        return self.base.players(cast)
+        return self.base.players(networks)
 
     def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
         """The base's choice."""
         return self.base.optimizer(player, weights, recipe)
 
-    def ailing(self) -> tuple[str, str] | None:
+    def failure(self) -> tuple[str, str] | None:
         """What the base says."""
-        return self.base.ailing()
+        return self.base.failure()
 
-    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The base's."""
-        return self.base.products(cast)
+        return self.base.trained_networks(networks)
 
-    def reports(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
+    def extra_tables(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """The base's."""
-        return self.base.reports(run)
+        return self.base.extra_tables(run)
 
-    def step(self, cast: Cast, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The base's updates, by standardised answers."""
-        moves = iter(self.base.step(cast, batch))
+        updates = iter(self.base.step(networks, batch))
         while True:
-            with self.standardising(cast):
-                move = next(moves, None)
+            with self.standardising(networks):
+                move = next(updates, None)
             if move is None:
                 return
             yield move
 
-    def standardised_loss(self, loss: Callable[[Cast, Batch], Terms], cast: Cast, batch: Batch) -> Terms:
+    def standardised_loss(self, loss: Callable[[Networks, Batch], Terms], networks: Networks, batch: Batch) -> Terms:
         """A loss of the base's, by standardised answers."""
-        with self.standardising(cast):
-            return loss(cast, batch)
+        with self.standardising(networks):
+            return loss(networks, batch)
 
     @contextmanager
-    def standardising(self, cast: Cast) -> Iterator[None]:
+    def standardising(self, networks: Networks) -> Iterator[None]:
         """While the base looks at them, all networks show standardised answers."""
-        roles, self.showing = [*cast, *self.forks], True
+        roles, self.showing = [*networks, *self.forks], True
         for role in roles:
             role.shown = as_standardised
         try:
@@ -128,7 +129,7 @@ class LogitStd(Method):
             for role in roles:
                 role.shown = None
 
-    def hard(self, output: Output, batch: Batch) -> Tensor:
+    def label_loss(self, output: ModelOutput, batch: Batch) -> Tensor:
         """Cross-entropy of the answer as it was with the labels.
 
         Raises:
@@ -137,9 +138,9 @@ class LogitStd(Method):
         if self.showing and not hasattr(output, "plain"):
             raise ValueError(f"base: {type(self.base).__name__} meets the labels by logits that it makes of others, so that "
                              "its logits cannot be standardised; take another base")
-        return super().hard(getattr(output, "plain", output), batch)
+        return super().label_loss(getattr(output, "plain", output), batch)
 
 
-def as_standardised(output: Output) -> Output:
+def as_standardised(output: ModelOutput) -> ModelOutput:
     """What a base sees of an answer."""
-    return cast(Output, Standardised(output))
+    return cast(ModelOutput, Standardised(output))

@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kdrun.bounds import Fraction, NonNegative, Positive
-from kdrun.cast import Cast, Role
+from kdrun.config.constraints import Fraction, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.losses import kl
-from kdrun.method import Method, Teachers, Terms
+from kdrun.methods.base import Method, Teachers, Terms
+from kdrun.methods.losses import kl
+from kdrun.models.roles import Networks, Role
 
 
 def bottleneck(before: torch.Size, after: torch.Size) -> nn.Sequential:
@@ -62,31 +62,31 @@ class BYOT(Method):
         super().__init__()
         self.temperature, self.kd_weight, self.hint_weight, self.squared = temperature, kd_weight, hint_weight, squared
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Build the exits.
 
         Raises:
             ValueError: the student has one stage only, or does not tell its stages apart.
         """
-        stages = cast.student.shapes.stages
+        stages = networks.student.shapes.stages
         if len(stages) < 2:
             raise ValueError("the student has one stage only, so there is nothing before its end to hang an exit on")
         self.exits = nn.ModuleList([  # type: ignore[assignment]
-            cast.student.fork(number, f"exit {number}", [bottleneck(before, stages[-1])])
+            networks.student.fork(number, f"exit {number}", [bottleneck(before, stages[-1])])
             for number, before in enumerate(stages[:-1], start=1)])
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The labels for the end; for each exit the labels, the end's answer and its embedding."""
-        end = cast.student(batch)
-        terms = {"ce": self.hard(end, batch)}
+        end = networks.student(batch)
+        terms = {"ce": self.label_loss(end, batch)}
         scale = self.temperature**2 if self.squared else 1.0
         answers = [leave.onward(end.stages[number - 1], number) for number, leave in enumerate(self.exits, start=1)]
-        hard = torch.stack([self.hard(answer, batch) for answer in answers])
+        hard = torch.stack([self.label_loss(answer, batch) for answer in answers])
         soft = torch.stack([kl(end.logits, answer.logits, self.temperature) for answer in answers])
         hint = torch.stack([apart(end.embedding, answer.embedding) for answer in answers])
         return {**terms, "exits": (1 - self.kd_weight) * hard.sum(), "kd": self.kd_weight * scale * soft.sum(),
                 "hint": self.hint_weight * hint.sum()}
 
-    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The student, and the network up to each exit."""
-        return {"student": cast.student, **{leave.name: leave for leave in self.exits}}
+        return {"student": networks.student, **{leave.name: leave for leave in self.exits}}

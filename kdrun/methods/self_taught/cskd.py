@@ -6,14 +6,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kdrun.bounds import NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.data.views import Beside
-from kdrun.engine import Run
-from kdrun.losses import soften
-from kdrun.method import Method, Phase, Teachers, Terms
-from kdrun.randomness import generator
+from kdrun.data.paired_views import Beside
+from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.methods.losses import soften
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
+from kdrun.utils.seeding import generator
 
 VIEW = "partner"
 
@@ -58,10 +58,10 @@ class CSKD(Method):
         """One, on samples with partners."""
         yield Phase(data=Beside(run.stream, VIEW, partners(run.data.train.labels.to(run.device), run.seed)))
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the partner's answer."""
-        student = cast.student(batch)
+        student = networks.student(batch)
         with torch.no_grad():
-            partner = cast.student(batch.views[VIEW])
-        return {"ce": self.hard(student, batch),
+            partner = networks.student(batch.views[VIEW])
+        return {"ce": self.label_loss(student, batch),
                 "kd": self.weight * soften(partner.logits, student.logits, self.temperature)}

@@ -6,13 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kdrun.bounds import NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.data.views import Beside
-from kdrun.engine import Run
-from kdrun.losses import soften
-from kdrun.method import Method, Phase, Teachers, Terms
+from kdrun.data.paired_views import Beside
+from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.methods.losses import soften
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 VIEW = "second view"
 
@@ -55,9 +55,9 @@ class DDGSD(Method):
         """Both soft terms of logits [B, K], unweighted."""
         return torch.stack([soften(second, first, self.temperature), soften(first, second, self.temperature)]).sum()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels on both views, answers and embeddings."""
-        first, second = cast.student(batch), cast.student(batch.views[VIEW])
-        return {"ce": self.hard(first, batch), "ce second view": self.hard(second, batch),
+        first, second = networks.student(batch), networks.student(batch.views[VIEW])
+        return {"ce": self.label_loss(first, batch), "ce second view": self.label_loss(second, batch),
                 "kd": self.weight * self.agreement(first.logits, second.logits),
                 "mmd": self.embedding_weight * discrepancy(first.embedding, second.embedding)}

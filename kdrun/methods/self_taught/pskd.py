@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.bounds import Fraction
-from kdrun.cast import Cast
+from kdrun.config.constraints import Fraction
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.method import Method, Teachers, Terms
+from kdrun.methods.base import Method, Teachers, Terms
+from kdrun.models.roles import Networks
 
 
 class PSKD(Method):
@@ -41,23 +41,23 @@ class PSKD(Method):
         super().__init__()
         self.alpha = alpha
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Begin with the labels as the last answers."""
         assert isinstance(data, Data)
         labels = F.one_hot(data.train.labels, len(data.classes)).float()
-        self.register_buffer("answers", labels.to(next(cast.student.parameters()).device))
+        self.register_buffer("answers", labels.to(next(networks.student.parameters()).device))
 
     def share(self, epoch: int, epochs: int) -> float:
         """Of the last answer, in an epoch of so many."""
         return self.alpha * (epoch + 1) / epochs
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and last answers; what is said now is kept for the next epoch."""
         assert batch.index is not None
-        student, share = cast.student(batch), self.share(batch.epoch, batch.epochs)
+        student, share = networks.student(batch), self.share(batch.epoch, batch.epochs)
         logs = F.log_softmax(student.logits, dim=1)
         last = self.answers[batch.index]
         with torch.no_grad():
             self.answers[batch.index] = logs.exp()
-        hard = self.hard(student, batch)
+        hard = self.label_loss(student, batch)
         return {"ce": hard, "past": share * (-(last * logs).sum(dim=1).mean() - hard)}

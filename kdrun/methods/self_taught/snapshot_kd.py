@@ -5,12 +5,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from kdrun.bounds import Few, NonNegative, Positive
-from kdrun.cast import Cast, frozen
+from kdrun.config.constraints import Few, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import soft_cross_entropy
-from kdrun.method import Method, Phase, Teachers, Terms
+from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.methods.losses import soft_cross_entropy
+from kdrun.models.roles import Networks, frozen
+from kdrun.training.loop import Run
 
 
 def lopsided(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
@@ -50,14 +50,14 @@ class SnapshotKD(Method):
         for number, length in enumerate(run.recipe.parts(self.cycles)):
             yield Phase("cycles", epochs=length, total=run.recipe.epochs, restart=True,
                         loss=None if number else self.alone)
-            run.cast.teachers = [frozen(run.cast.student, f"snapshot {number + 1}")]
+            run.networks.teachers = [frozen(run.networks.student, f"snapshot {number + 1}")]
 
-    def alone(self, cast: Cast, batch: Batch) -> Terms:
+    def alone(self, networks: Networks, batch: Batch) -> Terms:
         """The labels alone."""
-        return {"ce": self.hard(cast.student(batch), batch)}
+        return {"ce": self.label_loss(networks.student(batch), batch)}
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the snapshot."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student, teacher = networks.student(batch), networks.teacher(batch)
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "kd": self.kd_weight * lopsided(teacher.logits, student.logits, self.temperature)}

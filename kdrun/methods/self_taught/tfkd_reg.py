@@ -5,12 +5,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive, Proportion
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive, Proportion
 from kdrun.data.batch import Batch
-from kdrun.losses import kl
-from kdrun.method import Teachers, Terms
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.base import Teachers, Terms
+from kdrun.methods.losses import kl
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import Networks
 
 
 def designed(labels: Tensor, classes: int, confidence: float) -> Tensor:
@@ -35,7 +35,7 @@ class TfKDReg(ScaledWeights):
         ce_weight: of the cross-entropy with the labels.
         kd_weight: of the divergence, without the squared temperature.
         reference: for how many classes `kd_weight` was given; null takes it as it is, whatever their number.
-        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
+        scaling: how the weight goes with that number, a rule of `kdrun.methods.scaling`.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("self",)
@@ -54,9 +54,9 @@ class TfKDReg(ScaledWeights):
         self.ce_weight, self.kd_weight = ce_weight, kd_weight
         self.reference, self.scaling = reference, scaling
 
-    def setup(self, cast: Cast, data: object) -> None:
+    def setup(self, networks: Networks, data: object) -> None:
         """Count the classes."""
-        self.rescale(cast.student.shapes.logits[0])
+        self.rescale(networks.student.shapes.logits[0])
 
     def soft(self, labels: Tensor, student: Tensor) -> Tensor:
         """The divergence of logits [B, K] from the teacher, a scalar."""
@@ -65,8 +65,8 @@ class TfKDReg(ScaledWeights):
             return kl(teacher / self.temperature, student)
         return kl(teacher.log(), student, self.temperature)
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the teacher."""
-        student = cast.student(batch)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student = networks.student(batch)
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "kd": self.scale * self.kd_weight * self.soft(batch.labels, student.logits)}

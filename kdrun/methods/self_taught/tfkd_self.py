@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
-from kdrun.bounds import AtLeastOne, NonNegative, Positive
-from kdrun.cast import Cast
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import soften
-from kdrun.method import Phase, Teachers, Terms
-from kdrun.scaling import ScaledWeights, Scaling
+from kdrun.methods.base import Phase, Teachers, Terms
+from kdrun.methods.losses import soften
+from kdrun.methods.scaling import ScaledWeights, Scaling
+from kdrun.models.roles import Networks
+from kdrun.training.loop import Run
 
 
 class TfKDSelf(ScaledWeights):
@@ -24,7 +24,7 @@ class TfKDSelf(ScaledWeights):
         ce_weight: of the cross-entropy with the labels.
         kd_weight: of the soft term, which holds the squared temperature.
         reference: for how many classes `kd_weight` was given; null takes it as it is, whatever their number.
-        scaling: how the weight goes with that number, a rule of `kdrun.scaling`.
+        scaling: how the weight goes with that number, a rule of `kdrun.methods.scaling`.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("self",)
@@ -44,12 +44,12 @@ class TfKDSelf(ScaledWeights):
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """One, by the baseline."""
-        self.rescale(run.cast.student.shapes.logits[0])
-        run.cast.teachers = [run.networks.baseline()]
+        self.rescale(run.networks.student.shapes.logits[0])
+        run.networks.teachers = [run.factory.baseline()]
         yield Phase()
 
-    def loss(self, cast: Cast, batch: Batch) -> Terms:
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the student's trained self."""
-        student, teacher = cast.student(batch), cast.teacher(batch)
-        return {"ce": self.ce_weight * self.hard(student, batch),
+        student, teacher = networks.student(batch), networks.teacher(batch)
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "kd": self.scale * self.kd_weight * soften(teacher.logits, student.logits, self.temperature)}

@@ -5,12 +5,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from kdrun.bounds import Few
-from kdrun.cast import Cast, Output, Role, frozen
+from kdrun.config.constraints import Few
 from kdrun.data.batch import Batch
-from kdrun.engine import Run
-from kdrun.losses import mixture
-from kdrun.method import Curriculum, Method, Phase, Terms
+from kdrun.methods.base import Curriculum, Method, Phase, Terms
+from kdrun.methods.losses import mixture
+from kdrun.models.roles import ModelOutput, Networks, Role, frozen
+from kdrun.training.loop import Run
 
 
 class Ensemble(nn.Module):
@@ -24,7 +24,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.model = f"{len(members)} {members[-1].model}"
 
-    def forward(self, pictures: Tensor) -> Output:
+    def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W]."""
         answers = []
         for member in self.members:
@@ -61,26 +61,26 @@ class BAN(Curriculum):
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """Generation after generation."""
-        cast = run.cast
+        networks = run.networks
         if not run.scheme.trained_teacher:
-            yield Phase("generation 0", loss=self.alone, train=[cast.student])
+            yield Phase("generation 0", loss=self.alone, train=[networks.student])
             self.succeed(run, 1)
         for generation in range(1, self.generations + 1):
-            yield from self.hop(run, f"generation {generation}")
+            yield from self.base_phases(run, f"generation {generation}")
             if generation < self.generations:
                 self.succeed(run, generation + 1)
-                self.past += run.cast.teachers
+                self.past += run.networks.teachers
 
     def succeed(self, run: Run, generation: int) -> None:
         """The student becomes the teacher of a student with new weights."""
-        run.cast.teachers = [frozen(run.cast.student, f"generation {generation - 1}")]
-        run.cast.student = run.networks.student(generation)
+        run.networks.teachers = [frozen(run.networks.student, f"generation {generation - 1}")]
+        run.networks.student = run.factory.student(generation)
 
-    def products(self, cast: Cast) -> Mapping[str, nn.Module]:
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The last generation; and all that were taught, where they are several."""
-        student = {"student": cast.student}
-        return {**student, "ensemble": Ensemble([*self.past, cast.student])} if self.past else student
+        student = {"student": networks.student}
+        return {**student, "ensemble": Ensemble([*self.past, networks.student])} if self.past else student
 
-    def alone(self, cast: Cast, batch: Batch) -> Terms:
+    def alone(self, networks: Networks, batch: Batch) -> Terms:
         """The labels alone."""
-        return {"ce": self.hard(cast.student(batch), batch)}
+        return {"ce": self.label_loss(networks.student(batch), batch)}

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
-from kdrun.bounds import Few, Positive
-from kdrun.cast import Frozen
-from kdrun.engine import Run, predict
-from kdrun.method import Curriculum, Method, Phase, Teachers
-from kdrun.metrics import kl_divergence
+from kdrun.config.constraints import Few, Positive
+from kdrun.evaluation.metrics import kl_divergence
+from kdrun.methods.base import Curriculum, Method, Phase, Teachers
+from kdrun.models.roles import Frozen
+from kdrun.training.loop import Run, predict
 
 
 def latest_within(hardness: Sequence[float], most: float) -> int:
@@ -61,12 +61,12 @@ class RCO(Curriculum):
             raise ValueError("method.strategy=greedy measures on the validation split, and there is none; set "
                              "dataset.validation above 0")
         lengths = run.recipe.parts(self.anchors)
-        route = run.networks.trajectory(len(lengths))
+        route = run.factory.trajectory(len(lengths))
         place, left = 0, run.recipe.epochs
         while place < len(route):
-            run.cast.teachers = [route[place]]
+            run.networks.teachers = [route[place]]
             length = left if place == len(route) - 1 else lengths[place]
-            for phase in self.hop(run, "student"):
+            for phase in self.base_phases(run, "student"):
                 if phase.epochs is None:
                     phase.epochs, phase.total = length, run.recipe.epochs
                 phase.restart = True
@@ -78,5 +78,6 @@ class RCO(Curriculum):
         """How many anchors further to go from the first of these."""
         if self.strategy == "equal" or len(ahead) < 2:
             return 1
-        student, *anchors = (predict(role, run.data, run.data.validation, run.device) for role in (run.cast.student, *ahead))
+        student, *anchors = (predict(role, run.data, run.data.validation, run.device)
+                             for role in (run.networks.student, *ahead))
         return latest_within([kl_divergence(anchor, student) for anchor in anchors], self.max_hardness)

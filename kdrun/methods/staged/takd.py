@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
-from kdrun.bounds import NetworkName
-from kdrun.cast import frozen
-from kdrun.engine import Run
-from kdrun.method import Curriculum, Method, Phase
+from kdrun.config.constraints import NetworkName
+from kdrun.methods.base import Curriculum, Method, Phase
+from kdrun.models.roles import frozen
+from kdrun.training.loop import Run
 
 
 class TAKD(Curriculum):
@@ -33,10 +33,10 @@ class TAKD(Curriculum):
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """Each assistant, then the student."""
-        student = run.cast.student
+        student = run.networks.student
         for number, name in enumerate(self.assistants, 1):
-            run.cast.student = run.networks.named(name, f"assistant {number}")
-            yield from self.hop(run, f"assistant {number} {name}")  # numbered, for a network may come twice
-            run.cast.teachers = [frozen(run.cast.student, f"assistant {number} {name}")]
-        run.cast.student = student
-        yield from self.hop(run, "student")
+            run.networks.student = run.factory.named(name, f"assistant {number}")
+            yield from self.base_phases(run, f"assistant {number} {name}")  # numbered, for a network may come twice
+            run.networks.teachers = [frozen(run.networks.student, f"assistant {number} {name}")]
+        run.networks.student = student
+        yield from self.base_phases(run, "student")

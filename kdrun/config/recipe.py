@@ -1,0 +1,88 @@
+"""How networks are trained: optimizer, schedule and length, the same for teacher, baseline and student."""
+
+import bisect
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from kdrun.config.constraints import Bounds, Count, Epochs, NonNegative, Positive, Proportion
+
+__all__ = ["Recipe"]
+
+
+@dataclass(kw_only=True)
+class Recipe:
+    """A training recipe.
+
+    Attributes:
+        name: what results call it.
+        epochs: of the main phase.
+        init_epochs: of a first phase that only initialises, for methods that have one, at the rate's height throughout.
+        batch_size: samples a step.
+        optimizer: SGD with momentum, or AdamW.
+        lr: the learning rate at its height.
+        momentum: of SGD.
+        nesterov: its look-ahead form.
+        weight_decay: on every parameter.
+        schedule: `multistep` multiplies by `gamma` at each milestone, `cosine` falls to zero, `constant` stays.
+        milestones: shares of the phase's length, so that a shorter run keeps the recipe's form.
+        gamma: see `schedule`.
+        warmup_epochs: the rate climbs linearly over these first.
+        clip: the largest norm of each player's gradient; null for no clipping.
+        label_smoothing: of every cross-entropy with labels.
+        skip_bad_batches: so many batches of a training may have a loss or a gradient that is NaN or infinite: they are
+            left out, and leave no trace in weights or statistics. One more stops the training, as does the first by 0.
+    """
+
+    name: str
+    epochs: Annotated[int, Bounds(least=1, most=1_000_000)]
+    init_epochs: Epochs
+    batch_size: Annotated[int, Bounds(least=2)]
+    optimizer: Literal["sgd", "adamw"]
+    lr: Positive
+    momentum: Proportion
+    nesterov: bool
+    weight_decay: NonNegative
+    schedule: Literal["multistep", "cosine", "constant"]
+    milestones: list[Proportion]
+    gamma: Positive
+    warmup_epochs: NonNegative
+    clip: Positive | None
+    label_smoothing: Proportion
+    skip_bad_batches: Count
+
+    def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """An optimizer over these parameters."""
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay,
+                               nesterov=self.nesterov and self.momentum > 0, fused=True)
+
+    def parts(self, count: int) -> list[int]:
+        """The epochs in so many nearly equal parts; in fewer where there are not so many epochs."""
+        count = min(count, self.epochs)
+        ends = [round(self.epochs * part / count) for part in range(count + 1)]
+        return [end - start for start, end in itertools.pairwise(ends)]
+
+    def rate(self, epoch: float, epochs: int, constant: bool = False) -> float:
+        """The learning rate at a moment of a phase of so many epochs: a closed form, so nothing is to be resumed.
+
+        Args:
+            epoch: epochs done, with the part of the present one.
+            epochs: the length of the phase.
+            constant: whether the rate stays at its height after the warm-up, whatever the schedule.
+        """
+        if epoch < self.warmup_epochs:
+            return self.lr * epoch / self.warmup_epochs
+        if constant or self.schedule == "constant":
+            return self.lr
+        if self.schedule == "multistep":
+            passed = bisect.bisect_right([share * epochs for share in sorted(self.milestones)], math.floor(epoch) + 1e-9)
+            return self.lr * self.gamma**passed
+        length = max(epochs - self.warmup_epochs, 1e-9)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * min((epoch - self.warmup_epochs) / length, 1)))

@@ -1,0 +1,133 @@
+"""What the `_target_` of each place in a configuration may be: whatever is nothing of the kind is never called."""
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from types import FunctionType
+from typing import Any, Literal, get_args, get_type_hints
+
+import yaml
+
+from kdrun.config import registry
+
+__all__ = ["PLACES", "Kind", "check", "known_targets", "nested", "strangers", "targets"]
+
+Kind = Literal["reader", "network", "method", "scheme", "launcher", "search"]
+
+PLACES: Mapping[str, Kind] = {"dataset": "reader", "teacher": "network", "student": "network", "method": "method",
+                              "scheme": "scheme", "launch": "launcher", "sweep": "search"}
+"""What is built from each group of the configuration."""
+
+TITLES: Mapping[Kind, str] = {
+    "reader": "not a function that returns a kdrun.data.pictures.Source",
+    "network": "neither a torch.nn.Module nor a function that returns one",
+    "method": "not a kdrun.methods.base.Method", "scheme": "not a kdrun.training.schemes.Scheme",
+    "launcher": "not a launcher of jobs (kdrun.sweeps.launchers.base.Launcher)",
+    "search": "not a search (one of kdrun.sweeps.search)"}
+
+
+def check(target: Any, name: str, kind: Kind) -> None:
+    """Refuse a target that is not of a kind.
+
+    Args:
+        target: what a `_target_` names.
+        name: how.
+        kind: what it has to be.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not fits(target, kind):
+        hint = ("; say so behind its arguments: -> " + {"reader": "Source", "network": "nn.Module"}[kind]
+                if kind in ("reader", "network") and isinstance(target, FunctionType) else "")
+        raise ValueError(f"{name} is {TITLES[kind]}{hint}")
+
+
+def fits(target: Any, kind: Kind) -> bool:
+    """Whether a target is of a kind."""
+    from torch import nn
+
+    if kind in ("launcher", "search"):
+        needed = ("extra", "run", "problems", *(("together",) if kind == "launcher" else ()))
+        return isinstance(target, type) and all(hasattr(target, name) for name in needed)
+    if kind == "method":
+        from kdrun.methods.base import Method
+
+        return is_class(target, Method)
+    if kind == "scheme":
+        from kdrun.training.schemes import Scheme
+
+        return is_class(target, Scheme)
+    if kind == "network":
+        return is_class(target, nn.Module) or makes(target, nn.Module)
+    from kdrun.data.pictures import Source
+
+    return makes(target, Source)
+
+
+def is_class(target: Any, base: type) -> bool:
+    """Whether a target is a class of this kind."""
+    return isinstance(target, type) and issubclass(target, base)
+
+
+def makes(target: Any, base: type) -> bool:
+    """Whether a target is a function that says that it returns this; of the user's own modules it need not say so."""
+    function = inspect.unwrap(target) if callable(target) else target  # a decorated one, as by functools.cache
+    if not isinstance(function, FunctionType):
+        return False
+    try:
+        return is_class(get_type_hints(function).get("return"), base) or is_own(function)
+    except (NameError, TypeError, AttributeError):  # an annotation that cannot be read
+        return is_own(function)
+
+
+def is_own(function: Callable[..., Any]) -> bool:
+    """Whether a function stands in a file of the current folder, or of the user's config folders."""
+    source = inspect.getsourcefile(function)
+    shipped = registry.shipped()
+    folders = [Path.cwd(), *(folder for folder in registry.folders() if folder != shipped)]
+    return source is not None and any(folder.resolve() in Path(source).resolve().parents for folder in folders)
+
+
+def nested(annotation: Any, outer: Kind) -> Kind | None:
+    """What a setting of an argument may build where it names a `_target_` of its own; None where it may build nothing.
+
+    Args:
+        annotation: of the argument; Any where there is none.
+        outer: what the argument is of.
+    """
+    from torch import nn
+
+    from kdrun.methods.base import Method
+
+    if annotation is Any:
+        return outer if outer in ("network", "method") else None
+    for kind, base in (("method", Method), ("network", nn.Module)):
+        if any(is_class(one, base) for one in (annotation, *get_args(annotation))):
+            return kind  # type: ignore[return-value]
+    return None
+
+
+def targets(node: Any) -> Iterator[str]:
+    """Every `_target_` in settings of any depth."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == "_target_":
+                yield str(value)
+            else:
+                yield from targets(value)
+    elif isinstance(node, list | tuple):
+        for entry in node:
+            yield from targets(entry)
+
+
+def known_targets() -> frozenset[str]:
+    """Every `_target_` that the configs name which ship with kdrun, or lie in the folders that the user gave."""
+    return frozenset(target for folder in registry.folders() for path in sorted(folder.rglob("*.yaml"))
+                     for target in targets(yaml.load(path.read_text(), Loader=registry.LOADER)))
+
+
+def strangers(values: Mapping[str, Any], known: Collection[str]) -> list[str]:
+    """A line for each `_target_` of settings out of a file that is not known: it may be any code."""
+    return [f"its settings name {target}, which no config here does and which may be any code; add the configs that do by "
+            "--config-dir DIR or, if the folder is your own, --trust" for target in sorted(set(targets(values)) - set(known))]

@@ -1,0 +1,215 @@
+"""Tidy rows of what a run measured, and the CSVs they are written to."""
+
+import itertools
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import torch
+
+from kdrun.config.schema import Settings, own_recipe, said, teacher_recipe
+from kdrun.data.data import Data
+from kdrun.evaluation import metrics
+from kdrun.utils.cells import guarded_frame
+from kdrun.utils.files import write_atomically
+
+if TYPE_CHECKING:
+    from kdrun.config.registry import MethodCard
+    from kdrun.storage.network_store import TrainedNetwork
+
+__all__ = ["COLUMNS", "Latency", "calibration", "history", "latency", "per_class", "rows",
+           "weak_teachers", "write_csv"]
+
+COLUMNS = (
+    "run", "seed", "dataset", "method", "scheme", "knowledge", "family", "recipe", "role", "model",
+    "parameters", "bytes", "bits", "flops", "latency_ms", "latency_iqr_ms", "machine_busy", "epochs", "seconds",
+    "accuracy", "top5", "macro_f1", "nll", "ece",
+    "distillation_score", "alpha", "size_unit", "relative_error", "distillation_factor",
+    "gap_points", "teacher_gap_points", "weak_teacher",
+    "accuracy_reduction_pct", "improvement_pct", "size_reduction_pct", "kl", "correlation", "agreement",
+)
+"""Columns of results.csv.
+
+Shares are from 0 to 1. Those that end in `_points` are differences of accuracies in percentage points; those that end in
+`_pct` are the surveys' relative changes, in per cent of the teacher's or the baseline's own value. `weak_teacher` and
+`machine_busy` are 1 or 0.
+"""
+WHOLE: Final = ("epochs", "parameters", "bytes", "bits", "flops", "machine_busy", "weak_teacher")
+
+HISTORY_COLUMNS = ("run", "role", "phase", "epoch", "split", "metric", "value")
+PER_CLASS_COLUMNS = ("run", "role", "model", "class", "samples", "recall", "f1")
+CALIBRATION_COLUMNS = ("run", "role", "model", "bin", "samples", "confidence", "accuracy")
+
+
+LATENCY_SECONDS: Final = 0.1  # how long a network is measured, beside the warm-up
+LATENCY_INPUTS: Final = 16    # different inputs, in turns
+FREE: Final = 0.95            # the least share of a processor that a measurement on a quiet machine gets
+
+
+class Latency(NamedTuple):
+    """How long a network takes to answer one input.
+
+    Attributes:
+        median_ms: of the replicates, in milliseconds.
+        iqr_ms: their interquartile range.
+        busy: whether other work disturbed the measurement: the process had to wait for a processor, or the replicates
+            are further apart than torch.utils.benchmark trusts (a tenth of the median). The median is then too high.
+    """
+
+    median_ms: float
+    iqr_ms: float
+    busy: bool
+
+
+def latency(network: torch.nn.Module, shape: tuple[int, ...]) -> Latency:
+    """Time a network on one input [C, H, W] at a time, by torch.utils.benchmark, on one thread whatever the run uses.
+
+    Inputs change from call to call: a network that remembers its last answer (a `Role`) has to compute each of them.
+    """
+    from torch.utils.benchmark import Timer
+
+    network.eval()
+    place = metrics.place_of(network)
+    generator = torch.Generator().manual_seed(0)
+    inputs = itertools.cycle(torch.randn(LATENCY_INPUTS, 1, *shape, generator=generator).to(place).unbind())
+    timer = Timer("network(next(inputs))", globals={"network": network, "inputs": inputs})  # its default is one thread
+    with torch.inference_mode():
+        began, worked = time.perf_counter(), time.thread_time()
+        measured = timer.blocked_autorange(min_run_time=LATENCY_SECONDS)  # warms up while it finds its block size
+        passed, worked = time.perf_counter() - began, time.thread_time() - worked
+    return Latency(1000 * measured.median, 1000 * measured.iqr, worked < FREE * passed or not measured.meets_confidence())
+
+
+def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: list["TrainedNetwork"]) -> list[dict[str, Any]]:
+    """A row for each network; the student's (and each peer's) is compared with the teacher and the baseline."""
+    labels = data.test.labels
+    told = {"run": run, "seed": settings.seed, "dataset": settings.values["dataset"]["name"],
+            "method": settings.method, "scheme": settings.choices["scheme"],
+            "knowledge": said(settings.values["method"], "knowledge"), "family": card.family,
+            "recipe": settings.values["recipe"]["name"]}
+    found = []
+    teacher = next((one for one in made if one.role == "teacher"), None)
+    baseline = next((one for one in made if one.role == "baseline"), None)
+    for one in made:
+        shape = data.seen("teacher" if one.role.startswith("teacher") else "student").shape
+        f1 = [score for score in metrics.f1(one.logits, labels) if score is not None]
+        size, timed = metrics.size(one.network), latency(one.network, shape)
+        row = dict.fromkeys(COLUMNS) | told | (size._asdict() if size else {}) | {
+            "role": one.role, "model": one.model, "recipe": trained_by(one, settings),
+            "epochs": one.epochs, "seconds": one.seconds,
+            "flops": metrics.flops(one.network, shape), "latency_ms": timed.median_ms, "latency_iqr_ms": timed.iqr_ms,
+            "machine_busy": int(timed.busy),
+            "accuracy": metrics.accuracy(one.logits, labels), "top5": metrics.accuracy(one.logits, labels, top=5),
+            "macro_f1": statistics.fmean(f1) if f1 else None, "nll": metrics.finite(metrics.nll(one.logits, labels)),
+            "ece": metrics.calibration_error(one.logits, labels),
+        }
+        if one.role != "baseline" and not one.role.startswith("teacher"):
+            row |= compared(row, one, teacher, baseline, labels, settings.values["measures"])
+        found.append(row)
+    return found
+
+
+def trained_by(one: "TrainedNetwork", settings: Settings) -> str:
+    """The name of the recipe that a network was trained by."""
+    values = settings.values
+    first = one.role.split()[0] == "teacher" and one.origin != "checkpoint"
+    return str((teacher_recipe(values) if first and own_recipe(values) else values["recipe"])["name"])
+
+
+def compared(row: dict[str, Any], student: "TrainedNetwork", teacher: "TrainedNetwork | None",
+             baseline: "TrainedNetwork | None", labels: torch.Tensor, measures: dict[str, Any]) -> dict[str, Any]:
+    """What a student's row says of it beside its teacher and its baseline; null where there is none."""
+    found: dict[str, Any] = {"alpha": measures["alpha"], "size_unit": measures["size_unit"]}
+    own, alone = row["accuracy"], metrics.accuracy(baseline.logits, labels) if baseline is not None else None
+    if alone is not None:
+        found |= {"gap_points": 100 * (own - alone), "improvement_pct": metrics.improvement_pct(own, alone)}
+    if teacher is not None:
+        theirs, unit = metrics.size(teacher.network), measures["size_unit"]
+        taught = metrics.accuracy(teacher.logits, labels)
+        assert taught is not None
+        if alone is not None:
+            found["weak_teacher"] = int(metrics.weak_teacher(taught, alone))
+        found |= {
+            "teacher_gap_points": 100 * (own - taught),
+            "relative_error": metrics.relative_error(own, taught),
+            "accuracy_reduction_pct": metrics.accuracy_reduction_pct(own, taught),
+            "kl": metrics.finite(metrics.kl_divergence(teacher.logits, student.logits)),
+            "correlation": metrics.correlation(teacher.logits, student.logits),
+            "agreement": metrics.agreement(teacher.logits, student.logits),
+        }
+        if theirs is not None and row[unit] is not None:  # a Gaussian process, say, has no size
+            found |= {
+                "distillation_score": metrics.distillation_score(row[unit], getattr(theirs, unit), own, taught,
+                                                                 measures["alpha"]),
+                "distillation_factor": metrics.distillation_factor(row["parameters"], theirs.parameters),
+                "size_reduction_pct": metrics.size_reduction_pct(row[unit], getattr(theirs, unit)),
+            }
+    return found
+
+
+def weak_teachers(data: Data, made: list["TrainedNetwork"], measures: dict[str, Any]) -> list[str]:
+    """A warning for each teacher that is no better than the student alone.
+
+    Args:
+        data: of the run.
+        made: its networks, as far as they are trained.
+        measures: the settings of the distillation score.
+    """
+    labels, unit, alpha = data.test.labels, measures["size_unit"], measures["alpha"]
+    baseline = next((one for one in made if one.role == "baseline"), None)
+    found = []
+    for one in made:
+        if baseline is None or one.role.split()[0] != "teacher":
+            continue
+        taught, alone = metrics.accuracy(one.logits, labels) or 0.0, metrics.accuracy(baseline.logits, labels) or 0.0
+        if not metrics.weak_teacher(taught, alone):
+            continue
+        error, sizes = metrics.relative_error(alone, taught), [metrics.size(made.network) for made in (baseline, one)]
+        own, theirs = (getattr(size, unit) if size else None for size in sizes)
+        score = metrics.distillation_score(own, theirs, alone, taught, alpha) if own is not None and theirs else None
+        told = []
+        if error is not None:
+            told.append(f"a relative error of {error:.3f} (below 1 reads as better than the teacher)")
+        if score is not None:
+            flattered = (1 - alpha) * (alone / taught - 1)
+            told.append(f"a distillation score of {score:.3f}, {flattered:.3f} lower (better) than against a teacher as good "
+                        "as itself")
+        reached = f": without any distillation the student alone has {' and '.join(told)}" if told else ""
+        found.append(
+            f"the {one.role} {one.model} ({100 * taught:.2f} %) is no better than the student alone ({100 * alone:.2f} %). "
+            f"What is measured against such a teacher looks better than it is{reached}. Judge by the gap to the student alone; "
+            "the rows are marked (weak_teacher) and not ranked")
+    return found
+
+
+def history(run: str, made: list["TrainedNetwork"]) -> list[dict[str, Any]]:
+    """Every loss term and validation measure of every epoch, in long form."""
+    seen = dict.fromkeys((run, *entry) for one in made for entry in one.history)
+    return [dict(zip(HISTORY_COLUMNS, entry, strict=True)) for entry in seen]
+
+
+def per_class(run: str, data: Data, made: list["TrainedNetwork"]) -> list[dict[str, Any]]:
+    """Recall and F1 of every class for every network."""
+    labels = data.test.labels
+    counts = torch.bincount(labels, minlength=len(data.classes)).tolist()
+    return [dict(zip(PER_CLASS_COLUMNS, (run, one.role, one.model, *entry), strict=True)) for one in made
+            for entry in zip(data.classes, counts, metrics.recall(one.logits, labels), metrics.f1(one.logits, labels),
+                             strict=True)]
+
+
+def calibration(run: str, data: Data, made: list["TrainedNetwork"]) -> list[dict[str, Any]]:
+    """Mean confidence and accuracy in every bin of confidence, from 1, for every network: what its ECE is summed from."""
+    return [dict(zip(CALIBRATION_COLUMNS, (run, one.role, one.model, place, *held), strict=True)) for one in made
+            for place, held in enumerate(metrics.calibration_bins(one.logits, data.test.labels), start=1)]
+
+
+def write_csv(path: Path, table: list[dict[str, Any]], columns: tuple[str, ...] | None = None) -> None:
+    """Write a table whole or not at all; null is an empty field. Without `columns`, those of its first row."""
+    import pandas
+
+    frame = pandas.DataFrame(table, columns=list(columns) if columns else None)
+    for column in WHOLE:
+        if column in frame:
+            frame[column] = frame[column].astype("Int64")
+    write_atomically(path, lambda part: guarded_frame(frame).to_csv(part, index=False))

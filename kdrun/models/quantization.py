@@ -1,0 +1,187 @@
+"""Weights and activations of few bits: quantised while a network learns, baked in when it has learnt.
+
+Quantisation is simulated: a baked network computes in float32 with values that a few bits can tell apart, and its
+`stored_size` is what packing them would take. Shares of the gradient that rounding would stop pass straight through it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from math import ceil
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from kdrun.config.constraints import Bounds
+from kdrun.evaluation.metrics import Size
+
+__all__ = ["Bits", "Bucketed", "QuantizedWeights", "Quantizer", "Wrpn", "buckets", "clipped", "inner_layers", "linear",
+           "scale_bits", "wrpn"]
+
+Bits = Annotated[int, Bounds(least=1, most=16)]
+
+
+class Round(torch.autograd.Function):
+    """To the nearest whole number; the gradient passes as if nothing had been rounded."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        """Any shape."""
+        return values.round()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Straight through."""
+        return gradients[0]
+
+
+def buckets(weights: Tensor, size: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut weights into runs of `size` and bring each from its own range to [0, 1].
+
+    Args:
+        weights: any shape, n values.
+        size: of a bucket; None for a single one.
+
+    Returns:
+        The scaled weights [buckets, size] (the last bucket is filled up with its last weight), and the span and the
+        lowest weight of each bucket [buckets, 1]. A constant bucket has the span 1, so that it stays as it is.
+    """
+    flat = weights.flatten()
+    size = min(size or len(flat), len(flat))
+    rows = torch.cat([flat, flat[-1:].expand(-len(flat) % size)]).view(-1, size)
+    low = rows.detach().amin(dim=1, keepdim=True)
+    span = rows.detach().amax(dim=1, keepdim=True) - low
+    span = torch.where(span > 0, span, torch.ones_like(span))
+    return (rows - low) / span, span, low
+
+
+def linear(weights: Tensor, bits: int, bucket: int | None) -> Tensor:
+    """Equally distant levels between the extremes of each bucket (Polino et al. 2018, section 2.1)."""
+    scaled, span, low = buckets(weights, bucket)
+    steps = 2**bits - 1
+    levels = Round.apply(scaled * steps) / steps
+    return (levels * span + low).flatten()[:weights.numel()].view_as(weights)
+
+
+def wrpn(weights: Tensor, bits: int) -> Tensor:
+    """Clip to [-1, 1] and round to multiples of 1 / (2^(bits - 1) - 1), so that zero is a level (Mishra et al. 2018)."""
+    steps = 2 ** (bits - 1) - 1
+    return Round.apply(weights.clamp(-1, 1) * steps) / steps
+
+
+def clipped(activations: Tensor, bits: int) -> Tensor:
+    """Activations clipped to [0, 1] and rounded to 2^bits levels (Mishra et al. 2018)."""
+    steps = 2**bits - 1
+    return Round.apply(activations.clamp(0, 1) * steps) / steps
+
+
+class Quantizer(nn.Module):
+    """What the weights of one layer are seen through."""
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Weights of the same shape, quantised."""
+        raise NotImplementedError
+
+    def stored_bits(self, count: int) -> int:
+        """What so many weights take, with everything needed to read them."""
+        raise NotImplementedError
+
+
+class Bucketed(Quantizer):
+    """`linear`: each bucket stores its span and its lowest weight in float32."""
+
+    def __init__(self, bits: int, bucket: int | None) -> None:
+        super().__init__()
+        self.bits, self.bucket = bits, bucket
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Weights of the same shape, quantised."""
+        return linear(weights, self.bits, self.bucket)
+
+    def stored_bits(self, count: int) -> int:
+        """What so many weights take."""
+        return count * self.bits + scale_bits(count, self.bucket)
+
+
+def scale_bits(count: int, bucket: int | None) -> int:
+    """What the two float32 numbers of each bucket of so many weights take."""
+    return ceil(count / (bucket or count)) * 2 * 32
+
+
+class Wrpn(Quantizer):
+    """`wrpn`: the levels are the same for every layer and need no storage."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        assert bits > 1
+        self.bits = bits
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Weights of the same shape, quantised."""
+        return wrpn(weights, self.bits)
+
+    def stored_bits(self, count: int) -> int:
+        """What so many weights take."""
+        return count * self.bits
+
+
+def inner_layers(network: nn.Module, ends: bool) -> list[nn.Module]:
+    """The convolutions and linear layers in the order in which a network lists them.
+
+    Args:
+        network: any.
+        ends: whether the first and the last belong to them.
+
+    Raises:
+        ValueError: there are none.
+    """
+    layers: list[nn.Module] = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    layers = layers if ends else layers[1:-1]
+    if not layers:
+        raise ValueError(f"{type(network).__name__} has no convolution or linear layer between its first and its last; "
+                         "set method.quantize_first_last=true or choose another student")
+    return layers
+
+
+class QuantizedWeights:
+    """The weights of a network's layers, seen through quantizers from now until `bake`.
+
+    The float32 weights stay underneath: they are what optimizers move and checkpoints hold. Biases and normalisation
+    stay in float32. The network gets a `stored_size` of its own.
+
+    Args:
+        network: whose layers; changed in place.
+        ends: whether the first and the last layer are quantised too.
+        quantizers: from a layer's weights to what quantises them, one for all layers or one each.
+        activations: bits of what comes into each of these layers; None leaves it alone. Lasts beyond `bake`.
+
+    Raises:
+        ValueError: the network has no such layers.
+    """
+
+    def __init__(self, network: nn.Module, *, ends: bool, quantizers: Callable[[Tensor], Quantizer] | list[Quantizer],
+                 activations: int | None = None) -> None:
+        self.layers = inner_layers(network, ends)
+        weights = [layer.get_parameter("weight") for layer in self.layers]
+        made = quantizers if isinstance(quantizers, list) else [quantizers(weight.detach()) for weight in weights]
+        everything = list(network.parameters())
+        bits = sum(8 * weight.numel() * weight.element_size() for weight in everything)
+        for layer, weight, quantizer in zip(self.layers, weights, made, strict=True):
+            bits += quantizer.stored_bits(weight.numel()) - 8 * weight.numel() * weight.element_size()
+            # unsafe: the check that torch would make runs every quantizer twice, and finds nothing that can happen here
+            parametrize.register_parametrization(layer, "weight", quantizer.to(weight.device), unsafe=True)
+            if activations is not None:
+                layer.register_forward_pre_hook(partial(clip_input, activations))
+        size = Size(sum(weight.numel() for weight in everything), ceil(bits / 8), bits)
+        network.stored_size = lambda: size  # type: ignore[assignment]  # what the results ask a network for
+
+    def bake(self) -> None:
+        """Put the quantised weights in the place of the float32 ones."""
+        for layer in self.layers:
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+
+
+def clip_input(bits: int, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A hook: what comes into a layer, clipped and rounded."""
+    return clipped(inputs[0], bits), *inputs[1:]

@@ -1,0 +1,204 @@
+"""A student's widths under a budget of parameters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from kdrun.config.constraints import AtLeastOne, Bounds, Count, FileName, Positive
+from kdrun.config.schema import ConfigError, Settings
+from kdrun.config.schema import told as written
+from kdrun.sweeps.search.context import SweepContext
+from kdrun.sweeps.search.objectives import budget_tolerance, n2n_reward
+from kdrun.sweeps.search.space import Choice, Dimension, Space, read
+from kdrun.sweeps.search.study import TOLD, StudySearch, TeacherRecipe, built_in
+from kdrun.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+    from optuna import Study
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+    from kdrun.data.data import Data
+
+__all__ = ["WidthSearch", "WidthSpace"]
+
+ILLEGAL = -1.0  # N2N's reward of what cannot be built, and of what is over the budget where nothing is forgiven
+
+Factor = Annotated[float, Bounds(above=0, most=1)]
+
+
+@dataclass(frozen=True)
+class WidthSpace(Space):
+    """A space that has a factor for each of the student's widths.
+
+    Attributes:
+        widths: of the student as it is; one for a network with a single width.
+        key: the setting that holds them.
+    """
+
+    widths: tuple[int, ...] = ()
+    key: str = "student.widths"
+
+    @property
+    def factors(self) -> dict[str, int]:
+        """The width that each dimension shrinks."""
+        return {f"{self.key}[{place}]": width for place, width in enumerate(self.widths)}
+
+    def words(self, chosen: Mapping[str, Any]) -> list[str]:
+        """The words of a job: what is fixed, what was chosen, and the widths that come of the factors."""
+        factors = self.factors
+        rest = {key: value for key, value in chosen.items() if key not in factors}
+        widths = [max(1, round(float(chosen[key]) * width)) for key, width in factors.items()]
+        value = written(widths if self.key.endswith("widths") else widths[0]).replace(" ", "")
+        return [*super().words(rest), f"{self.key}={value}"]
+
+
+class WidthSearch(StudySearch):
+    """Shrink the stages of a student, each by a factor of its own, for the best accuracy that a budget allows.
+
+    The reward is N2N's (Ashok et al., N2N learning: network to network compression via policy gradient reinforcement
+    learning, ICLR 2018), on the validation split. A student over the budget has the reward -1, so that it need not be
+    trained, and is not counted as a trial; only students within the budget can be the best.
+
+    N2N's own sampler is a policy that learns by its gradient. There a student over the budget is penalised more and more:
+    it is trained all the same until the 15th iteration. The policy of N2N is a recurrent network that reads the teacher's
+    layers; `reinforce` is the same gradient for a distribution of its own for each width.
+
+    Args:
+        budget: the most parameters.
+        factors: of the widths the student has.
+        rollouts: trials of one iteration of reinforce.
+        sampler: tpe, random or reinforce.
+        learning_rate: of reinforce.
+        others: see `StudySearch`.
+    """
+
+    titles = ("reward",)
+    directions = ("maximize",)
+
+    def __init__(self, *, budget: AtLeastOne, factors: list[Factor], rollouts: AtLeastOne, trials: AtLeastOne,
+                 sampler: Literal["tpe", "random", "reinforce"], learning_rate: Positive, seed: Count, startup: Count,
+                 batch: AtLeastOne | None, storage: str | None, name: FileName | None, teacher_recipe: TeacherRecipe) -> None:
+        super().__init__(trials=trials, seed=seed, startup=startup, batch=batch, storage=storage, name=name,
+                         teacher_recipe=teacher_recipe)
+        self.budget, self.factors, self.rollouts = budget, factors, rollouts
+        self.sampler, self.learning_rate = sampler, learning_rate
+
+    def problems(self, values: Mapping[str, Any]) -> list[str]:
+        """What cannot be, given all settings: a line each."""
+        found = super().problems(values)
+        if key_of(values["student"]) is None:
+            found.append(f"sweep=width_search: the student {values['student']['name']} has no widths; choose one that has, "
+                         "like resnet20, wrn_16_2, vgg8 or cnn")
+        if not self.factors:
+            found.append("sweep.factors: got [], wanted a list, each a number above 0 and at most 1")
+        if values["student"].get("checkpoint"):
+            found.append("sweep=width_search: student.checkpoint has the weights of one width; leave it out")
+        if values["teacher"].get("checkpoint") and values["teacher"].get("checkpoint_head") != "new":
+            found.append("sweep=width_search: the reward needs the teacher's validation accuracy, which is not known of "
+                         "teacher.checkpoint; leave it out")
+        return found
+
+    def space(self, settings: Settings, overrides: Sequence["Override"]) -> WidthSpace:
+        """A factor for each width, and whatever the command line leaves open beside.
+
+        Raises:
+            ConfigError: something cannot be searched over.
+        """
+        self.settings = settings
+        student = settings.values["student"]
+        key = key_of(student)
+        assert key is not None
+        widths = student[key] if isinstance(student[key], list) else [student[key]]
+        space, name = read(overrides, lambda words: settings.choices["method"]), f"student.{key}"
+        if name in space.dimensions:
+            raise ConfigError([f"{name}: sweep=width_search chooses it; give the widths to start from, or leave it out"])
+        own: dict[str, Dimension] = {f"{name}[{place}]": Choice(tuple(str(factor) for factor in self.factors))
+                                     for place in range(len(widths))}
+        fixed = tuple(word for word in space.fixed if word.partition("=")[0] != name)
+        return WidthSpace(fixed, {**own, **space.dimensions}, space.aside, space.method, tuple(widths), name)
+
+    def sampler_of(self, number: int, together: int) -> "BaseSampler":
+        """What chooses trial `number`, where so many run at once."""
+        if self.sampler == "reinforce":
+            from kdrun.sweeps.search.reinforce import Reinforce
+
+            return Reinforce(self.learning_rate, self.rollouts, self.seed, number)
+        return built_in(self.sampler, self.seed, number, together, self.startup)
+
+    def known(self, context: SweepContext, words: Sequence[str], number: int) -> tuple[Sequence[float], dict[str, Any]] | None:
+        """The reward of what cannot be built, or is over a budget that forgives nothing any more."""
+        try:
+            parameters = self.parameters(context, words)
+        except (ValueError, RuntimeError) as error:
+            return [ILLEGAL], {"note": f"cannot be built: {str(error).splitlines()[0]}"}
+        if parameters > self.budget and self.tolerance(number) == 0:
+            return [ILLEGAL], {"parameters": parameters, "note": "over the budget, not trained"}
+        return None
+
+    def parameters(self, context: SweepContext, words: Sequence[str]) -> int:
+        """Of the student of a job.
+
+        Raises:
+            ValueError: it cannot be built.
+        """
+        from kdrun.models.factory import NetworkSpec
+
+        spec = NetworkSpec.read(context.settings_of(words).values["student"], "student")
+        return sum(weight.numel() for weight in spec.build(self.data).parameters())
+
+    def search(self, study: "Study", storage: str, context: SweepContext, space: Space, screen: Progress) -> None:
+        """Run trials until there are enough.
+
+        Raises:
+            ConfigError: even the smallest student is over the budget.
+        """
+        assert isinstance(space, WidthSpace)
+        smallest = {key: str(min(self.factors)) if key in space.factors else dimension.probes[0]
+                    for key, dimension in space.dimensions.items()}
+        if (least := self.parameters(context, space.words(smallest))) > self.budget:
+            raise ConfigError([f"sweep.budget: got {self.budget}, but even the smallest of these students has {least:,} "
+                           "parameters; give a larger budget, smaller sweep.factors, or a smaller student"])
+        super().search(study, storage, context, space, screen)
+
+    @cached_property
+    def data(self) -> "Data":
+        """What the networks are built for."""
+        from kdrun.experiment import read_dataset
+
+        return read_dataset(self.settings.values["dataset"]).seen("student")
+
+    def tolerance(self, number: int) -> float:
+        """How much trial `number` is forgiven over the budget.
+
+        Only a policy gradient has use for it: to TPE a reward that changes with time would be a riddle.
+        """
+        return budget_tolerance(number // self.rollouts) if self.sampler == "reinforce" else 0.0
+
+    def worth(self, measures: Mapping[str, float | None], number: int) -> Sequence[float | None]:
+        """N2N's reward; None where the run had no teacher to be compared with."""
+        needed = [measures[key] for key in ("validation_accuracy", "teacher_validation_accuracy", "parameters",
+                                            "teacher_parameters")]
+        own, taught, parameters, theirs = needed
+        if own is None or not taught or parameters is None or not theirs:
+            return [None]
+        reward = n2n_reward(own, taught, int(parameters), int(theirs))
+        if parameters > self.budget:
+            tolerance = self.tolerance(number)
+            reward = (tolerance - 1) + tolerance * reward
+        return [reward]
+
+    def allowed(self, trial: "FrozenTrial") -> bool:
+        """Whether a trial is within the budget."""
+        return (trial.user_attrs[TOLD].get("parameters") or self.budget + 1) <= self.budget
+
+
+def key_of(student: Mapping[str, Any]) -> str | None:
+    """The setting of a network that holds its widths; None where it has none that could be smaller."""
+    for key in ("widths", "width"):
+        held = student.get(key)
+        if isinstance(held, list | int) and not isinstance(held, bool) and held and held != 1:
+            return key
+    return None

@@ -1,0 +1,404 @@
+"""The one training loop, and the phases it runs."""
+
+import functools
+import itertools
+import math
+import operator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.config.recipe import Recipe
+from kdrun.data.batch import Batch
+from kdrun.data.data import Data
+from kdrun.data.pictures import Pictures
+from kdrun.data.stream import PictureStream
+from kdrun.methods.base import Method, Phase, Terms
+from kdrun.models.roles import Networks, Role
+from kdrun.training import checkpoint
+from kdrun.training.divergence import Diverged, StepSnapshot, finite, first_bad
+from kdrun.training.players import continued, modes, own_parameters, owners, set_rate
+from kdrun.training.schemes import Scheme
+from kdrun.utils import distributed, signals
+from kdrun.utils.seeding import generator, seed_of
+from kdrun.utils.wording import counted
+
+if TYPE_CHECKING:
+    from kdrun.models.factory import NetworkFactory
+    from kdrun.utils.progress import Progress
+
+__all__ = ["Diverged", "Run", "distill", "predict"]
+
+
+@dataclass
+class Run:
+    """One training: a method, a scheme and a cast on some data, by a recipe.
+
+    Attributes:
+        title: what progress calls it: "teacher resnet20", ...
+        role: what history calls it: teacher, baseline or student.
+        networks: where a method gets further networks from.
+        screen: shows progress.
+        folder: where checkpoints go; None for none.
+        every: seconds between checkpoints.
+        rehearsal: run one small step of each phase and nothing else, to find out before any training what does not fit.
+        history: (role, phase, epoch, split, metric, value), an entry for each thing measured.
+        began: when, by the clock that counts seconds; later than it was by the time that the run lay interrupted.
+        skipped: batches that were left out for a loss or gradient that was no number.
+        started: epochs of the recipe that the scheme has trained before the method's own phases.
+        threads: of the processor, that what is trained by now was trained with.
+        generator: draws whatever the method chooses at random.
+    """
+
+    title: str
+    role: str
+    method: Method
+    scheme: Scheme
+    networks: Networks
+    data: Data
+    build_stream: Callable[[], PictureStream]
+    recipe: Recipe
+    seed: int
+    device: torch.device
+    factory: "NetworkFactory"
+    screen: "Progress"
+    folder: Path | None = None
+    every: float = 60.0
+    rehearsal: bool = False
+    history: list[tuple[str, str, int, str, str, float]] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    skipped: int = 0
+    started: int = 0
+    threads: int = field(default_factory=torch.get_num_threads)
+    generator: torch.Generator = field(init=False)
+    optimizers: dict[str, dict[str, torch.optim.Optimizer]] = field(default_factory=dict)
+    trained: dict[str, int] = field(default_factory=dict)  # epochs done by phases of this name
+
+    def __post_init__(self) -> None:
+        self.generator = generator("method", self.seed)
+        for module in (*self.method.modules(), *self.scheme.modules()):  # a base or a part meets labels, and a scheme may
+            if isinstance(module, Method):
+                module.label_smoothing = self.recipe.label_smoothing
+                if caution := module.cautions.get(self.scheme.name):
+                    module.note(caution)
+
+    @cached_property
+    def stream(self) -> PictureStream:
+        """The training batches: built when first asked for, so never where a method makes its own data."""
+        return self.build_stream()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been training, over all its sessions."""
+        return time.perf_counter() - self.began
+
+    @property
+    def learners(self) -> dict[str, nn.Module]:
+        """Everything that training changes: what a checkpoint holds."""
+        roles = [role for role in self.networks if any(weight.requires_grad for weight in role.parameters())]
+        return {**{f"{number} {role.name}": role.network for number, role in enumerate(roles)},
+                "method": self.method, "scheme": self.scheme}
+
+
+    @property
+    def learned(self) -> Iterator[tuple[str, Tensor]]:
+        """What has to be a number: the weights and statistics of the networks that learn, and what the method trains."""
+        for whose, module in self.learners.items():
+            values = module.named_parameters() if module is self.method else module.state_dict().items()
+            yield from ((f"{whose} {name}", value) for name, value in values)
+
+
+def distill(run: Run) -> None:
+    """Train what the method's phases say, in their order. Finished phases of an interrupted run are only loaded.
+
+    Raises:
+        Diverged: a loss or a weight became NaN or infinite.
+        Interrupted: on Ctrl-C or SIGTERM where they are heeded; everything is saved.
+    """
+    run.began = time.perf_counter()
+    torch.manual_seed(seed_of("global", run.seed))  # dropout, and the first weights of a method's modules
+    for number, phase in enumerate(itertools.chain(run.scheme.phases(run), run.method.phases(run))):
+        fit(run, phase, number)
+
+
+def fit(run: Run, phase: Phase, number: int) -> None:
+    """Train one phase: the loop that every method of every family runs in."""
+    method, scheme, networks, recipe = run.method, run.scheme, run.networks, run.recipe
+    stream = run.stream if phase.data is None else phase.data
+    epochs = 1 if run.rehearsal else recipe.epochs - run.started if phase.epochs is None else phase.epochs
+    players = scheme.players({"student": phase.train} if phase.train is not None else method.players(networks), networks)
+    params = {player: own_parameters(modules) for player, modules in players.items()}
+    owned = owners(params, networks, method.shares_parameters)
+    optimizers = continued(run, phase.name, params)
+    position = PhaseState(run, phase, number, epochs, optimizers)
+    position.load()
+    before = position.before
+    total = max(phase.total or 0, before + epochs)
+    start, length = (before, epochs) if phase.restart else (0, total)  # what the schedule runs over
+    done = position.epoch * len(stream) + position.step
+    with run.screen.phase(run.title, phase.name, epochs, len(stream), done) as progress, signals.postponed():
+        while position.epoch < epochs:
+            modes(networks, method, players)
+            epoch = before + position.epoch
+            for batch in stream.epoch(epoch, total, position.step):
+                rate = recipe.rate(epoch - start + batch.step / len(stream), length, phase.constant_rate)
+                undo = StepSnapshot(run.learners.values()) if recipe.skip_bad_batches else None
+                updates = method.step(networks, batch) if phase.loss is None else only(phase.loss, networks, batch)
+                for player, terms in scheme.updates(updates, networks, batch, phase):
+                    optimizer = optimizers[player]
+                    set_rate(optimizer, rate / recipe.lr)
+                    optimizer.zero_grad(set_to_none=True)
+                    loss = functools.reduce(operator.add, terms.values())
+                    loss.backward(inputs=params[player])  # only this player's
+                    distributed.average(params[player])
+                    if undo is not None and not (loss.isfinite() and finite(params[player])):
+                        position.skip(undo, player, terms)
+                        break
+                    if recipe.clip is not None:
+                        nn.utils.clip_grad_norm_(params[player], recipe.clip)
+                    optimizer.step()
+                    for role in owned[player]:
+                        role.moved()
+                    position.add(player, terms)
+                position.step += 1
+                progress.step()
+                if run.rehearsal:
+                    break
+                position.save_if_due()
+            for role in networks:
+                role.forget()
+            position.end_epoch(progress)
+        position.finish()
+        signals.check(position.place)
+    run.trained[phase.name] = before + epochs
+
+
+def only(loss: Callable[[Networks, Batch], Terms], networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
+    """One update of the student. The loss is taken when it is asked for: after whatever the scheme does first."""
+    yield "student", loss(networks, batch)
+
+
+class PhaseState:
+    """Where a phase stands: what a checkpoint holds, and the loss terms of the epoch so far.
+
+    Terms are summed where they are. On a processor each is looked at; an accelerator would be kept waiting, so there it is
+    at the end of an epoch and whenever something is saved.
+    """
+
+    LOOK = 50  # steps between two questions of several processes to each other whether to stop
+
+    def __init__(self, run: Run, phase: Phase, number: int, epochs: int,
+                 optimizers: dict[str, torch.optim.Optimizer]) -> None:
+        self.run, self.phase, self.number, self.epochs, self.optimizers = run, phase, number, epochs, optimizers
+        self.before = run.trained.get(phase.name, 0)  # epochs of earlier phases of this name
+        self.epoch = self.step = self.skipped = 0
+        self.complete = False  # whether it was trained to its end by an earlier session
+        self.sums: dict[str, Tensor | float] = {}
+        self.counts: dict[str, int] = {}  # a player may have several updates a batch, or none
+        self.rows: list[tuple[str, str, int, str, str, float]] = []
+        self.saved = time.monotonic()
+        self.file = self.file_of(number)
+
+    def file_of(self, number: int) -> Path | None:
+        """The checkpoint of a phase."""
+        return self.run.folder / f"phase-{number:02d}.pt" if self.run.folder else None
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for people."""
+        if self.run.rehearsal:
+            return "the rehearsal"
+        phase = "" if self.phase.name == Phase.name else f"phase '{self.phase.name}', "
+        return f"{self.run.title}, {phase}epoch {min(self.epoch + 1, self.epochs)} of {self.epochs}"
+
+    def add(self, player: str, terms: Terms) -> None:
+        """Count the terms of one update."""
+        at_hand = self.run.device.type == "cpu"
+        for name, term in terms.items():
+            key = name if player == "student" else f"{player} {name}"
+            value = term.item() if at_hand else term.detach().double()
+            self.sums[key] = self.sums.get(key, 0) + value
+            self.counts[key] = self.counts.get(key, 0) + 1
+            if at_hand and not math.isfinite(value):
+                self.look()
+
+    def look(self) -> None:
+        """Stop if a loss is no number any more.
+
+        Raises:
+            Diverged: naming the method, the phase, the epoch and the term.
+        """
+        if bad := {name: float(value) for name, value in self.sums.items() if not math.isfinite(float(value))}:
+            names = " and ".join(f"'{name}'" for name in bad)  # several, where one spoilt the others since the last look
+            raise self.diverged(f"the term{'s' * (len(bad) > 1)} {names} became {next(iter(bad.values()))}")
+
+    def diverged(self, what: str, remedy: str = "try a smaller recipe.lr, recipe.clip=5 or recipe.warmup_epochs=1"
+                 ) -> Diverged:
+        """An error that says what went wrong, where, and what to try."""
+        return Diverged(f"{what} in {self.run.title}, method {type(self.run.method).__name__}, phase '{self.phase.name}', "
+                        f"epoch {min(self.epoch + 1, self.epochs)}; {remedy}")
+
+    def skip(self, undo: StepSnapshot, player: str, terms: Terms) -> None:
+        """Leave the present batch out: no weight was moved by it, and what else it changed is taken back.
+
+        Raises:
+            Diverged: it is one too many.
+        """
+        undo()
+        bad = next((name for name, term in terms.items() if not term.isfinite()), None)
+        what = f"the gradient of '{player}'" if bad is None else f"the term '{bad}'"
+        most = self.run.recipe.skip_bad_batches
+        if self.run.skipped >= most:
+            raise self.diverged(f"{what} was no number in one batch more than recipe.skip_bad_batches={most} allows")
+        self.run.skipped, self.skipped = self.run.skipped + 1, self.skipped + 1
+        self.run.screen.note(f"{self.place}: {what} was no number in batch {self.step + 1}; left out, "
+                             f"{self.run.skipped} of at most {most}")
+
+    def end_epoch(self, progress: Any) -> None:
+        """Note the mean terms and what the networks can do by now.
+
+        Raises:
+            Diverged: a loss, or what the method makes, is worth nothing any more.
+            Interrupted: after saving; the epoch's last step is done, and its validation is still to do.
+        """
+        self.look()
+        run, epoch = self.run, self.before + self.epoch
+        means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
+        rows = [(run.role, self.phase.name, epoch, "train", name, value) for name, value in means.items()]
+        if self.skipped:
+            rows.append((run.role, self.phase.name, epoch, "train", "skipped_batches", float(self.skipped)))
+        if not run.rehearsal and (failure := run.method.failure()):
+            raise self.diverged(*failure)
+        accuracy = None
+        if self.phase.evaluate and len(run.data.validation) and not run.rehearsal:
+            try:
+                validated, accuracy = self.validate(epoch)
+            except signals.Interrupted as asked:
+                self.save()
+                asked.place = self.place
+                raise
+            rows += validated
+        self.rows += rows
+        progress.epoch(self.epoch + 1, means, accuracy)
+        self.epoch, self.step, self.skipped, self.sums, self.counts = self.epoch + 1, 0, 0, {}, {}
+
+    def validate(self, epoch: int) -> tuple[list[tuple[str, str, int, str, str, float]], float | None]:
+        """What the networks can do on the validation split: (rows of the history, the student's accuracy)."""
+        run, labels = self.run, self.run.data.validation.labels
+        rows, accuracy = [], None
+        for name, network in run.scheme.trained_networks(run.method.trained_networks(run.networks), run.networks).items():
+            logits = predict(network, run.data, run.data.validation, run.device)
+            right = float((logits.argmax(1) == labels).double().mean())
+            loss = float(nn.functional.cross_entropy(logits.double(), labels))
+            role = run.role if name == "student" else name
+            rows += [(role, self.phase.name, epoch, "validation", "accuracy", right),
+                     (role, self.phase.name, epoch, "validation", "nll", loss)]
+            accuracy = right if name == "student" else accuracy
+        return rows, accuracy
+
+    def save_if_due(self) -> None:
+        """Save when the time has come; save and stop where somebody wants that.
+
+        Raises:
+            Interrupted: after saving.
+        """
+        stop = self.asked_to_stop()
+        if stop or time.monotonic() - self.saved >= self.run.every:
+            self.save()
+        if stop:
+            signals.stop(self.place)
+
+    def asked_to_stop(self) -> bool:
+        """Whether to stop after this step. Several processes have to stop after the same one: every few they ask."""
+        if distributed.count() == 1:
+            return signals.pending()
+        return self.step % self.LOOK == 0 and distributed.any_of(signals.pending(), self.run.device)
+
+    def finish(self) -> None:
+        """Hand the phase's measures over to the run's history, and save the phase's end.
+
+        Raises:
+            Diverged: the last update made a weight NaN or infinite.
+        """
+        if not self.run.rehearsal and (bad := first_bad(self.run.learned)):
+            raise self.diverged(f"'{bad}' became NaN or infinite")
+        self.run.history += self.rows
+        if self.complete:
+            return
+        self.save()
+        if self.number and (before := self.file_of(self.number - 1)):
+            checkpoint.previous(before).unlink(missing_ok=True)
+
+    def save(self) -> None:
+        """Write everything that the rest of the training depends on, whole or not at all."""
+        self.saved = time.monotonic()
+        if self.file is None or not distributed.first():
+            return
+        self.look()
+        state = {
+            "epoch": self.epoch, "step": self.step, "sums": self.sums, "counts": self.counts,
+            "skipped": self.skipped, "skipped by now": self.run.skipped, "rows": [list(row) for row in self.rows],
+            "networks": {name: module.state_dict() for name, module in self.run.learners.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "generator": self.run.generator.get_state(), "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if self.run.device.type == "cuda" else None,
+            "seconds": self.run.seconds, "threads": torch.get_num_threads(),
+        }
+        checkpoint.write(self.file, state)
+
+    def load(self) -> None:
+        """Go on where an interrupted run stopped, if there was one.
+
+        Raises:
+            ValueError: the checkpoint is of another network or method.
+        """
+        state = checkpoint.read(self.file, self.run.device, self.run.screen.note) if self.file else None
+        if state is None:
+            return
+        try:
+            self.restore(state)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ValueError(f"the checkpoint {self.file} does not fit the run, other code may have made it "
+                             f"({str(error).splitlines()[0]}); remove its folder to begin anew") from error
+        if state["threads"] != self.run.threads:
+            self.run.threads = state["threads"]  # once is enough: earlier phases have checkpoints too
+            self.run.screen.note(f"{self.place}: it was begun by {counted(state['threads'], 'thread')}, and "
+                                 f"{torch.get_num_threads()} go on; the last bits may differ from a run in one go")
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what a checkpoint holds."""
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.complete = self.epoch >= self.epochs
+        self.skipped, self.run.skipped = state["skipped"], state["skipped by now"]
+        self.run.began = time.perf_counter() - state["seconds"]
+        self.sums, self.counts = state["sums"], state["counts"]
+        self.rows = [tuple(row) for row in state["rows"]]
+        for name, module in self.run.learners.items():
+            module.load_state_dict(state["networks"][name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.run.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["cpu"].cpu())
+        if state["cuda"] is not None and self.run.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"].cpu())
+
+
+def predict(network: nn.Module, data: Data, pictures: Pictures, device: torch.device) -> Tensor:
+    """The logits [N, K] of a network for a split as it sees it, on the CPU. It is left in evaluation mode."""
+    network.eval()
+    answers = []
+    view = getattr(network, "view", None)
+    with torch.inference_mode():
+        for x, _ in data.seen(view).plain(pictures, device):
+            signals.check()
+            answers.append(network(x if view is None else Batch(x, views={view: x})).logits.float())
+    if isinstance(network, Role):
+        network.forget()
+    return torch.cat(answers).cpu().clone()
+

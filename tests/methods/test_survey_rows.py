@@ -1,0 +1,94 @@
+"""What methods claim of the surveys' tables, against the tables themselves."""
+
+import csv
+import re
+from importlib import import_module
+from importlib.resources import files
+
+import pytest
+from rich.console import Console
+
+from kdrun.analysis.published import EXCEPTIONS, cites
+from kdrun.cli.listing import Methods
+from kdrun.config import registry
+
+CARDS = {key: registry.method_card(key) for key in registry.options("method")}
+SPELLING = re.compile(r"Gou [1-6]|Alkhulaifi ([12]|section \d)|Gou section \d(\.\d)?|Zhu section (I|II|III|IV|V)(-[A-Z])?")
+
+
+def printed():
+    """Table, citation and schemes of every row of the packaged tables."""
+    for path in files("kdrun.analysis").iterdir():
+        if not (known := re.match(r"(gou_table_(\d)|alkhulaifi_tables)_", path.name)):
+            continue
+        for row in csv.DictReader(path.read_text().splitlines()):
+            text = row.get("method") or row["reference"]
+            authors, year = re.search(r"(?:^|\()([^()]+?),? \(?(\d{4}[a-z]?)\)$", text).groups()
+            table = f"Gou {known[2]}" if known[2] else f"Alkhulaifi {row['table']}"
+            schemes = {scheme for scheme in ("offline", "online", "self") if row.get(scheme) == "yes"}
+            schemes |= {row[column].lower() for column in ("scheme", "distillation") if row.get(column)}
+            yield table, f"{authors} {year}", schemes
+
+
+ROWS = list(printed())
+
+
+def test_every_table_is_read():
+    assert {table for table, _, _ in ROWS} == {*(f"Gou {number}" for number in range(1, 7)), "Alkhulaifi 1", "Alkhulaifi 2"}
+    assert len(ROWS) == 112
+    assert ("Gou 4", "Passalis and Tefas 2018", {"offline"}) in ROWS
+
+
+@pytest.mark.parametrize("key", EXCEPTIONS)
+def test_exceptions_are_of_methods_there_are(key):
+    assert key in CARDS
+
+
+@pytest.mark.parametrize("key", CARDS)
+def test_claims_the_tables_that_hold_it(key):
+    card = CARDS[key]
+    claimed = [row for row in card.rows if "section" not in row]
+    assert set(claimed) == {table for table, citation, _ in ROWS if cites(key, table, citation)}
+
+
+@pytest.mark.parametrize("key", CARDS)
+def test_rows_are_spelt_alike_and_said_once(key):
+    card = CARDS[key]
+    assert [row for row in card.rows if not SPELLING.fullmatch(row)] == []
+    assert len(set(card.rows)) == len(card.rows)
+    assert card.rows or not card.survey_scheme
+
+
+@pytest.mark.parametrize("key", CARDS)
+def test_scheme_is_as_the_tables_print_it(key):
+    card = CARDS[key]
+    said = set(re.findall(r"\b(?:offline|online|self)\b", card.survey_scheme))
+    tables = set().union(*(schemes for table, citation, schemes in ROWS if cites(key, table, citation)))
+    assert tables <= said
+
+
+@pytest.mark.parametrize("key", CARDS)
+def test_card_says_what_the_class_says(key):
+    module, _, title = registry.load("method", key)["_target_"].rpartition(".")
+    kind = getattr(import_module(module), title)
+    assert (CARDS[key].survey_scheme, CARDS[key].rows) == (kind.survey_scheme, kind.rows)
+    assert {"survey_scheme", "rows"} <= set(vars(kind))  # said, not inherited
+
+
+@pytest.mark.parametrize("width", [100, 160])
+def test_list_shows_all_of_it(width):
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as captured:
+        console.print(Methods())
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "\x1b" not in captured.get()
+    told = " ".join(captured.get().split())
+    for key, card in CARDS.items():
+        (row,) = (line for line in lines if line.startswith(f"{key} "))
+        assert row.split()[1] == card.knowledge
+        assert f" {card.teachers} " in row
+        for row_of_survey in card.rows:
+            assert row_of_survey in told
+        assert " ".join(card.summary.split()) in told
+        assert " ".join(card.source.split()) in told
