@@ -1,0 +1,231 @@
+"""Losses of logits: what a student is taught to answer.
+
+All take logits [B, K], the teacher's first, and return a scalar. The teacher's side gets no gradient unless a function
+says so. A divergence is summed over classes and averaged over samples, in nats.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdrun.methods.losses.arithmetic import mixture
+
+__all__ = ["Mean", "consensus", "dkd", "dkd_parts", "dml", "kd", "kd_of_teachers", "kl", "logit_mse", "smoothed_labels",
+           "soft_cross_entropy"]
+
+Mean = Literal["prob", "logit", "loss"]
+
+
+def kl(teacher: Tensor, student: Tensor, temperature: float = 1.0, *, train_teacher: bool = False) -> Tensor:
+    """KL divergence of the student's softmax from the teacher's, both at a temperature; no factor of its square.
+
+    Args:
+        teacher: logits [B, K].
+        student: logits [B, K].
+        temperature: what both are divided by.
+        train_teacher: whether the teacher's logits get a gradient too.
+
+    Example:
+        >>> kl(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]]), temperature=2.0)
+        tensor(0.1109)
+    """
+    wanted = F.log_softmax((teacher if train_teacher else teacher.detach()) / temperature, dim=1)
+    given = F.log_softmax(student / temperature, dim=1)
+    return F.kl_div(given, wanted, reduction="batchmean", log_target=True)
+
+
+def kd(teacher: Tensor, student: Tensor, temperature: float, *, train_teacher: bool = False) -> Tensor:
+    """`kl` times the squared temperature, which keeps its gradient comparable with that of a cross-entropy.
+
+    Source: Hinton, Vinyals, Dean, Distilling the knowledge in a neural network, arXiv 1503.02531, 2015.
+
+    Args:
+        teacher: logits [B, K].
+        student: logits [B, K].
+        temperature: what both are divided by.
+        train_teacher: whether the teacher's logits get a gradient too.
+
+    Example:
+        >>> kd(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]]), temperature=2.0)
+        tensor(0.4438)
+    """
+    return temperature**2 * kl(teacher, student, temperature, train_teacher=train_teacher)
+
+
+def soft_cross_entropy(teacher: Tensor, student: Tensor, temperature: float = 1.0, *, train_teacher: bool = False) -> Tensor:
+    """Cross-entropy against the teacher's softmax: `kl` plus the teacher's entropy, so equal in gradient, not in value.
+
+    Args:
+        teacher: logits [B, K].
+        student: logits [B, K].
+        temperature: what both are divided by.
+        train_teacher: whether the teacher's logits get a gradient too.
+
+    Example:
+        >>> soft_cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]]))  # log 2
+        tensor(0.6931)
+    """
+    wanted = F.softmax((teacher if train_teacher else teacher.detach()) / temperature, dim=1)
+    return -(wanted * F.log_softmax(student / temperature, dim=1)).sum(dim=1).mean()
+
+
+def dkd_parts(teacher: Tensor, student: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The two parts of the KL divergence, each times the squared temperature.
+
+    Source: Zhao et al., Decoupled knowledge distillation, CVPR 2022, equation 6.
+
+    Args:
+        teacher: logits [B, K].
+        student: logits [B, K].
+        labels: [B].
+        temperature: what both are divided by.
+
+    Returns:
+        The target part (the label against all other classes) and the non-target part (the other classes among
+        themselves), scalars. At temperature 1, KL = target + (1 - p_teacher(label)) * non-target for each sample.
+
+    Example:
+        >>> target, others = dkd_parts(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]]), torch.tensor([0]), 2.0)
+        >>> target, others  # with two classes the target part is all there is
+        (tensor(0.4438), tensor(0.))
+    """
+    wanted, given = (F.log_softmax(logits / temperature, dim=1) for logits in (teacher.detach(), student))
+    own = F.one_hot(labels, wanted.shape[1]).bool()
+    rest = wanted.shape[1] - 1
+
+    def split(logs: Tensor) -> tuple[Tensor, Tensor]:
+        others = logs[~own].view(-1, rest)
+        total = torch.logsumexp(others, dim=1)  # never the log of a sum of softmaxes: that is -inf for a sure answer
+        return torch.stack([logs[own], total], dim=1), others - total[:, None]
+
+    (wanted_pair, wanted_rest), (given_pair, given_rest) = split(wanted), split(given)
+    target, others = (F.kl_div(mine, theirs, reduction="batchmean", log_target=True)
+                      for mine, theirs in ((given_pair, wanted_pair), (given_rest, wanted_rest)))
+    return temperature**2 * target, temperature**2 * others
+
+
+def dkd(teacher: Tensor, student: Tensor, labels: Tensor, temperature: float, alpha: float, beta: float) -> Tensor:
+    """The two parts of the KL divergence, weighted apart.
+
+    Source: Zhao et al., Decoupled knowledge distillation, CVPR 2022, equation 7.
+
+    Args:
+        teacher: logits [B, K].
+        student: logits [B, K].
+        labels: [B].
+        temperature: what both are divided by.
+        alpha: weight of the target part.
+        beta: weight of the non-target part.
+
+    Example:
+        >>> dkd(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]]), torch.tensor([0]), 2.0, alpha=1.0, beta=8.0)
+        tensor(0.4438)
+    """
+    target, others = dkd_parts(teacher, student, labels, temperature)
+    return alpha * target + beta * others
+
+
+def logit_mse(teacher: Tensor, student: Tensor, *, reduction: Literal["sum_class", "mean"] = "sum_class",
+              center: bool = False) -> Tensor:
+    """Squared distance of logits.
+
+    Source: Ba, Caruana, Do deep nets really need to be deep? NeurIPS 2014, equation 1.
+
+    Args:
+        teacher: logits [B, K].
+        student: logits [B, K].
+        reduction: `sum_class` is half the sum over classes, averaged over samples (the paper's); `mean` averages over both.
+        center: whether each sample's mean difference is taken off first: a softmax does not see it.
+
+    Example:
+        >>> logit_mse(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]]))
+        tensor(2.)
+        >>> logit_mse(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]]), reduction="mean", center=True)
+        tensor(1.)
+    """
+    difference = student - teacher.detach()
+    if center:
+        difference = difference - difference.mean(dim=1, keepdim=True)
+    squares = difference.square()
+    return squares.mean() if reduction == "mean" else squares.sum(dim=1).mean() / 2
+
+
+def kd_of_teachers(teachers: Sequence[Tensor], student: Tensor, temperature: float, mean: Mean = "prob") -> Tensor:
+    """`kd` from the mean of several teachers.
+
+    Source: Hinton, Vinyals, Dean, Distilling the knowledge in a neural network, arXiv 1503.02531, 2015.
+
+    Args:
+        teachers: logits [B, K] of each.
+        student: logits [B, K].
+        temperature: what all are divided by.
+        mean: `prob` averages the teachers' softmaxes, `logit` their logits, `loss` their losses.
+
+    Example:
+        >>> teachers = [torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])]
+        >>> student = torch.tensor([[0.0, 0.0]])
+        >>> [round(float(kd_of_teachers(teachers, student, 2.0, mean)), 4) for mean in ("prob", "logit", "loss")]
+        [0.0, 0.0, 0.4438]
+    """
+    if mean == "prob":
+        return kd(mixture(teachers, temperature), student, temperature)
+    if mean == "logit":
+        return kd(torch.stack([*teachers]).mean(dim=0), student, temperature)
+    return torch.stack([kd(logits, student, temperature) for logits in teachers]).mean()
+
+
+def dml(others: Sequence[Tensor], own: Tensor, temperature: float, target: Literal["each", "ensemble"] = "each") -> Tensor:
+    """How far one network's logits are from those of the networks that learn beside it.
+
+    Source: Zhang et al., Deep mutual learning, CVPR 2018, equations 5 and 8 (at temperature 1).
+
+    Args:
+        others: logits [B, K] of each other network.
+        own: logits [B, K].
+        temperature: what all are divided by.
+        target: `each` averages the divergences from the others, `ensemble` takes the one from their mean logits.
+
+    Example:
+        >>> dml([torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]])], torch.tensor([[0.0, 0.0]]), temperature=1.0)
+        tensor(0.1639)
+    """
+    targets = list(others) if target == "each" else [torch.stack(list(others)).mean(dim=0)]
+    return torch.stack([kd(other, own, temperature) for other in targets]).mean()
+
+
+def consensus(others: Sequence[Tensor], own: Tensor) -> Tensor:
+    """Cross-entropy against the mean of other networks' softmaxes.
+
+    Source: Anil et al., Large scale distributed neural network training through online distillation, ICLR 2018.
+
+    Args:
+        others: logits [B, K] of each other network.
+        own: logits [B, K].
+
+    Example:
+        >>> consensus([torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]])], torch.tensor([[0.0, 0.0]]))  # log 2
+        tensor(0.6931)
+    """
+    wanted = torch.stack([F.softmax(other.detach(), dim=1) for other in others]).mean(dim=0)
+    return -(wanted * F.log_softmax(own, dim=1)).sum(dim=1).mean()
+
+
+def smoothed_labels(labels: Tensor, classes: int, confidence: float) -> Tensor:
+    """Probabilities [B, K] of a teacher made by hand: `confidence` for the label, the rest shared evenly.
+
+    Source: Yuan et al., Revisiting knowledge distillation via label smoothing regularization, CVPR 2020, equation 7.
+
+    Args:
+        labels: [B].
+        classes: K, at least 2.
+        confidence: the probability of the label.
+
+    Example:
+        >>> smoothed_labels(torch.tensor([2]), classes=3, confidence=0.9)
+        tensor([[0.0500, 0.0500, 0.9000]])
+    """
+    even = torch.full((len(labels), classes), (1 - confidence) / (classes - 1), device=labels.device)
+    return even.scatter(1, labels[:, None], confidence)
