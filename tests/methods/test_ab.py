@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from kdrun.config.schema import ConfigError
-from kdrun.methods.feature.ab import AB, boundary
+from kdrun.methods.feature.ab import AB
+from kdrun.methods.losses.feature import ab as boundary
 from kdrun.training.loop import distill
 from tests.toy import state, toy_experiment, toy_run
 

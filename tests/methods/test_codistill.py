@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kdrun.methods.online.codistill import consensus
+from kdrun.methods.losses.response import consensus
 from kdrun.training.loop import distill
 from tests.toy import state, toy_run
 
@@ -14,12 +14,12 @@ ZERO = torch.zeros(1, 2, dtype=torch.float64)
 
 def test_consensus_is_soft_cross_entropy_with_the_mean_probability():
     sure = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
-    assert float(consensus(ZERO, [sure])) == pytest.approx(math.log(2), abs=1e-12)
+    assert float(consensus([sure], ZERO)) == pytest.approx(math.log(2), abs=1e-12)
     probability = 1 / (1 + math.exp(-2))
     own = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     log_first = -math.log(1 + math.exp(-1))
     wanted = -(0.5 * (probability + 0.5) * log_first + 0.5 * (1.5 - probability) * (log_first - 1))
-    assert float(consensus(own, [sure, ZERO])) == pytest.approx(wanted, abs=1e-12)
+    assert float(consensus([sure, ZERO], own)) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_before_burn_in_ends_each_learns_alone():

@@ -6,26 +6,27 @@ import pytest
 import torch
 
 from kdrun.data.batch import Batch
-from kdrun.methods.relation.crd import CRD, Drawer, contrast
+from kdrun.methods.losses.relation import crd
+from kdrun.methods.relation.crd import CRD, Drawer
 from kdrun.models.roles import Networks
 from tests.toy import state, toy_run
 
 
 def test_known_contrast():
     half = torch.full((3, 2), 0.5, dtype=torch.float64)  # N = 2, K = 1, so the noise is a half too
-    assert contrast(half, 2).item() == pytest.approx(2 * math.log(2), abs=1e-6)
+    assert crd(half, 2).item() == pytest.approx(2 * math.log(2), abs=1e-6)
 
 
 def test_two_sides_add_up():
-    crd = CRD(weight=1.0, reference=None, scaling="none", ce_weight=1.0, kd_weight=0.0, temperature=4.0, features=2,
+    method = CRD(weight=1.0, reference=None, scaling="none", ce_weight=1.0, kd_weight=0.0, temperature=4.0, features=2,
               negatives=1, sharpness=1.0, momentum=0.5, positive="exact")
-    crd.student_memory = crd.teacher_memory = torch.zeros(2, 2, dtype=torch.float64)  # every similarity is exp(0)
-    crd.student_scale, crd.teacher_scale = (torch.zeros((), dtype=torch.float64) for _ in range(2))
+    method.student_memory = method.teacher_memory = torch.zeros(2, 2, dtype=torch.float64)  # every similarity is exp(0)
+    method.student_scale, method.teacher_scale = (torch.zeros((), dtype=torch.float64) for _ in range(2))
     unit = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
-    assert crd.contrasts(unit, unit, torch.tensor([[0, 1]])).item() == pytest.approx(2.7725887, abs=1e-6)
-    assert crd.student_scale.item() == 2  # the mean times N
-    crd.scores(unit, torch.ones(2, 2, dtype=torch.float64), torch.tensor([[0, 1]]), crd.student_scale)
-    assert crd.student_scale.item() == 2, "the first batch's stays"
+    assert method.contrasts(unit, unit, torch.tensor([[0, 1]])).item() == pytest.approx(2.7725887, abs=1e-6)
+    assert method.student_scale.item() == 2  # the mean times N
+    method.scores(unit, torch.ones(2, 2, dtype=torch.float64), torch.tensor([[0, 1]]), method.student_scale)
+    assert method.student_scale.item() == 2, "the first batch's stays"
 
 
 def test_negatives_are_of_other_classes():

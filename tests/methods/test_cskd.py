@@ -6,7 +6,7 @@ from torch import tensor
 
 from kdrun.data.batch import Batch
 from kdrun.data.paired_views import Beside
-from kdrun.methods.losses import soften
+from kdrun.methods.losses import kd
 from kdrun.methods.self_taught.cskd import CSKD, VIEW, partners
 from kdrun.models.roles import Networks
 
@@ -52,7 +52,7 @@ def test_the_loss(student, data):
     same = method.loss(Networks(student), Batch(x, labels, views={VIEW: x.clone()}))
     assert float(same["kd"].detach()) == pytest.approx(0, abs=1e-12)
     terms = method.loss(Networks(student), Batch(x, labels, views={VIEW: other}))
-    wanted = 3 * soften(student.network(other).logits, student.network(x).logits, 4.0)
+    wanted = 3 * kd(student.network(other).logits, student.network(x).logits, 4.0)
     assert float(terms["kd"].detach()) == pytest.approx(float(wanted.detach()), abs=1e-12)
 
 

@@ -6,8 +6,9 @@ from torch import tensor
 
 from kdrun.data.batch import Batch
 from kdrun.data.paired_views import Beside
-from kdrun.methods.losses import soften
-from kdrun.methods.self_taught.ddgsd import DDGSD, VIEW, discrepancy
+from kdrun.methods.losses import kd
+from kdrun.methods.losses.feature import mean_discrepancy
+from kdrun.methods.self_taught.ddgsd import DDGSD, VIEW
 from kdrun.models.roles import Networks
 
 F64 = torch.float64
@@ -19,8 +20,8 @@ def method():
 
 def test_the_discrepancy_is_of_vectors_not_of_their_means():
     first, second = tensor([[2.0, 0.0], [0.0, 0.0]], dtype=F64), tensor([[0.0, 1.0], [0.0, 1.0]], dtype=F64)
-    assert float(discrepancy(first, second)) == pytest.approx(2, abs=1e-12)  # (1, 0) against (0, 1)
-    assert float(discrepancy(first, first[[1, 0]])) == 0  # means alone count
+    assert float(mean_discrepancy(first, second)) == pytest.approx(2, abs=1e-12)  # (1, 0) against (0, 1)
+    assert float(mean_discrepancy(first, first[[1, 0]])) == 0  # means alone count
 
 
 def test_both_pull_and_neither_is_pulled_by_its_own_target():
@@ -28,7 +29,7 @@ def test_both_pull_and_neither_is_pulled_by_its_own_target():
     slopes = torch.autograd.grad(method().agreement(first, second), [first, second])
     for own, other, slope in ((first, second, slopes[0]), (second, first, slopes[1])):
         alone = own.detach().requires_grad_()
-        assert torch.allclose(slope, torch.autograd.grad(soften(other, alone, 3.0), alone)[0], atol=1e-12)
+        assert torch.allclose(slope, torch.autograd.grad(kd(other, alone, 3.0), alone)[0], atol=1e-12)
 
 
 def test_equal_views_have_nothing_to_agree_on(factory, data):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdrun.config.validation import problems
-from kdrun.methods.online.dml import mimicry
+from kdrun.methods.losses.response import dml
 from kdrun.training.loop import distill
 from tests.toy import rows_of, state, toy_experiment, toy_run, toy_settings
 
@@ -12,23 +12,23 @@ ONE, TWO = torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.zeros(1, 2, dt
 
 
 def test_mimicry_of_two():
-    assert float(mimicry(ONE, [TWO], 1.0, "each")) == pytest.approx(0.120115, abs=1e-6)
-    assert float(mimicry(TWO, [ONE], 1.0, "each")) == pytest.approx(0.110944, abs=1e-6)
-    assert float(mimicry(ONE, [ONE.clone()], 1.0, "each")) == pytest.approx(0, abs=1e-12)
+    assert float(dml([TWO], ONE, 1.0, "each")) == pytest.approx(0.120115, abs=1e-6)
+    assert float(dml([ONE], TWO, 1.0, "each")) == pytest.approx(0.110944, abs=1e-6)
+    assert float(dml([ONE.clone()], ONE, 1.0, "each")) == pytest.approx(0, abs=1e-12)
 
 
 def test_mimicry_of_three():
     three = torch.tensor([[0.0, 2.0]], dtype=torch.float64)
-    apart = [float(mimicry(ONE, [other], 1.0, "each")) for other in (TWO, three)]
-    assert float(mimicry(ONE, [TWO, three], 1.0, "each")) == pytest.approx(sum(apart) / 2, abs=1e-12)
+    apart = [float(dml([other], ONE, 1.0, "each")) for other in (TWO, three)]
+    assert float(dml([TWO, three], ONE, 1.0, "each")) == pytest.approx(sum(apart) / 2, abs=1e-12)
     middle = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
-    assert float(mimicry(ONE, [TWO, three], 1.0, "ensemble")) == pytest.approx(
-        float(mimicry(ONE, [middle], 1.0, "each")), abs=1e-12)
+    assert float(dml([TWO, three], ONE, 1.0, "ensemble")) == pytest.approx(
+        float(dml([middle], ONE, 1.0, "each")), abs=1e-12)
 
 
 def test_no_gradient_reaches_the_other():
     own, other = ONE.clone().requires_grad_(), TWO.clone().requires_grad_()
-    mimicry(own, [other], 1.0, "each").backward()
+    dml([other], own, 1.0, "each").backward()
     assert own.grad is not None
     assert other.grad is None
 

@@ -4,35 +4,31 @@ import pytest
 import torch
 
 from kdrun.config.schema import ConfigError
-from kdrun.methods.relation.fsp import FSP, flow
+from kdrun.methods.losses.relation import fsp, fsp_matrix
 from kdrun.training.loop import distill
 from tests.toy import state, toy_experiment, toy_run
-
-
-def of(**changes) -> FSP:
-    return FSP(**({"reduction": "mean", "pool": "max", "flow_epochs": 1} | changes))
 
 
 def test_flow_of_known_maps():
     first = torch.tensor([[[[1.0, 2.0]]]], dtype=torch.float64)
     last = torch.tensor([[[[1.0, 1.0]], [[0.0, 2.0]]]], dtype=torch.float64)
-    assert torch.allclose(flow(first, last, "max"), torch.tensor([[[1.5, 2.0]]], dtype=torch.float64), atol=1e-12)
-    assert torch.allclose(flow(3 * first, last, "max"), 3 * flow(first, last, "max"))
-    assert torch.allclose(flow(first.flip(-1), last.flip(-1), "max"), flow(first, last, "max"))
+    assert torch.allclose(fsp_matrix(first, last, "max"), torch.tensor([[[1.5, 2.0]]], dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(fsp_matrix(3 * first, last, "max"), 3 * fsp_matrix(first, last, "max"))
+    assert torch.allclose(fsp_matrix(first.flip(-1), last.flip(-1), "max"), fsp_matrix(first, last, "max"))
 
 
 def test_flow_pools_the_larger_map():
     first = torch.tensor([[[[1.0, 3.0], [2.0, 6.0]]]], dtype=torch.float64)
     last = torch.tensor([[[[2.0]]]], dtype=torch.float64)
-    assert flow(first, last, "max").item() == pytest.approx(12)
-    assert flow(first, last, "average").item() == pytest.approx(6)
+    assert fsp_matrix(first, last, "max").item() == pytest.approx(12)
+    assert fsp_matrix(first, last, "average").item() == pytest.approx(6)
 
 
 def test_distance_averages_or_adds():
     wanted, given = torch.zeros(2, 2, 3, dtype=torch.float64), torch.full((2, 2, 3), 2.0, dtype=torch.float64)
-    assert of().distance([wanted, wanted], [given, wanted]).item() == pytest.approx(4)
-    assert of(reduction="sum").distance([wanted, wanted], [given, wanted]).item() == pytest.approx(24)
-    assert of().distance([given], [given]).item() == 0
+    assert fsp([wanted, wanted], [given, wanted], "mean").item() == pytest.approx(4)
+    assert fsp([wanted, wanted], [given, wanted], "sum").item() == pytest.approx(24)
+    assert fsp([given], [given]).item() == 0
 
 
 def test_the_classifier_waits_for_the_second_phase():

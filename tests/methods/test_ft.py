@@ -3,14 +3,9 @@
 import pytest
 import torch
 
-from kdrun.methods.feature.ft import FT, factor
+from kdrun.methods.losses.feature import factor, ft
 from kdrun.training.loop import distill
 from tests.toy import state, toy_run
-
-
-def of(**changes) -> FT:
-    return FT(**({"rate": 0.5, "reconstruction": "l1", "paraphraser_epochs": 1, "factor": "full", "weight": 500.0,
-                  "reference": None, "scaling": "none", "ce_weight": 1.0} | changes))
 
 
 def maps(*values: float) -> torch.Tensor:
@@ -18,22 +13,22 @@ def maps(*values: float) -> torch.Tensor:
 
 
 def test_known_factors():
-    assert of().distance(maps(1, 0), maps(0, 1)).item() == pytest.approx(1.0, abs=1e-9)
-    assert of().distance(maps(3, 4), maps(1, 0)).item() == pytest.approx((0.4 + 0.8) / 2, abs=1e-9)
-    assert of().distance(9 * maps(3, 4), 5 * maps(3, 4)).item() == pytest.approx(0, abs=1e-12)
+    assert ft(maps(1, 0), maps(0, 1)).item() == pytest.approx(1.0, abs=1e-9)
+    assert ft(maps(3, 4), maps(1, 0)).item() == pytest.approx((0.4 + 0.8) / 2, abs=1e-9)
+    assert ft(9 * maps(3, 4), 5 * maps(3, 4)).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_spatial_factor_forgets_the_channels():
     wide = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]], dtype=torch.float64)  # mean squares 5 and 10
     wanted = torch.tensor([[1.0, 2.0]], dtype=torch.float64) / 5**0.5
     assert torch.allclose(factor(wide, "spatial"), wanted, atol=1e-9)
-    assert of(factor="spatial").distance(wide, wide.flip(1)).item() == pytest.approx(0, abs=1e-12)
-    assert of().distance(wide, wide.flip(1)).item() > 0.1
+    assert ft(wide, wide.flip(1), "spatial").item() == pytest.approx(0, abs=1e-12)
+    assert ft(wide, wide.flip(1)).item() > 0.1
 
 
 def test_a_dead_map_has_a_finite_gradient():
     dead = torch.zeros(1, 2, 1, 1, dtype=torch.float64, requires_grad=True)
-    of().distance(maps(1, 0), dead).backward()
+    ft(maps(1, 0), dead).backward()
     assert torch.isfinite(dead.grad).all()
 
 

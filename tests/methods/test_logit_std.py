@@ -10,10 +10,11 @@ from kdrun.config.schema import instantiate
 from kdrun.data.batch import Batch
 from kdrun.methods.attention.at import AT
 from kdrun.methods.base import Method
-from kdrun.methods.losses import soften
-from kdrun.methods.response.dkd import DKD, decoupled
+from kdrun.methods.losses import kd, standardise
+from kdrun.methods.losses.response import dkd_parts
+from kdrun.methods.response.dkd import DKD
 from kdrun.methods.response.kd import KD
-from kdrun.methods.response.logit_std import LogitStd, standardised
+from kdrun.methods.response.logit_std import LogitStd
 from kdrun.models.roles import Networks, Role, frozen
 from kdrun.training.loop import distill
 from tests.conftest import TINY_STUDENT, TINY_TEACHER
@@ -24,27 +25,27 @@ F64 = torch.float64
 
 def test_mean_zero_deviation_one():
     logits = tensor([[3.0, -1.0, 0.5, 9.0]], dtype=F64)
-    assert standardised(logits).mean().item() == pytest.approx(0, abs=1e-12)
-    assert standardised(logits).std().item() == pytest.approx(1, abs=1e-6)
+    assert standardise(logits).mean().item() == pytest.approx(0, abs=1e-12)
+    assert standardise(logits).std().item() == pytest.approx(1, abs=1e-6)
 
 
 def test_only_the_form_counts():
     torch.manual_seed(0)
     teacher, student = torch.randn(2, 5, 10, dtype=F64)
-    wanted = float(soften(standardised(teacher), standardised(student), 2.0))
-    assert float(soften(standardised(3 * teacher + 7), standardised(0.2 * student - 5), 2.0)) == pytest.approx(wanted, abs=1e-6)
+    wanted = float(kd(standardise(teacher), standardise(student), 2.0))
+    assert float(kd(standardise(3 * teacher + 7), standardise(0.2 * student - 5), 2.0)) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_of_two_classes_only_the_larger_is_left():
-    sure, unsure, opposite = (standardised(tensor([row], dtype=F64)) for row in ([9.0, 0.0], [0.1, 0.0], [0.0, 4.0]))
-    assert float(soften(sure, unsure, 2.0)) == pytest.approx(0, abs=1e-6)
-    assert float(soften(sure, opposite, 2.0)) == pytest.approx(0.960316, abs=1e-6)
+    sure, unsure, opposite = (standardise(tensor([row], dtype=F64)) for row in ([9.0, 0.0], [0.1, 0.0], [0.0, 4.0]))
+    assert float(kd(sure, unsure, 2.0)) == pytest.approx(0, abs=1e-6)
+    assert float(kd(sure, opposite, 2.0)) == pytest.approx(0.960316, abs=1e-6)
 
 
 def test_an_even_answer_is_finite():
     even = torch.zeros(1, 4, requires_grad=True)
-    soften(tensor([[1.0, 2.0, 3.0, 4.0]]), standardised(even), 2.0).backward()
-    assert standardised(even).abs().max() == 0
+    kd(tensor([[1.0, 2.0, 3.0, 4.0]]), standardise(even), 2.0).backward()
+    assert standardise(even).abs().max() == 0
     assert torch.isfinite(even.grad).all()
 
 
@@ -75,7 +76,7 @@ def test_over_kd(networks, batch):
     student, teacher = networks.student(batch).logits, networks.teacher(batch).logits
     assert terms_of(method, networks, batch) == pytest.approx({
         "ce": 0.1 * float(F.cross_entropy(student, batch.y, label_smoothing=0.1).detach()),
-        "kd": 9 * float(soften(standardised(teacher), standardised(student), 2.0).detach())})
+        "kd": 9 * float(kd(standardise(teacher), standardise(student), 2.0).detach())})
 
 
 def test_over_dkd(networks, batch):
@@ -83,7 +84,7 @@ def test_over_dkd(networks, batch):
     method = LogitStd(base=DKD(temperature=2.0, ce_weight=1.0, alpha=9.0, beta=72.0, reference=None, scaling="none",
                                 warmup_epochs=0))
     student, teacher = networks.student(batch).logits, networks.teacher(batch).logits
-    target, others = decoupled(standardised(teacher), standardised(student), batch.y, 2.0)
+    target, others = dkd_parts(standardise(teacher), standardise(student), batch.y, 2.0)
     assert terms_of(method, networks, batch) == pytest.approx({
         "ce": float(F.cross_entropy(student, batch.y).detach()), "tckd": 9 * float(target.detach()),
         "nckd": 72 * float(others.detach())})

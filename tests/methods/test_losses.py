@@ -1,13 +1,17 @@
+import doctest
+import inspect
 import math
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from kdrun.methods.losses import distances, kl, same_size, soft_cross_entropy, soften, unit_rows
+from kdrun import functional
+from kdrun.methods.losses import distances, kd, kl, same_size, soft_cross_entropy, unit_rows
 
 TEACHER, STUDENT = torch.tensor([[2.0, 0.0]]).double(), torch.tensor([[0.0, 0.0]]).double()
-SOFT = [kl, soften, soft_cross_entropy]
+SOFT = [kl, kd, soft_cross_entropy]
 
 
 def draw(*shape, seed=0):
@@ -19,7 +23,7 @@ def draw(*shape, seed=0):
 def test_reference_values_of_a_pair_of_two_classes(temperature, first, divergence, softened):
     assert float((TEACHER / temperature).softmax(1)[0, 0]) == pytest.approx(first, abs=1e-6)
     assert float(kl(TEACHER, STUDENT, temperature)) == pytest.approx(divergence, abs=1e-6)
-    assert float(soften(TEACHER, STUDENT, temperature)) == pytest.approx(softened, abs=1e-6)
+    assert float(kd(TEACHER, STUDENT, temperature)) == pytest.approx(softened, abs=1e-6)
     assert float(soft_cross_entropy(TEACHER, STUDENT, temperature)) == pytest.approx(math.log(2), abs=1e-12)
 
 
@@ -28,9 +32,9 @@ def test_softened_divergence_tends_to_half_the_variance_of_the_gap():
     gap = student - teacher
     limit = float((gap - gap.mean()).square().sum() / (2 * gap.numel()))
     assert limit == pytest.approx(1.583333, abs=1e-6)
-    assert float(soften(teacher, student, 1000)) == pytest.approx(1.5851, abs=5e-5)
-    assert float(soften(teacher, student, 1e5)) == pytest.approx(limit, abs=3e-5)
-    assert float(soften(TEACHER, STUDENT, 1e5)) == pytest.approx(0.5, abs=3e-5)
+    assert float(kd(teacher, student, 1000)) == pytest.approx(1.5851, abs=5e-5)
+    assert float(kd(teacher, student, 1e5)) == pytest.approx(limit, abs=3e-5)
+    assert float(kd(TEACHER, STUDENT, 1e5)) == pytest.approx(0.5, abs=3e-5)
 
 
 def test_a_divergence_is_the_sum_over_classes_and_the_mean_over_samples():
@@ -72,7 +76,7 @@ def test_shifts_permutations_and_repetition_change_nothing(loss):
     assert float(loss(teacher.repeat(2, 1), student.repeat(2, 1), 4.0)) == pytest.approx(value)
 
 
-@pytest.mark.parametrize(("loss", "factor"), [(kl, 1 / 3), (soft_cross_entropy, 1 / 3), (soften, 3)])
+@pytest.mark.parametrize(("loss", "factor"), [(kl, 1 / 3), (soft_cross_entropy, 1 / 3), (kd, 3)])
 def test_the_gradient_is_the_gap_of_probabilities(loss, factor):
     teacher, student = draw(4, 5), draw(4, 5, seed=1).requires_grad_()
     (slope,) = torch.autograd.grad(loss(teacher, student, 3.0), student)
@@ -137,3 +141,21 @@ def test_same_size_averages_the_larger_map():
 def test_same_size_takes_the_smaller_of_each_side():
     first, second = same_size(torch.zeros(1, 1, 4, 2), torch.zeros(1, 1, 2, 4))
     assert first.shape[-2:] == second.shape[-2:] == (2, 2)
+
+
+MODULES = dict.fromkeys([functional, *(inspect.getmodule(getattr(functional, name)) for name in functional.__all__)])
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_the_examples_in_docstrings_are_true(module):
+    failed, tried = doctest.testmod(module)
+    assert tried > 0
+    assert not failed
+
+
+def test_every_public_loss_has_an_example_and_names_its_source():
+    for name in functional.__all__:
+        text = getattr(functional, name).__doc__
+        assert ">>> " in text, name
+        general = inspect.getmodule(getattr(functional, name)).__name__.endswith(("arithmetic", "response"))
+        assert general or re.search(r"\b(199|20[012])\d\b", text), name

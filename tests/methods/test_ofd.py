@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from kdrun.config.schema import ConfigError
-from kdrun.methods.feature.ofd import OFD, closing, expected_negative, measured_negative, partial
+from kdrun.methods.feature.ofd import OFD, closing
+from kdrun.methods.losses.feature import expected_negative, measured_negative, ofd
 from kdrun.models.plain import CNN
 from kdrun.models.resnet import ResNet
 from kdrun.models.roles import Role
@@ -30,13 +31,14 @@ def test_known_distance():
     student = torch.tensor([[1.0, -2.0, 0.0, -0.3]], dtype=torch.float64)
     teacher = torch.tensor([[2.0, -1.0, -1.0, -0.2]], dtype=torch.float64)
     target = teacher.clamp_min(-0.5)
-    assert partial(target, student).item() == pytest.approx(1.25, abs=1e-9)
+    assert ofd(target, student).item() == pytest.approx(1.25, abs=1e-9)
+    assert ofd(target.clamp_min(-0.5), target).item() == 0
     maps = [values[:, :, None, None] for values in (teacher, student)]
-    ofd = OFD(weight=1.0, reference=None, scaling="none", ce_weight=1.0)
+    method = OFD(weight=1.0, reference=None, scaling="none", ce_weight=1.0)
     margin = torch.full((4,), -0.5, dtype=torch.float64)
-    assert ofd.distance(maps[:1], [margin], maps[1:]).item() == pytest.approx(1.25, abs=1e-9)
-    assert ofd.distance(maps[:1] * 2, [margin] * 2, maps[1:] * 2).item() == pytest.approx(1.25 * 1.5, abs=1e-9)
-    assert ofd.distance(maps[:1], [margin], [maps[0].clamp_min(-0.5)]).item() == 0
+    assert method.distance(maps[:1], [margin], maps[1:]).item() == pytest.approx(1.25, abs=1e-9)
+    assert method.distance(maps[:1] * 2, [margin] * 2, maps[1:] * 2).item() == pytest.approx(1.25 * 1.5, abs=1e-9)
+    assert method.distance(maps[:1], [margin], [maps[0].clamp_min(-0.5)]).item() == 0
 
 
 def test_where_margins_come_from():

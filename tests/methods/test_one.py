@@ -7,7 +7,7 @@ import torch
 
 from kdrun.config.schema import ConfigError
 from kdrun.evaluation import metrics
-from kdrun.methods.losses import ramp, soften
+from kdrun.methods.losses import kd, ramp
 from kdrun.methods.online.one import Gate, gated
 from kdrun.training.loop import distill
 from kdrun.training.players import own_parameters
@@ -31,7 +31,7 @@ def test_gated_ensemble_of_alike_branches_is_the_branch():
     shares = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]], dtype=torch.float64)
     ensemble = gated(shares, torch.stack([one] * 3))
     assert torch.allclose(ensemble, one, atol=1e-12)
-    assert float(soften(ensemble, one, 3.0)) == pytest.approx(0, abs=1e-12)
+    assert float(kd(ensemble, one, 3.0)) == pytest.approx(0, abs=1e-12)
     other = gated(torch.tensor([[0.25, 0.75]], dtype=torch.float64),
                   torch.tensor([[[4.0, 0.0]], [[0.0, 8.0]]], dtype=torch.float64))
     assert other.tolist() == [[1.0, 6.0]]
@@ -49,7 +49,7 @@ def test_terms_at_the_start():
     terms = run.method.loss(run.networks, batch)
     assert set(terms) == {"ce", "ce branches", "ensemble", "kd"}
     logits, shares = run.method.together(run.networks).spread(run.networks.student(batch))
-    by_hand = sum(soften(gated(shares, logits), own, 3.0).item() for own in logits)
+    by_hand = sum(kd(gated(shares, logits), own, 3.0).item() for own in logits)
     assert terms["kd"].item() == pytest.approx(math.exp(-5) * by_hand, rel=1e-5)
 
 

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import tensor
 
 from kdrun.config import registry
-from kdrun.methods.losses import soften
-from kdrun.methods.self_taught.tfkd_reg import TfKDReg, designed
+from kdrun.methods.losses import kd
+from kdrun.methods.losses.response import smoothed_labels
+from kdrun.methods.self_taught.tfkd_reg import TfKDReg
 from kdrun.methods.self_taught.tfkd_self import TfKDSelf
 from kdrun.training.loop import distill
 from tests.toy import prepared, state, toy_run
@@ -21,7 +22,7 @@ def made_up(target, temperature=20.0, **weights):
 
 
 def test_the_designed_teacher():
-    answers = designed(tensor([3, 0]), 100, 0.99)
+    answers = smoothed_labels(tensor([3, 0]), 100, 0.99)
     assert answers.sum(1).tolist() == pytest.approx([1, 1])
     assert answers[0, 3].item() == pytest.approx(0.99)
     assert answers[1, 1:].tolist() == pytest.approx([0.01 / 99] * 99)
@@ -63,7 +64,7 @@ def test_the_authors_reduction_is_ours_times_classes_over_their_multiplier():
     pointwise = F.kl_div(F.log_softmax(student / 6, 1), F.softmax(teacher / 6, 1), reduction="none")
     theirs = 0.95 * 50 * 36 * pointwise.mean()  # over samples and classes
     settings = registry.load("method", "tfkd_self")
-    assert float(settings["kd_weight"] * soften(teacher, student, settings["temperature"])) == pytest.approx(float(theirs))
+    assert float(settings["kd_weight"] * kd(teacher, student, settings["temperature"])) == pytest.approx(float(theirs))
 
 
 def test_the_baseline_teaches_and_stays_as_it_is(tmp_path):

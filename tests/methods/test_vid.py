@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from kdrun.config.schema import ConfigError
-from kdrun.methods.feature.vid import VID, Guess, surprise
+from kdrun.methods.feature.vid import VID, Guess
+from kdrun.methods.losses.feature import vid
 from tests.toy import toy_experiment, toy_run
 
 
@@ -14,15 +15,15 @@ def test_known_surprise():
     guess = Guess(2, 3, 5.0).double()
     assert torch.allclose(guess.variance, torch.full((3,), 5.0, dtype=torch.float64), atol=1e-6)
     maps = torch.randn(2, 3, 2, 2, dtype=torch.float64)
-    assert surprise(maps, maps, guess.variance).item() == pytest.approx(0.804719, abs=1e-6)
-    assert surprise(maps + 2, maps, torch.full((3,), 4.0, dtype=torch.float64)).item() == pytest.approx(
+    assert vid(maps, maps, guess.variance).item() == pytest.approx(0.804719, abs=1e-6)
+    assert vid(maps + 2, maps, torch.full((3,), 4.0, dtype=torch.float64)).item() == pytest.approx(
         0.5 * (1 + math.log(4)), abs=1e-9)
 
 
 def test_the_best_variance_is_the_squared_residual():
     maps = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
     variance = torch.tensor([0.49], dtype=torch.float64, requires_grad=True)
-    surprise(maps + 0.7, maps, variance).backward()
+    vid(maps + 0.7, maps, variance).backward()
     assert variance.grad.abs().item() < 1e-12
 
 

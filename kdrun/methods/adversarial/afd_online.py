@@ -10,7 +10,7 @@ from kdrun.config.constraints import Few, NetworkName, NonNegative, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Mutual, Teachers, Terms
-from kdrun.methods.losses import same_size, soften
+from kdrun.methods.losses import kd, same_size
 from kdrun.models.roles import Networks
 
 
@@ -110,7 +110,7 @@ class AFDOnline(Mutual):
         for number, role in enumerate(together):
             own = role(batch)
             yield role.name, {"ce": self.label_loss(own, batch),
-                              "kd": self.kd_weight * soften(said[number - 1], own.logits, self.temperature)}
+                              "kd": self.kd_weight * kd(said[number - 1], own.logits, self.temperature)}
         if self.feature_weight == 0:
             return
         shown = [role(batch, fresh=True).stages[-1] for role in together]  # the answers' updates have moved all

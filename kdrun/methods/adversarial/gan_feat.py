@@ -11,7 +11,7 @@ from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Terms
-from kdrun.methods.losses import soften
+from kdrun.methods.losses import kd
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
 
@@ -111,7 +111,7 @@ class GANFeat(Method):
         real, false = judge(for_teacher, for_student)
         yield "critic", {"real": real, "false": false}
         yield "student", {"ce": self.ce_weight * self.label_loss(student, batch),
-                          "kd": self.kd_weight * soften(teacher.logits, student.logits, self.temperature),
+                          "kd": self.kd_weight * kd(teacher.logits, student.logits, self.temperature),
                           "gan": self.gan_weight * fool(self.critic(adapted))}
 
     def extra_tables(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:

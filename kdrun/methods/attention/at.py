@@ -3,20 +3,14 @@
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Terms
-from kdrun.methods.losses import places, same_size, unit_rows
+from kdrun.methods.losses import places
+from kdrun.methods.losses.feature import at
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
-
-
-def attention(maps: Tensor, power: float) -> Tensor:
-    """Where a map [B, C, H, W] is active: [B, H*W], of length one (Zagoruyko and Komodakis 2017, section 3.1)."""
-    sizes = maps if power % 2 == 0 else maps.abs()  # an even power has no sign to lose
-    return unit_rows(sizes.pow(power).mean(dim=1).flatten(1))
 
 
 class AT(ScaledWeights):
@@ -64,17 +58,9 @@ class AT(ScaledWeights):
                              f"{len(teacher)}")
         self.rescale(places(student[0], teacher[0]))
 
-    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """How far apart two stages look, a scalar; maps [B, C, H, W] with any channels."""
-        student, teacher = same_size(student, teacher.detach())
-        difference = attention(student, self.power) - attention(teacher, self.power)
-        if self.mode == "code":
-            return difference.square().mean()
-        return (difference.square().sum(dim=1) + 1e-12).sqrt().mean() / 2
-
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the attention of every stage."""
         student, teacher = networks.student(batch), networks.teacher(batch)
-        apart = [self.distance(*pair) for pair in zip(teacher.stages, student.stages, strict=True)]
+        apart = [at(*pair, self.power, self.mode) for pair in zip(teacher.stages, student.stages, strict=True)]
         return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "at": self.scale * self.weight * torch.stack(apart).sum()}

@@ -16,7 +16,7 @@ from kdrun.data.noise import Noise
 from kdrun.data.pictures import Pictures
 from kdrun.data.stream import Normalise, PictureStream
 from kdrun.methods.base import Method, Phase, Terms
-from kdrun.methods.losses import soften
+from kdrun.methods.losses import kd
 from kdrun.models.generator import Canvas
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
@@ -227,4 +227,4 @@ class DeepInversion(Method):
 
     def imitate(self, networks: Networks, batch: Batch) -> Terms:
         """The student's loss on the pictures."""
-        return {"kd": soften(networks.teacher(batch).logits, networks.student(batch).logits, self.temperature)}
+        return {"kd": kd(networks.teacher(batch).logits, networks.student(batch).logits, self.temperature)}

@@ -12,13 +12,9 @@ from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses import kl
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
-
-
-def divergence(teacher: Tensor, student: Tensor) -> Tensor:
-    """KL(teacher || student) of logits [B, K], the mean over samples; both get its gradient."""
-    return F.kl_div(student.log_softmax(dim=1), teacher.log_softmax(dim=1), reduction="batchmean", log_target=True)
 
 
 def starting(pictures: Tensor, count: int, mode: str, noise: float, draws: torch.Generator) -> Tensor:
@@ -124,9 +120,9 @@ class KimuraGP(Method):
         ce = F.cross_entropy(own[:len(batch)], batch.labels, label_smoothing=self.label_smoothing)
         target = networks.teacher(pictures).logits
         yield "student", {"ce": self.ce_weight * ce,
-                          "kd": self.kd_weight * divergence(target.detach(), own[len(batch):])}
+                          "kd": self.kd_weight * kl(target.detach(), own[len(batch):])}
         networks.student.eval()  # fixed, its batch statistics too
-        apart = divergence(target, networks.student(pictures, fresh=True).logits)
+        apart = kl(target, networks.student(pictures, fresh=True).logits, train_teacher=True)
         networks.student.train()
         yield "pseudo", {"divergence": apart if self.direction == "min" else -apart}
 

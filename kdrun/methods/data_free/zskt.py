@@ -1,41 +1,20 @@
 """Zero-shot knowledge transfer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive, Turns
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.methods.attention.at import attention
 from kdrun.methods.base import Terms
 from kdrun.methods.data_free.generated import Generated
-from kdrun.methods.losses import places, same_size
+from kdrun.methods.losses import kl, places
+from kdrun.methods.losses.feature import at
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import ModelOutput, Networks
-
-
-def divergence(teacher: Tensor, student: Tensor, reduction: Literal["mean", "batchmean"]) -> Tensor:
-    """KL divergence of the student's answers [B, K] from the teacher's, with gradients to both.
-
-    Args:
-        teacher: logits [B, K].
-        student: logits [B, K].
-        reduction: `batchmean` averages over samples; `mean` over classes too, as the release does.
-    """
-    wanted, given = F.log_softmax(teacher, dim=1), F.log_softmax(student, dim=1)
-    apart = F.kl_div(given, wanted, reduction="batchmean", log_target=True)
-    return apart / teacher.shape[1] if reduction == "mean" else apart
-
-
-def looks(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """How far apart the attention of the stages [B, C, H, W] is, a scalar (Micaelli and Storkey 2019)."""
-    pairs = [same_size(*pair) for pair in zip(student, teacher, strict=True)]
-    return torch.stack([(attention(given, 2) - attention(wanted.detach(), 2)).square().mean()
-                        for given, wanted in pairs]).sum()
 
 
 class ZSKT(ScaledWeights, Generated):
@@ -101,17 +80,23 @@ class ZSKT(ScaledWeights, Generated):
         self.rescale(places(networks.student.shapes.stages[0], networks.teacher.shapes.stages[0]))
         super().setup(networks, data)
 
+    def divergence(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """KL divergence of logits [B, K], with gradients to both."""
+        apart = kl(teacher, student, train_teacher=True)
+        return apart / teacher.shape[1] if self.reduction == "mean" else apart
+
     def imitate(self, teacher: ModelOutput, student: ModelOutput) -> Terms:
         """What the student descends."""
-        terms = {"kd": divergence(teacher.logits.detach(), student.logits, self.reduction)}
+        terms = {"kd": self.divergence(teacher.logits.detach(), student.logits)}
         if self.attention_weight:
-            terms["at"] = self.scale * self.attention_weight * looks(teacher.stages, student.stages)
+            terms["at"] = self.scale * self.attention_weight * torch.stack([
+                at(*pair, power=2) for pair in zip(teacher.stages, student.stages, strict=True)]).sum()
         return terms
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The generator once, then the student several times on what the new generator makes of the same noise."""
         pictures = self.generator(batch.x)
-        apart = divergence(networks.teacher(pictures).logits, networks.student(pictures).logits, self.reduction)
+        apart = self.divergence(networks.teacher(pictures).logits, networks.student(pictures).logits)
         yield "generator", {"kd": -apart}
         with torch.no_grad():
             pictures = self.generator(batch.x)

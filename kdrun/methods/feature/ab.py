@@ -10,25 +10,10 @@ from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Phase, Terms
 from kdrun.methods.losses import places, same_size, soft_cross_entropy
+from kdrun.methods.losses.feature import ab
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
-
-
-def boundary(teacher: Tensor, student: Tensor, margin: float) -> Tensor:
-    """How far a student's neurons are from the teacher's side of their activation boundary (Heo et al. 2019).
-
-    Args:
-        teacher: values before the activation [B, ...]; only their sign counts.
-        student: likewise, the same shape.
-        margin: how far beyond the boundary a neuron must be.
-
-    Returns:
-        A scalar: the squared shortfall, summed over neurons, averaged over samples.
-    """
-    active = teacher.detach() > 0
-    short = torch.where(active, margin - student, margin + student).clamp_min(0)
-    return short.square().sum() / len(student)
 
 
 class AB(ScaledWeights):
@@ -91,7 +76,7 @@ class AB(ScaledWeights):
 
     def distance(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
         """How far the connected stages of the student are from the teacher's boundaries, a scalar."""
-        apart = [boundary(*same_size(wanted.detach(), given), self.margin)
+        apart = [ab(*same_size(wanted.detach(), given), self.margin)
                  for wanted, given in zip(teacher, student, strict=True)]
         return torch.stack([stage / 2**(len(apart) - number) for number, stage in enumerate(apart, start=1)]).sum()
 

@@ -10,6 +10,7 @@ from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Terms
 from kdrun.methods.losses import soft_cross_entropy
+from kdrun.methods.losses.feature import hint as hint_loss
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
 
@@ -94,7 +95,7 @@ class FitNets(Method):
     def hint(self, networks: Networks, batch: Batch) -> Terms:
         """The hint alone: half the squared distance over channels, averaged over places and samples (equation 3)."""
         regressed, hint = self.maps(networks, batch)
-        return {"hint": (regressed - hint).square().sum(dim=1).mean() / 2}
+        return {"hint": hint_loss(hint, regressed)}
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """The hint, then everything; or both together."""

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from kdrun.config.constraints import AtLeastOne, Bounds, Epochs, NonNegative
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Phase, Terms
-from kdrun.methods.losses import places, same_size, unit_rows
+from kdrun.methods.losses import places
+from kdrun.methods.losses.feature import ft
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
@@ -24,11 +25,6 @@ def layers(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels: list[int]
     for before, after in itertools.pairwise(channels):
         parts += [kind(before, after, 3, 1, 1), nn.LeakyReLU(SLOPE)]
     return nn.Sequential(*parts)
-
-
-def factor(maps: Tensor, form: Literal["full", "spatial"]) -> Tensor:
-    """A factor [B, D] of length one from paraphrased maps [B, C, H, W]: all of it, or the mean square of each place."""
-    return unit_rows((maps if form == "full" else maps.square().mean(dim=1)).flatten(1))
 
 
 class FT(ScaledWeights):
@@ -76,12 +72,6 @@ class FT(ScaledWeights):
         self.rebuilder = layers(nn.ConvTranspose2d, [few, few, given, given]).to(place)
         self.translator = layers(nn.Conv2d, [own, own, few, few]).to(place)
 
-    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """How far apart the factors of paraphrased and translated maps [B, C, H, W] are, a scalar."""
-        pair = same_size(teacher.detach(), student)
-        wanted, given = (factor(maps, self.factor) for maps in pair)
-        return (given - wanted).abs().mean()
-
     def rebuild(self, networks: Networks, batch: Batch) -> Terms:
         """How well the teacher's map comes back out of its factor."""
         maps = networks.teacher(batch).stages[-1].detach()
@@ -100,5 +90,5 @@ class FT(ScaledWeights):
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and factors."""
         student, teacher = networks.student(batch), networks.teacher(batch)
-        apart = self.distance(self.paraphraser(teacher.stages[-1].detach()), self.translator(student.stages[-1]))
+        apart = ft(self.paraphraser(teacher.stages[-1].detach()), self.translator(student.stages[-1]), self.factor)
         return {"ce": self.ce_weight * self.label_loss(student, batch), "ft": self.scale * self.weight * apart}

@@ -2,28 +2,12 @@
 
 import math
 
-import torch
-from torch import Tensor
-
 from kdrun.config.constraints import AtLeastOne, NonNegative
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Terms
-from kdrun.methods.losses import unit_rows
+from kdrun.methods.losses.feature import jacobian
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
-
-
-def sensitivity(logits: Tensor, pictures: Tensor, labels: Tensor, trained: bool) -> Tensor:
-    """How the label's logit answers to each pixel: gradients as rows [B, C*H*W] of length one.
-
-    Args:
-        logits: [B, K], computed from `pictures`.
-        pictures: [B, C, H, W], which require a gradient.
-        labels: [B].
-        trained: whether the result is to be differentiated again.
-    """
-    asked = logits.gather(1, labels[:, None]).sum()
-    return unit_rows(torch.autograd.grad(asked, pictures, create_graph=trained)[0].flatten(1))
 
 
 class Jacobian(ScaledWeights):
@@ -57,16 +41,12 @@ class Jacobian(ScaledWeights):
         """Count the numbers of a picture."""
         self.rescale(math.prod(networks.student.input_shape))
 
-    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """Of two sensitivities [B, D], a scalar."""
-        return (student - teacher.detach()).square().mean()
-
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and sensitivities."""
         pictures = batch.x.detach().requires_grad_()
         teacher = networks.teacher(pictures)
-        wanted = sensitivity(teacher.logits, pictures, batch.labels, trained=False)
+        wanted = jacobian(teacher.logits, pictures, batch.labels, create_graph=False)
         student = networks.student(pictures)
-        given = sensitivity(student.logits, pictures, batch.labels, trained=True)
+        given = jacobian(student.logits, pictures, batch.labels, create_graph=True)
         return {"ce": self.ce_weight * self.label_loss(student, batch),
-                "jacobian": self.scale * self.weight * self.distance(wanted, given)}
+                "jacobian": self.scale * self.weight * (given - wanted.detach()).square().mean()}

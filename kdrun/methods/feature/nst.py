@@ -3,49 +3,17 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, NonNegative
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Terms
-from kdrun.methods.losses import places, same_size
+from kdrun.methods.losses import places
+from kdrun.methods.losses.feature import nst
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import ModelOutput, Networks
 
 Kernel = Literal["poly", "linear", "gaussian"]
-
-
-def discrepancy(teacher: Tensor, student: Tensor, kernel: Kernel) -> Tensor:
-    """Squared maximum mean discrepancy of two sets of channels (Huang and Wang 2017).
-
-    Each channel of a map is one point: its pattern over the places, of length one.
-
-    Args:
-        teacher: maps [B, C, H, W].
-        student: maps [B, C', H, W].
-        kernel: of two patterns p and q: `linear` is pq, `poly` its square, `gaussian` that of their distance, as wide
-            as the mean squared distance between the two sets.
-
-    Returns:
-        A scalar: the mean over samples.
-    """
-    wanted, given = (F.normalize(maps.flatten(2), dim=2) for maps in (teacher.detach(), student))
-    cross = given @ wanted.transpose(1, 2)
-    squares = {id(points): points.square().sum(dim=2) for points in (wanted, given)}
-    width = torch.ones_like(cross[0, 0, 0])
-    if kernel == "gaussian":
-        apart = squares[id(given)][:, :, None] + squares[id(wanted)][:, None, :] - 2 * cross
-        width = apart.detach().mean().clamp_min(1e-12)
-
-    def mean(first: Tensor, second: Tensor) -> Tensor:
-        products = first @ second.transpose(1, 2)
-        if kernel == "gaussian":
-            apart = squares[id(first)][:, :, None] + squares[id(second)][:, None, :] - 2 * products
-            return torch.exp(-apart / (2 * width)).mean()
-        return (products.square() if kernel == "poly" else products).mean()
-
-    return mean(wanted, wanted) + mean(given, given) - 2 * mean(given, wanted)
 
 
 class NST(ScaledWeights):
@@ -104,7 +72,7 @@ class NST(ScaledWeights):
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and channels."""
         student, teacher = networks.student(batch), networks.teacher(batch)
-        apart = [discrepancy(*same_size(*pair), self.kernel)
+        apart = [nst(*pair, self.kernel)
                  for pair in zip(self.maps(teacher), self.maps(student), strict=True)]
         return {"ce": self.ce_weight * self.label_loss(student, batch),
                 "nst": self.scale * self.weight * torch.stack(apart).sum()}

@@ -9,43 +9,10 @@ from torch import Tensor, nn
 from kdrun.config.constraints import AtLeastOne, NonNegative
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Terms
-from kdrun.methods.losses import places, same_size
+from kdrun.methods.losses import places
+from kdrun.methods.losses.feature import expected_negative, measured_negative, ofd
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks, Role
-
-
-def expected_negative(mean: Tensor, spread: Tensor) -> Tensor:
-    """What Gaussian values are on average where they are below zero (Heo et al. 2019).
-
-    Args:
-        mean: of each channel, [C]: the shift of a batch normalisation.
-        spread: of each channel, [C]: the size of its scale.
-
-    Returns:
-        [C], at most zero; three spreads below zero where hardly any value is negative, as the authors have it.
-    """
-    spread = spread.abs().clamp_min(1e-12)
-    ratio = mean / spread
-    share = torch.erfc(ratio / math.sqrt(2)) / 2
-    density = torch.exp(-ratio.square() / 2) / math.sqrt(2 * math.pi)
-    return torch.where(share > 0.001, mean - spread * density / share.clamp_min(1e-12), -3 * spread)
-
-
-def measured_negative(maps: Tensor) -> Tensor:
-    """The mean [C] of what is below zero in maps [B, C, H, W]; 0 for a channel where nothing is, which needs none."""
-    negative = maps.clamp_max(0)
-    count = (maps < 0).sum(dim=(0, 2, 3))
-    return negative.sum(dim=(0, 2, 3)) / count.clamp_min(1)
-
-
-def partial(teacher: Tensor, student: Tensor) -> Tensor:
-    """Squared distance of student from teacher, both [B, ...], that leaves alone what is negative enough in both.
-
-    Returns:
-        A scalar: the sum over elements (where the teacher is positive, or the student above it), the mean over samples.
-    """
-    counts = (student > teacher) | (teacher > 0)
-    return ((student - teacher).square() * counts).sum() / len(student)
 
 
 def closing(role: Role) -> list[nn.BatchNorm2d | None]:
@@ -117,7 +84,7 @@ class OFD(ScaledWeights):
 
     def distance(self, teacher: Sequence[Tensor], margins: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
         """How far the connected stages [B, C, H, W] are from the teacher's above its margins [C], a scalar."""
-        apart = [partial(*same_size(torch.maximum(wanted.detach(), margin.detach()[:, None, None]), given))
+        apart = [ofd(wanted, given, margin)
                  for wanted, margin, given in zip(teacher, margins, student, strict=True)]
         return torch.stack([stage / 2**(len(apart) - number) for number, stage in enumerate(apart, start=1)]).sum()
 

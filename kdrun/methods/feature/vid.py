@@ -10,24 +10,10 @@ from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Terms
 from kdrun.methods.losses import same_size
+from kdrun.methods.losses.feature import vid
 from kdrun.models.roles import Networks
 
 EPSILON = 1e-5  # the least variance
-
-
-def surprise(maps: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """Negative log-likelihood of maps [B, C, H, W] under a Gaussian, but for a constant (Ahn et al. 2019).
-
-    Args:
-        maps: what is to be explained.
-        mean: the same shape.
-        variance: of each channel, [C].
-
-    Returns:
-        The mean over all elements, a scalar; it may be negative.
-    """
-    variance = variance[:, None, None]
-    return ((maps - mean).square() / variance + variance.log()).mean() / 2
 
 
 class Guess(nn.Module):
@@ -54,7 +40,7 @@ class Guess(nn.Module):
     def forward(self, teacher: Tensor, student: Tensor) -> Tensor:
         """How surprising the teacher's map [B, C, H, W] is, given the student's."""
         wanted, given = same_size(teacher.detach(), student)
-        return surprise(wanted, self.mean(given), self.variance)
+        return vid(wanted, self.mean(given), self.variance)
 
 
 class VID(Method):

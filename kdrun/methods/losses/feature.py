@@ -180,7 +180,14 @@ def expected_negative(mean: Tensor, spread: Tensor) -> Tensor:
 
 
 def measured_negative(maps: Tensor) -> Tensor:
-    """The mean [C] of what is below zero in maps [B, C, H, W]; 0 for a channel where nothing is, which needs none."""
+    """The mean [C] of what is below zero in maps [B, C, H, W]; 0 for a channel where nothing is, which needs none.
+
+    Source: Heo et al., A comprehensive overhaul of feature distillation, ICCV 2019, section 3.2, measured instead of derived.
+
+    Example:
+        >>> measured_negative(torch.tensor([[[[-1.0, -3.0, 5.0]], [[1.0, 2.0, 3.0]]]]))
+        tensor([-2.,  0.])
+    """
     negative = maps.clamp_max(0)
     count = (maps < 0).sum(dim=(0, 2, 3))
     return negative.sum(dim=(0, 2, 3)) / count.clamp_min(1)
@@ -213,7 +220,14 @@ def ofd(teacher: Tensor, student: Tensor, margin: Tensor | None = None) -> Tenso
 
 
 def factor(maps: Tensor, form: Literal["full", "spatial"] = "full") -> Tensor:
-    """A factor [B, D] of length one from maps [B, C, H, W]: all of it, or the mean square of each place."""
+    """A factor [B, D] of length one from maps [B, C, H, W]: all of it, or the mean square of each place.
+
+    Source: Kim, Park, Kwak, Paraphrasing complex network, NeurIPS 2018, section 3.3; the second form is RepDistiller's.
+
+    Example:
+        >>> factor(torch.tensor([[[[3.0]], [[4.0]]]])), factor(torch.tensor([[[[3.0]], [[4.0]]]]), "spatial")
+        (tensor([[0.6000, 0.8000]]), tensor([[1.]]))
+    """
     return unit_rows((maps if form == "full" else maps.square().mean(dim=1)).flatten(1))
 
 

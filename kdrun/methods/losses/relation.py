@@ -90,7 +90,13 @@ def rkd_angle(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def similarities(maps: Tensor) -> Tensor:
-    """Inner products [B, B] of the samples of a map [B, ...], each row of length one (Tung and Mori 2019, equation 2)."""
+    """Inner products [B, B] of the samples of a map [B, ...], each row of length one (Tung and Mori 2019, equation 2).
+
+    Example:
+        >>> similarities(torch.tensor([[3.0, 0.0], [4.0, 0.0]]))  # 9, 12 and 12, 16
+        tensor([[0.6000, 0.8000],
+                [0.6000, 0.8000]])
+    """
     rows = maps.flatten(1)
     return unit_rows(rows @ rows.T)
 
@@ -116,7 +122,13 @@ def sp(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def affinities(embedding: Tensor) -> Tensor:
-    """How probably each row of [B, D] picks each other row: [B, B] by shifted cosine (Passalis and Tefas 2018, eq. 6)."""
+    """How probably each row of [B, D] picks each other row: [B, B] by shifted cosine (Passalis and Tefas 2018, eq. 6).
+
+    Example:
+        >>> affinities(torch.eye(2))  # of cosines 1 and 0
+        tensor([[0.6667, 0.3333],
+                [0.3333, 0.6667]])
+    """
     unit = unit_rows(embedding)
     cosine = (unit @ unit.T + 1) / 2
     return cosine / cosine.sum(dim=1, keepdim=True)
@@ -148,6 +160,11 @@ def correlations(embedding: Tensor, kernel: Kernel, gamma: float, order: int) ->
         kernel: `gaussian` by its Taylor series, or `bilinear`, the inner product.
         gamma: of the Gaussian exp(-gamma * squared distance).
         order: the highest power of its series.
+
+    Example:
+        >>> correlations(torch.eye(2), "gaussian", gamma=0.4, order=40)  # exp(-0.4 * 2) off the diagonal
+        tensor([[1.0000, 0.4493],
+                [0.4493, 1.0000]])
     """
     unit = unit_rows(embedding)
     products = unit @ unit.T
@@ -229,7 +246,12 @@ def fsp_matrix(first: Tensor, last: Tensor, pool: Literal["max", "average"] = "m
 
 
 def fsp_matrices(maps: Sequence[Tensor], pool: Literal["max", "average"] = "max") -> list[Tensor]:
-    """The matrices of each map [B, C, H, W] of a network with the next."""
+    """The matrices of each map [B, C, H, W] of a network with the next (Yim et al. 2017, equation 1).
+
+    Example:
+        >>> [matrix.shape for matrix in fsp_matrices([torch.ones(1, 2, 4, 4), torch.ones(1, 3, 2, 2)])]
+        [torch.Size([1, 2, 3])]
+    """
     return [fsp_matrix(*pair, pool) for pair in itertools.pairwise(maps)]
 
 

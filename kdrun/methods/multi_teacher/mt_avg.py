@@ -1,27 +1,12 @@
 """Several teachers, averaged."""
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor
+from typing import ClassVar
 
 from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Teachers, Terms
-from kdrun.methods.losses import mixture, soften
+from kdrun.methods.losses.response import Mean, kd_of_teachers
 from kdrun.models.roles import Networks
-
-Mean = Literal["prob", "logit", "loss"]
-
-
-def averaged(teachers: Sequence[Tensor], student: Tensor, temperature: float, mean: Mean) -> Tensor:
-    """The soft term of several teachers' logits [B, K], a scalar; see `AveragedTeachers` for the kinds of mean."""
-    if mean == "prob":
-        return soften(mixture(teachers, temperature), student, temperature)
-    if mean == "logit":
-        return soften(torch.stack([*teachers]).mean(dim=0), student, temperature)
-    return torch.stack([soften(logits, student, temperature) for logits in teachers]).mean()
 
 
 class AveragedTeachers(Method):
@@ -55,4 +40,4 @@ class AveragedTeachers(Method):
         """Labels and the mean teacher."""
         student, answers = networks.student(batch), [teacher(batch).logits for teacher in networks.teachers]
         return {"ce": self.ce_weight * self.label_loss(student, batch),
-                "kd": self.kd_weight * averaged(answers, student.logits, self.temperature, self.mean)}
+                "kd": self.kd_weight * kd_of_teachers(answers, student.logits, self.temperature, self.mean)}

@@ -8,7 +8,7 @@ import torch
 from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Teachers, Terms
-from kdrun.methods.losses import soften
+from kdrun.methods.losses import kd
 from kdrun.models.roles import Networks, Role
 from kdrun.training.loop import Run
 
@@ -65,4 +65,4 @@ class SwitchedTeachers(Method):
         """Labels and one teacher's answer; `again` after the student has moved within the batch."""
         student = networks.student(batch, fresh=again)
         return {"ce": self.ce_weight * self.label_loss(student, batch),
-                "kd": self.kd_weight * soften(teacher(batch).logits, student.logits, self.temperature)}
+                "kd": self.kd_weight * kd(teacher(batch).logits, student.logits, self.temperature)}

@@ -1,6 +1,6 @@
 """Several teachers that vote on which samples are alike."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Teachers, Terms
-from kdrun.methods.losses import mixture, soften, unit_rows
+from kdrun.methods.losses import kd, mixture
+from kdrun.methods.losses.relation import triplet_order
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
 
@@ -30,33 +31,6 @@ def triplets(samples: int, count: int, draws: torch.Generator) -> Tensor:
     third = third + (third >= low)
     third = third + (third >= high)
     return torch.stack([first, second, third], dim=1)
-
-
-def leads(vectors: Tensor, rows: Tensor) -> Tensor:
-    """How much nearer a triplet's second sample is to its first than its third is: [T], for vectors [B, D].
-
-    Distances are squared, between vectors of length one.
-    """
-    first, second, third = unit_rows(vectors)[rows].unbind(dim=1)
-    return (first - third).square().sum(dim=1) - (first - second).square().sum(dim=1)
-
-
-def ordering(teachers: Sequence[Tensor], student: Tensor, rows: Tensor, margin: float) -> Tensor:
-    """By how much the student's embedding breaks the order of distances that most teachers see, a scalar.
-
-    Args:
-        teachers: embeddings [B, D], each of its own D.
-        student: embedding [B, D].
-        rows: triplets [T, 3].
-        margin: how much nearer the nearer sample has to be.
-
-    Returns:
-        The mean hinge over the triplets on which the teachers do not split evenly; 0 where there is none.
-    """
-    votes = torch.stack([leads(vectors.detach(), rows).sign() for vectors in teachers]).sum(dim=0)
-    broken = torch.relu(margin - votes.sign() * leads(student, rows))
-    decided = (votes != 0).to(broken.dtype)
-    return (broken * decided).sum() / decided.sum().clamp_min(1)
 
 
 class VotingTeachers(Method):
@@ -101,7 +75,7 @@ class VotingTeachers(Method):
         student, answers = networks.student(batch), [teacher(batch) for teacher in networks.teachers]
         rows = triplets(len(batch), self.triplets or len(batch), self.draws).to(batch.x.device)
         wanted = mixture([answer.logits for answer in answers], self.temperature)
-        broken = ordering([answer.embedding for answer in answers], student.embedding, rows, self.margin)
+        broken = triplet_order([answer.embedding for answer in answers], student.embedding, rows, self.margin)
         return {"ce": self.ce_weight * self.label_loss(student, batch),
-                "kd": self.kd_weight * soften(wanted, student.logits, self.temperature),
+                "kd": self.kd_weight * kd(wanted, student.logits, self.temperature),
                 "triplet": self.triplet_weight * broken}

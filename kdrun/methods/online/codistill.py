@@ -1,24 +1,17 @@
 """Codistillation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import ClassVar
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from kdrun.config.constraints import AtLeastOne, Few, Fraction, NetworkName, NonNegative
 from kdrun.data.batch import Batch
 from kdrun.data.stream import PictureStream
 from kdrun.methods.base import Mutual, Phase, Teachers, Terms
+from kdrun.methods.losses.response import consensus
 from kdrun.models.roles import Networks, Role, frozen
 from kdrun.training.loop import Run
-
-
-def consensus(own: Tensor, others: Sequence[Tensor]) -> Tensor:
-    """Cross-entropy of logits [B, K] against the mean of the others' probabilities, a scalar (Anil et al. 2018)."""
-    wanted = torch.stack([F.softmax(other.detach(), dim=1) for other in others]).mean(dim=0)
-    return -(wanted * F.log_softmax(own, dim=1)).sum(dim=1).mean()
 
 
 class Codistill(Mutual):
@@ -85,5 +78,5 @@ class Codistill(Mutual):
             terms = {"ce": self.label_loss(own, seen)}
             if now >= self.burn_in * batch.epochs * steps:
                 others = [copy(seen).logits for place, copy in enumerate(self.stale) if place != number]
-                terms["consensus"] = self.weight * consensus(own.logits, others)
+                terms["consensus"] = self.weight * consensus(others, own.logits)
             yield role.name, terms

@@ -1,25 +1,13 @@
 """Deep mutual learning."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor
 
 from kdrun.config.constraints import Few, NetworkName, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Mutual, Teachers, Terms
-from kdrun.methods.losses import soften
+from kdrun.methods.losses.response import dml
 from kdrun.models.roles import Networks
-
-
-def mimicry(own: Tensor, others: Sequence[Tensor], temperature: float, target: str) -> Tensor:
-    """How far one network's logits [B, K] are from those of the others, a scalar (Zhang et al. 2018, equations 5 and 8).
-
-    With `each` the divergences from the others are averaged; with `ensemble` it is the one from their mean logits.
-    """
-    targets = list(others) if target == "each" else [torch.stack(list(others)).mean(dim=0)]
-    return torch.stack([soften(other, own, temperature) for other in targets]).mean()
 
 
 class DML(Mutual):
@@ -55,4 +43,4 @@ class DML(Mutual):
         for number, role in enumerate(together):
             own, others = role(batch), said[:number] + said[number + 1:]
             yield role.name, {"ce": self.label_loss(own, batch),
-                              "mimicry": self.weight * mimicry(own.logits, others, self.temperature, self.target)}
+                              "mimicry": self.weight * dml(others, own.logits, self.temperature, self.target)}

@@ -14,7 +14,7 @@ from kdrun.data.data import Data
 from kdrun.data.pictures import Pictures
 from kdrun.data.stream import PictureStream
 from kdrun.methods.base import Mutual, Phase, Teachers, Terms
-from kdrun.methods.losses import soften
+from kdrun.methods.losses import kd
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run, predict
 
@@ -174,4 +174,4 @@ class KDCL(Mutual):
         for role, own in zip(together, seen, strict=True):
             answer = role(own)
             yield role.name, {"ce": self.label_loss(answer, own),
-                              "ensemble": self.weight * soften(wanted, answer.logits, self.temperature)}
+                              "ensemble": self.weight * kd(wanted, answer.logits, self.temperature)}

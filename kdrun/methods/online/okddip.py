@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdrun.config.constraints import Bounds, Count, Fraction, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Teachers, Terms
-from kdrun.methods.losses import ramp
+from kdrun.methods.losses import kd, ramp
 from kdrun.models.roles import ModelOutput, Networks, Role
 from kdrun.training.loop import Run
 
@@ -23,13 +23,6 @@ def attention(queries: Tensor, keys: Tensor) -> Tensor:
 def targets(shares: Tensor, logits: Tensor) -> Tensor:
     """What each peer is taught: logits [M, B, K], mixed by its own row of the weights [B, M, M]."""
     return torch.einsum("bac,cbk->abk", shares, logits)
-
-
-def moving(target: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """Hinton's soft term whose target may learn, too: from logits [B, K], a scalar."""
-    wanted = F.log_softmax(target / temperature, dim=1)
-    given = F.log_softmax(logits / temperature, dim=1)
-    return temperature**2 * F.kl_div(given, wanted, reduction="batchmean", log_target=True)
 
 
 class OKDDip(Method):
@@ -104,12 +97,13 @@ class OKDDip(Method):
         logits, embeddings = torch.stack([peer.logits for peer in peers]), torch.stack([peer.embedding for peer in peers])
         taught = logits if self.gradient == "all" else logits.detach()
         wanted = targets(attention(self.query(embeddings), self.key(embeddings)), taught)
-        mutual = torch.stack([moving(*pair, self.temperature) for pair in zip(wanted, logits, strict=True)]).sum()
+        mutual = torch.stack([kd(*pair, self.temperature, train_teacher=True)
+                              for pair in zip(wanted, logits, strict=True)]).sum()
         weight = self.weight * ramp(batch.epoch / batch.epochs, self.ramp_share)
         return {"ce": self.label_loss(leader, batch),
                 "ce peers": torch.stack([self.label_loss(peer, batch) for peer in peers]).sum(),
                 "peers": weight * mutual,
-                "leader": weight * moving(taught.mean(dim=0), leader.logits, self.temperature)}
+                "leader": weight * kd(taught.mean(dim=0), leader.logits, self.temperature, train_teacher=True)}
 
     def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The student, and each auxiliary peer."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdrun.config.constraints import Bounds, Count, Fraction, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Teachers, Terms
-from kdrun.methods.losses import ramp, soften
+from kdrun.methods.losses import kd, ramp
 from kdrun.models.roles import ModelOutput, Networks, Role
 
 
@@ -122,7 +122,7 @@ class ONE(Method):
         ensemble = gated(shares, logits)
         weight = self.weight * ramp(batch.epoch / batch.epochs, self.ramp_share)
         own, *others = (self.label_loss(first._replace(logits=branch), batch) for branch in logits)
-        soft = torch.stack([soften(ensemble, own, self.temperature) for own in logits])
+        soft = torch.stack([kd(ensemble, own, self.temperature) for own in logits])
         return {"ce": own, "ce branches": torch.stack(others).sum(),
                 "ensemble": self.label_loss(first._replace(logits=ensemble), batch), "kd": weight * soft.sum()}
 

@@ -4,21 +4,16 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from kdrun.config.constraints import Bounds, NonNegative, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses import soft_cross_entropy
 from kdrun.models.quantization import Bits, QuantizedWeights, Wrpn
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
-
-
-def shared(teacher: Tensor, student: Tensor) -> Tensor:
-    """The cross-entropy of two answers [B, K] at temperature 1; both get its gradient (Mishra and Marr 2018, eq. 1)."""
-    return -(F.softmax(teacher, dim=1) * F.log_softmax(student, dim=1)).sum(dim=1).mean()
 
 
 class Apprentice(Method):
@@ -87,14 +82,15 @@ class Apprentice(Method):
         """The teacher's share of the common term, where it has one; then the student."""
         if self.variant == "A" and not self.detach_teacher:
             teacher, student = networks.teacher(batch, fresh=True), networks.student(batch)
-            yield networks.teacher.name, {"apprentice": self.kd_weight * shared(teacher.logits, student.logits.detach())}
+            yield networks.teacher.name, {"apprentice": self.kd_weight * soft_cross_entropy(
+                teacher.logits, student.logits.detach(), train_teacher=True)}
         yield "student", self.loss(networks, batch)
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the teacher's answer."""
         student, teacher = networks.student(batch), networks.teacher(batch)
         return {"ce": self.ce_weight * self.label_loss(student, batch),
-                "kd": self.kd_weight * shared(teacher.logits.detach(), student.logits)}
+                "kd": self.kd_weight * soft_cross_entropy(teacher.logits, student.logits)}
 
     def alone(self, networks: Networks, batch: Batch) -> Terms:
         """The labels alone."""

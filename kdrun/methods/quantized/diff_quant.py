@@ -13,7 +13,7 @@ from kdrun.config.constraints import AtLeastOne, NonNegative, Positive, Proporti
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Terms
-from kdrun.methods.losses import soften
+from kdrun.methods.losses import kd
 from kdrun.models.quantization import Bits, QuantizedWeights, Quantizer, buckets, inner_layers, scale_bits
 from kdrun.models.roles import Networks, frozen
 from kdrun.training.loop import Run
@@ -146,7 +146,7 @@ class DiffQuant(Method):
         """Labels and the teacher's answer, mixed."""
         student, teacher = networks.student(batch), networks.teacher(batch)
         return {"ce": self.ce_weight * self.label_loss(student, batch),
-                "kd": self.kd_weight * soften(teacher.logits, student.logits, self.temperature)}
+                "kd": self.kd_weight * kd(teacher.logits, student.logits, self.temperature)}
 
     def alone(self, networks: Networks, batch: Batch) -> Terms:
         """The labels alone."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Terms
-from kdrun.methods.losses import soften
+from kdrun.methods.losses import kd
 from kdrun.models.quantization import Bits, Bucketed, QuantizedWeights
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
@@ -57,4 +57,4 @@ class QuantDistill(Method):
         """Labels and the teacher's answer, mixed."""
         student, teacher = networks.student(batch), networks.teacher(batch)
         return {"ce": self.ce_weight * self.label_loss(student, batch),
-                "kd": self.kd_weight * soften(teacher.logits, student.logits, self.temperature)}
+                "kd": self.kd_weight * kd(teacher.logits, student.logits, self.temperature)}

@@ -10,28 +10,11 @@ from kdrun.config.constraints import AtLeastOne, NonNegative, Positive, Proporti
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.methods.base import Phase, Terms
-from kdrun.methods.losses import soften, unit_rows
+from kdrun.methods.losses import kd, unit_rows
+from kdrun.methods.losses.relation import crd
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
-
-EPSILON = 1e-7
-
-
-def contrast(scores: Tensor, total: int) -> Tensor:
-    """Noise-contrastive loss of one positive among many negatives (Tian et al. 2020).
-
-    Args:
-        scores: critic values [B, 1 + K] above zero; the positive comes first.
-        total: how many samples negatives are drawn from, N.
-
-    Returns:
-        A scalar: the mean over samples, the sum over the positive and its K negatives.
-    """
-    noise = (scores.shape[1] - 1) / total
-    positive = (scores[:, 0] / (scores[:, 0] + noise + EPSILON)).log()
-    negatives = (noise / (scores[:, 1:] + noise + EPSILON)).log().sum(dim=1)
-    return -(positive + negatives).mean()
 
 
 class Drawer:
@@ -148,8 +131,8 @@ class CRD(ScaledWeights):
     def contrasts(self, student: Tensor, teacher: Tensor, rows: Tensor) -> Tensor:
         """Both sides: each embedding [B, D] against rows [B, 1 + K] of the other's memory."""
         total = len(self.student_memory)
-        return contrast(self.scores(student, self.teacher_memory, rows, self.student_scale), total) \
-            + contrast(self.scores(teacher, self.student_memory, rows, self.teacher_scale), total)
+        return crd(self.scores(student, self.teacher_memory, rows, self.student_scale), total) \
+            + crd(self.scores(teacher, self.student_memory, rows, self.teacher_scale), total)
 
     @torch.no_grad()
     def remember(self, memory: Tensor, index: Tensor, vectors: Tensor) -> None:
@@ -167,7 +150,7 @@ class CRD(ScaledWeights):
         terms = {"ce": self.ce_weight * self.label_loss(output, batch),
                  "crd": self.scale * self.weight * self.contrasts(*vectors, torch.cat([first, others], dim=1))}
         if self.kd_weight:
-            terms["kd"] = self.kd_weight * soften(networks.teacher(batch).logits, output.logits, self.temperature)
+            terms["kd"] = self.kd_weight * kd(networks.teacher(batch).logits, output.logits, self.temperature)
         yield "student", terms
         self.remember(self.student_memory, batch.index, vectors[0])
         self.remember(self.teacher_memory, batch.index, vectors[1])

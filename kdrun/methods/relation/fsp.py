@@ -1,32 +1,16 @@
 """The flow of the solution procedure."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdrun.config.constraints import Epochs
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses.relation import fsp, fsp_matrices
 from kdrun.models.roles import ModelOutput, Networks
 from kdrun.training.loop import Run
-
-
-def flow(first: Tensor, last: Tensor, pool: Literal["max", "average"]) -> Tensor:
-    """How two maps of one network go together: [B, C1, C2] (Yim et al. 2017, equation 1).
-
-    Args:
-        first: the map [B, C1, H, W] where a group of layers starts.
-        last: the map [B, C2, H, W] where it ends; of two sizes the larger is pooled to the smaller.
-        pool: how.
-    """
-    size = (min(first.shape[-2], last.shape[-2]), min(first.shape[-1], last.shape[-1]))
-    smaller = F.adaptive_max_pool2d if pool == "max" else F.adaptive_avg_pool2d
-    start, end = ((maps if maps.shape[-2:] == size else smaller(maps, size)).flatten(2) for maps in (first, last))
-    return start @ end.transpose(1, 2) / (size[0] * size[1])
 
 
 class FSP(Method):
@@ -70,17 +54,11 @@ class FSP(Method):
 
     def flows(self, output: ModelOutput) -> list[Tensor]:
         """The flow through each stage."""
-        return [flow(*pair, self.pool) for pair in itertools.pairwise([output.stem, *output.stages])]
-
-    def distance(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-        """How far apart the flows [B, C1, C2] of two networks are, a scalar."""
-        apart = [(given - wanted.detach()).square() for wanted, given in zip(teacher, student, strict=True)]
-        return sum((pair.mean() if self.reduction == "mean" else pair.sum() / len(pair) for pair in apart),
-                   start=torch.zeros_like(apart[0][0, 0, 0]))
+        return fsp_matrices([output.stem, *output.stages], self.pool)
 
     def match(self, networks: Networks, batch: Batch) -> Terms:
         """The flows alone."""
-        return {"fsp": self.distance(self.flows(networks.teacher(batch)), self.flows(networks.student(batch)))}
+        return {"fsp": fsp(self.flows(networks.teacher(batch)), self.flows(networks.student(batch)), self.reduction)}
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """The flow, then the labels."""

@@ -1,22 +1,10 @@
 """Probabilistic knowledge transfer."""
 
-import torch
-from torch import Tensor
-
 from kdrun.config.constraints import NonNegative
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Terms
-from kdrun.methods.losses import unit_rows
+from kdrun.methods.losses.relation import pkt
 from kdrun.models.roles import Networks
-
-EPSILON = 1e-7
-
-
-def affinity(vectors: Tensor) -> Tensor:
-    """How probably each row of [B, D] picks each other row: [B, B] by shifted cosine (Passalis and Tefas 2018, eq. 6)."""
-    unit = unit_rows(vectors)
-    cosine = (unit @ unit.T + 1) / 2
-    return cosine / cosine.sum(dim=1, keepdim=True)
 
 
 class PKT(Method):
@@ -39,13 +27,8 @@ class PKT(Method):
         super().__init__()
         self.weight, self.ce_weight = weight, ce_weight
 
-    def divergence(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """Of the affinities of two embeddings [B, D], a scalar."""
-        wanted, given = affinity(teacher.detach()), affinity(student)
-        return (wanted * torch.log((wanted + EPSILON) / (given + EPSILON))).mean()
-
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and affinities."""
         student, teacher = networks.student(batch), networks.teacher(batch)
         return {"ce": self.ce_weight * self.label_loss(student, batch),
-                "pkt": self.weight * self.divergence(teacher.embedding, student.embedding)}
+                "pkt": self.weight * pkt(teacher.embedding, student.embedding)}

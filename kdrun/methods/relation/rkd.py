@@ -1,27 +1,11 @@
 """Relational knowledge distillation."""
 
-import torch.nn.functional as F
-from torch import Tensor
-
 from kdrun.config.constraints import NonNegative
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Terms
-from kdrun.methods.losses import distances, unit_rows
+from kdrun.methods.losses import unit_rows
+from kdrun.methods.losses.relation import rkd_angle, rkd_distance
 from kdrun.models.roles import Networks
-
-
-def distance_structure(vectors: Tensor) -> Tensor:
-    """Distances [B, B] between the rows of [B, D], over their mean (Park et al. 2019, equation 6)."""
-    apart = distances(vectors)
-    positive = apart > 1e-6  # the root of the smallest square that `distances` lets through
-    mean = apart.sum() / positive.sum().clamp_min(1)
-    return apart / mean.clamp_min(1e-12)
-
-
-def angle_structure(vectors: Tensor) -> Tensor:
-    """Cosines [B, B, B] of the angle at the first of three rows of [B, D] (Park et al. 2019, equation 9)."""
-    edges = unit_rows(vectors[None, :, :] - vectors[:, None, :])
-    return edges @ edges.transpose(1, 2)
 
 
 class RKD(Method):
@@ -48,19 +32,11 @@ class RKD(Method):
         self.distance_weight, self.angle_weight, self.ce_weight = distance_weight, angle_weight, ce_weight
         self.normalised = normalised
 
-    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """How far apart the distances of two embeddings [B, D] are, a scalar."""
-        return F.smooth_l1_loss(distance_structure(student), distance_structure(teacher.detach()))
-
-    def angle(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """How far apart their angles are, a scalar."""
-        return F.smooth_l1_loss(angle_structure(student), angle_structure(teacher.detach()))
-
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels, distances and angles."""
         student, teacher = networks.student(batch), networks.teacher(batch)
         pair = teacher.embedding, student.embedding
         wanted, given = map(unit_rows, pair) if self.normalised else pair
         return {"ce": self.ce_weight * self.label_loss(student, batch),
-                "distance": self.distance_weight * self.distance(wanted, given),
-                "angle": self.angle_weight * self.angle(wanted, given)}
+                "distance": self.distance_weight * rkd_distance(wanted, given),
+                "angle": self.angle_weight * rkd_angle(wanted, given)}

@@ -1,18 +1,10 @@
 """Similarity-preserving distillation."""
 
-from torch import Tensor
-
 from kdrun.config.constraints import NonNegative
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Terms
-from kdrun.methods.losses import unit_rows
+from kdrun.methods.losses.relation import sp
 from kdrun.models.roles import Networks
-
-
-def similarity(maps: Tensor) -> Tensor:
-    """Similarities [B, B] of the samples of a map, each row of length one (Tung and Mori 2019, equation 2)."""
-    rows = maps.flatten(1)
-    return unit_rows(rows @ rows.T)
 
 
 class SP(Method):
@@ -34,12 +26,8 @@ class SP(Method):
         super().__init__()
         self.weight, self.ce_weight = weight, ce_weight
 
-    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """How differently two maps [B, ...] relate their samples, a scalar."""
-        return (similarity(student) - similarity(teacher.detach())).square().mean()
-
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and similarities."""
         student, teacher = networks.student(batch), networks.teacher(batch)
         return {"ce": self.ce_weight * self.label_loss(student, batch),
-                "sp": self.weight * self.distance(teacher.stages[-1], student.stages[-1])}
+                "sp": self.weight * sp(teacher.stages[-1], student.stages[-1])}

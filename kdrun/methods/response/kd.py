@@ -7,7 +7,7 @@ from torch import Tensor
 from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Terms
-from kdrun.methods.losses import soft_cross_entropy, soften
+from kdrun.methods.losses import kd, soft_cross_entropy
 from kdrun.models.roles import Networks
 
 
@@ -39,7 +39,7 @@ class KD(Method):
 
     def soft(self, teacher: Tensor, student: Tensor) -> Tensor:
         """The soft term of logits [B, K], unweighted."""
-        term = soften if self.form == "zhu" else soft_cross_entropy
+        term = kd if self.form == "zhu" else soft_cross_entropy
         return term(teacher, student, self.temperature)
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:

@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-from torch import Tensor
-
 from kdrun.config.constraints import AtLeastOne, NonNegative
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Terms
+from kdrun.methods.losses.response import logit_mse
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
 
@@ -40,16 +39,9 @@ class LogitMSE(ScaledWeights):
         """Count the classes."""
         self.rescale(networks.student.shapes.logits[0])
 
-    def regression(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """The distance of logits [B, K], a scalar."""
-        difference = student - teacher.detach()
-        if self.center:
-            difference = difference - difference.mean(dim=1, keepdim=True)
-        squares = difference.square()
-        return squares.mean() if self.reduction == "mean" else squares.sum(dim=1).mean() / 2
-
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the regression."""
         student, teacher = networks.student(batch), networks.teacher(batch)
         return {"ce": self.ce_weight * self.label_loss(student, batch),
-                "mse": self.scale * self.weight * self.regression(teacher.logits, student.logits)}
+                "mse": self.scale * self.weight * logit_mse(teacher.logits, student.logits, reduction=self.reduction,
+                                                            center=self.center)}

@@ -11,15 +11,9 @@ from torch import Tensor, nn
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.losses import standardise
 from kdrun.models.roles import ModelOutput, Networks, Role
 from kdrun.training.loop import Run
-
-EPSILON = 1e-7
-
-
-def standardised(logits: Tensor) -> Tensor:
-    """Logits [B, K] with mean 0 and (unbiased) standard deviation 1 for each sample (Sun et al. 2024, section 4.2)."""
-    return (logits - logits.mean(dim=1, keepdim=True)) / (logits.std(dim=1, keepdim=True) + EPSILON)
 
 
 class Standardised:
@@ -31,7 +25,7 @@ class Standardised:
 
     def __init__(self, plain: ModelOutput) -> None:
         self.plain = plain
-        self.logits = standardised(plain.logits)
+        self.logits = standardise(plain.logits)
 
     def __getattr__(self, name: str) -> Any:
         if name not in ModelOutput._fields:

@@ -10,7 +10,7 @@ from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.paired_views import Beside
 from kdrun.methods.base import Method, Phase, Teachers, Terms
-from kdrun.methods.losses import soften
+from kdrun.methods.losses import kd
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
 from kdrun.utils.seeding import generator
@@ -64,4 +64,4 @@ class CSKD(Method):
         with torch.no_grad():
             partner = networks.student(batch.views[VIEW])
         return {"ce": self.label_loss(student, batch),
-                "kd": self.weight * soften(partner.logits, student.logits, self.temperature)}
+                "kd": self.weight * kd(partner.logits, student.logits, self.temperature)}

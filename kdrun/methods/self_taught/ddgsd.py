@@ -10,16 +10,12 @@ from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.paired_views import Beside
 from kdrun.methods.base import Method, Phase, Teachers, Terms
-from kdrun.methods.losses import soften
+from kdrun.methods.losses import kd
+from kdrun.methods.losses.feature import mean_discrepancy
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
 
 VIEW = "second view"
-
-
-def discrepancy(first: Tensor, second: Tensor) -> Tensor:
-    """The squared distance between the mean rows of [B, D] and [B, D]: the linear maximum mean discrepancy."""
-    return (first.mean(dim=0) - second.mean(dim=0)).square().sum()
 
 
 class DDGSD(Method):
@@ -53,11 +49,11 @@ class DDGSD(Method):
 
     def agreement(self, first: Tensor, second: Tensor) -> Tensor:
         """Both soft terms of logits [B, K], unweighted."""
-        return torch.stack([soften(second, first, self.temperature), soften(first, second, self.temperature)]).sum()
+        return torch.stack([kd(second, first, self.temperature), kd(first, second, self.temperature)]).sum()
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels on both views, answers and embeddings."""
         first, second = networks.student(batch), networks.student(batch.views[VIEW])
         return {"ce": self.label_loss(first, batch), "ce second view": self.label_loss(second, batch),
                 "kd": self.weight * self.agreement(first.logits, second.logits),
-                "mmd": self.embedding_weight * discrepancy(first.embedding, second.embedding)}
+                "mmd": self.embedding_weight * mean_discrepancy(first.embedding, second.embedding)}

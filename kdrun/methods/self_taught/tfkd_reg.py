@@ -2,21 +2,15 @@
 
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive, Proportion
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Teachers, Terms
 from kdrun.methods.losses import kl
+from kdrun.methods.losses.response import smoothed_labels
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
-
-
-def designed(labels: Tensor, classes: int, confidence: float) -> Tensor:
-    """Probabilities [B, K] of a teacher that gives every label this much and shares the rest evenly."""
-    even = torch.full((len(labels), classes), (1 - confidence) / (classes - 1), device=labels.device)
-    return even.scatter(1, labels[:, None], confidence)
 
 
 class TfKDReg(ScaledWeights):
@@ -60,7 +54,7 @@ class TfKDReg(ScaledWeights):
 
     def soft(self, labels: Tensor, student: Tensor) -> Tensor:
         """The divergence of logits [B, K] from the teacher, a scalar."""
-        teacher = designed(labels, student.shape[1], self.confidence).to(student.dtype)
+        teacher = smoothed_labels(labels, student.shape[1], self.confidence).to(student.dtype)
         if self.target == "code":
             return kl(teacher / self.temperature, student)
         return kl(teacher.log(), student, self.temperature)

@@ -6,7 +6,7 @@ from typing import ClassVar
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Phase, Teachers, Terms
-from kdrun.methods.losses import soften
+from kdrun.methods.losses import kd
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
@@ -52,4 +52,4 @@ class TfKDSelf(ScaledWeights):
         """Labels and the student's trained self."""
         student, teacher = networks.student(batch), networks.teacher(batch)
         return {"ce": self.ce_weight * self.label_loss(student, batch),
-                "kd": self.scale * self.kd_weight * soften(teacher.logits, student.logits, self.temperature)}
+                "kd": self.scale * self.kd_weight * kd(teacher.logits, student.logits, self.temperature)}
