@@ -5,12 +5,12 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
-from kdrun.config.constraints import Bounds, Count, Epochs, NonNegative, Positive, Proportion
+from kdrun.config.constraints import AtLeastOne, Bounds, Count, Epochs, NonNegative, Positive, Proportion
 
 __all__ = ["Recipe"]
 
@@ -28,13 +28,17 @@ class Recipe:
         lr: the learning rate at its height.
         momentum: of SGD.
         nesterov: its look-ahead form.
-        weight_decay: on every parameter.
+        weight_decay: on every parameter, or on those that `no_decay` leaves.
+        no_decay: whether biases and the weights of normalisations, which have one dimension, go without weight decay.
         schedule: `multistep` multiplies by `gamma` at each milestone, `cosine` falls to zero, `constant` stays.
         milestones: shares of the phase's length, so that a shorter run keeps the recipe's form.
         gamma: see `schedule`.
         warmup_epochs: the rate climbs linearly over these first.
         clip: the largest norm of each player's gradient; null for no clipping.
         label_smoothing: of every cross-entropy with labels.
+        accumulate: batches whose mean gradient makes one update; 1 for an update a batch.
+        ema: the share of the past in a moving average of the weights, which is then what is validated, tested and saved;
+            null for the weights themselves. See `kdrun.training.averaging`.
         skip_bad_batches: so many batches of a training may have a loss or a gradient that is NaN or infinite: they are
             left out, and leave no trace in weights or statistics. One more stops the training, as does the first by 0.
     """
@@ -48,19 +52,27 @@ class Recipe:
     momentum: Proportion
     nesterov: bool
     weight_decay: NonNegative
+    no_decay: bool
     schedule: Literal["multistep", "cosine", "constant"]
     milestones: list[Proportion]
     gamma: Positive
     warmup_epochs: NonNegative
     clip: Positive | None
     label_smoothing: Proportion
+    accumulate: AtLeastOne
+    ema: Annotated[float, Bounds(above=0, below=1)] | None
     skip_bad_batches: Count
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """An optimizer over these parameters."""
+        weights = list(parameters)
+        decayed = [weight for weight in weights if weight.ndim > 1] if self.no_decay else weights
+        exempt = [weight for weight in weights if weight.ndim <= 1] if self.no_decay else []
+        parts: list[dict[str, Any]] = [{"params": decayed}, {"params": exempt, "weight_decay": 0.0}]
+        groups = [part for part in parts if part["params"]]
         if self.optimizer == "adamw":
-            return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay,
+            return torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay,
                                nesterov=self.nesterov and self.momentum > 0, fused=True)
 
     def parts(self, count: int) -> list[int]:

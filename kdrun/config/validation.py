@@ -139,7 +139,7 @@ def problems(settings: Settings) -> list[str]:
         found += misfits("measures", values["measures"], MeasureSettings)
     if isinstance(values.get("speed"), Mapping):
         found += misfits("speed", values["speed"], SpeedSettings)
-    found += misfits("recipe", values.get("recipe"), Recipe)
+    found += misfits("recipe", values.get("recipe"), Recipe) or recipe_clashes("recipe", values.get("recipe"))
     found += dataset_problems("dataset", values.get("dataset"))
     for role, extra in (("teacher", ("name", *TEACHER_OWN)), ("student", ("name", *STUDENT_OWN))):
         node = values.get(role)
@@ -292,9 +292,21 @@ def recipe_problems(values: Mapping[str, Any], checkpoint: bool) -> list[str]:
     base = run if isinstance(run, Mapping) else {}
     told_of_run = misfits("teacher.recipe", base, Recipe)
     found = [line for line in misfits("teacher.recipe", {**base, **own}, Recipe) if line not in told_of_run]
+    found += [] if found or told_of_run else recipe_clashes("teacher.recipe", {**base, **own})
     if checkpoint and teacher.get("checkpoint_head") != "new":  # type: ignore[union-attr]
         found.append("teacher.recipe: the weights of teacher.checkpoint are trained already; leave one of the two out")
     return found
+
+
+def recipe_clashes(place: str, recipe: Any) -> list[str]:
+    """Settings of a recipe that fit each by itself and not together."""
+    if not isinstance(recipe, Mapping):
+        return []
+    size, skipped = recipe.get("accumulate"), recipe.get("skip_bad_batches")
+    if size in (1, UNSET) or skipped in (0, UNSET):
+        return []
+    return [f"{place}.skip_bad_batches: got {skipped}, but {place}.accumulate={size} adds up the gradients of several batches, "
+            "out of which a bad one cannot be taken; set one of the two back"]
 
 
 def memory_problems(teacher: Any) -> list[str]:

@@ -1,9 +1,8 @@
 """The one training loop, and the phases it runs."""
 
-import functools
+import contextlib
 import itertools
 import math
-import operator
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,9 +21,11 @@ from kdrun.data.stream import PictureStream
 from kdrun.methods.base import Method, Phase, Terms
 from kdrun.models.roles import Networks, Role
 from kdrun.training import checkpoint
+from kdrun.training.averaging import WeightAverage
 from kdrun.training.divergence import Diverged, StepSnapshot, finite, first_bad
-from kdrun.training.players import continued, modes, own_parameters, owners, set_rate
+from kdrun.training.players import continued, modes, own_parameters, owners
 from kdrun.training.schemes import Scheme
+from kdrun.training.updates import Updates
 from kdrun.utils import distributed, signals
 from kdrun.utils.seeding import generator, seed_of
 from kdrun.utils.wording import counted
@@ -128,7 +129,10 @@ def distill(run: Run) -> None:
 
 
 def fit(run: Run, phase: Phase, number: int) -> None:
-    """Train one phase: the loop that every method of every family runs in."""
+    """Train one phase: the loop that every method of every family runs in.
+
+    Where the recipe averages weights, a phase ends with the average, and what comes after it begins from there.
+    """
     method, scheme, networks, recipe = run.method, run.scheme, run.networks, run.recipe
     stream = run.stream if phase.data is None else phase.data
     epochs = 1 if run.rehearsal else recipe.epochs - run.started if phase.epochs is None else phase.epochs
@@ -136,7 +140,9 @@ def fit(run: Run, phase: Phase, number: int) -> None:
     params = {player: own_parameters(modules) for player, modules in players.items()}
     owned = owners(params, networks, method.shares_parameters)
     optimizers = continued(run, phase.name, params)
-    position = PhaseState(run, phase, number, epochs, optimizers)
+    updates = Updates(recipe, params, optimizers, steps=1 if run.rehearsal else len(stream))
+    average = WeightAverage(recipe.ema, itertools.chain(*players.values())) if recipe.ema is not None else None
+    position = PhaseState(run, phase, number, epochs, optimizers, average)
     position.load()
     before = position.before
     total = max(phase.total or 0, before + epochs)
@@ -149,28 +155,31 @@ def fit(run: Run, phase: Phase, number: int) -> None:
             for batch in stream.epoch(epoch, total, position.step):
                 rate = recipe.rate(epoch - start + batch.step / len(stream), length, phase.constant_rate)
                 undo = StepSnapshot(run.learners.values()) if recipe.skip_bad_batches else None
-                updates = method.step(networks, batch) if phase.loss is None else only(phase.loss, networks, batch)
-                for player, terms in scheme.updates(updates, networks, batch, phase):
-                    optimizer = optimizers[player]
-                    set_rate(optimizer, rate / recipe.lr)
-                    optimizer.zero_grad(set_to_none=True)
-                    loss = functools.reduce(operator.add, terms.values())
-                    loss.backward(inputs=params[player])  # only this player's
-                    distributed.average(params[player])
-                    if undo is not None and not (loss.isfinite() and finite(params[player])):
-                        position.skip(undo, player, terms)
-                        break
-                    if recipe.clip is not None:
-                        nn.utils.clip_grad_norm_(params[player], recipe.clip)
-                    optimizer.step()
+                updates.begin(batch.step)
+                due = updates.complete(batch.step)
+                asked = method.step(networks, batch) if phase.loss is None else only(phase.loss, networks, batch)
+                for player, terms in scheme.updates(asked, networks, batch, phase):
+                    loss = updates.backward(player, terms)
+                    if due:
+                        distributed.average(params[player])
+                        if undo is not None and not (loss.isfinite() and finite(params[player])):
+                            position.skip(undo, player, terms)
+                            updates.waiting.clear()
+                            break
+                        updates.step(player, rate)
                     for role in owned[player]:
                         role.moved()
                     position.add(player, terms)
+                if due:
+                    updates.step_waiting(rate)
+                    if average is not None:
+                        average.update()
                 position.step += 1
                 progress.step()
                 if run.rehearsal:
                     break
-                position.save_if_due()
+                if due:
+                    position.save_if_due()
             for role in networks:
                 role.forget()
             position.end_epoch(progress)
@@ -194,8 +203,9 @@ class PhaseState:
     LOOK = 50  # steps between two questions of several processes to each other whether to stop
 
     def __init__(self, run: Run, phase: Phase, number: int, epochs: int,
-                 optimizers: dict[str, torch.optim.Optimizer]) -> None:
+                 optimizers: dict[str, torch.optim.Optimizer], average: WeightAverage | None = None) -> None:
         self.run, self.phase, self.number, self.epochs, self.optimizers = run, phase, number, epochs, optimizers
+        self.average = average  # of the weights; None where the recipe wants none
         self.before = run.trained.get(phase.name, 0)  # epochs of earlier phases of this name
         self.epoch = self.step = self.skipped = 0
         self.complete = False  # whether it was trained to its end by an earlier session
@@ -278,7 +288,8 @@ class PhaseState:
         accuracy = None
         if self.phase.evaluate and len(run.data.validation) and not run.rehearsal:
             try:
-                validated, accuracy = self.validate(epoch)
+                with self.average.shown() if self.average is not None else contextlib.nullcontext():
+                    validated, accuracy = self.validate(epoch)
             except signals.Interrupted as asked:
                 self.save()
                 asked.place = self.place
@@ -331,6 +342,8 @@ class PhaseState:
         self.run.history += self.rows
         if self.complete:
             return
+        if self.average is not None:
+            self.average.settle()
         self.save()
         if self.number and (before := self.file_of(self.number - 1)):
             checkpoint.previous(before).unlink(missing_ok=True)
@@ -349,6 +362,7 @@ class PhaseState:
             "generator": self.run.generator.get_state(), "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if self.run.device.type == "cuda" else None,
             "seconds": self.run.seconds, "threads": torch.get_num_threads(),
+            "average": self.average.state_dict() if self.average is not None else None,
         }
         checkpoint.write(self.file, state)
 
@@ -383,6 +397,8 @@ class PhaseState:
             module.load_state_dict(state["networks"][name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.run.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["cpu"].cpu())
         if state["cuda"] is not None and self.run.device.type == "cuda":

@@ -43,7 +43,7 @@ def continued(run: "Run", name: str, params: dict[str, list[nn.Parameter]]) -> d
     """The optimizers of a phase: those of an earlier phase of this name if they train the same, else new ones."""
     kept = run.optimizers.setdefault(name, {})  # stays empty for a phase in which nobody learns
     same = kept.keys() == params.keys() and all(
-        [id(weight) for weight in kept[player].param_groups[0]["params"]] == [id(weight) for weight in weights]
+        {id(weight) for group in kept[player].param_groups for weight in group["params"]} == {id(weight) for weight in weights}
         for player, weights in params.items())
     if not same:
         run.optimizers[name] = {}

@@ -100,3 +100,12 @@ def test_an_sgd_step_is_the_textbooks():
         velocity = 0.9 * velocity + slope + 0.5 * expected
         expected -= 0.1 * velocity
     assert weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_biases_and_normalisations_go_without_decay_where_the_recipe_says_so(optimizer):
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
+    built = tiny_recipe(optimizer=optimizer, no_decay=True, weight_decay=0.1).build(network.parameters())
+    assert [(len(group["params"]), group["weight_decay"]) for group in built.param_groups] == [(2, 0.1), (4, 0.0)]
+    whole = tiny_recipe(optimizer=optimizer, no_decay=False, weight_decay=0.1).build(network.parameters())
+    assert [(len(group["params"]), group["weight_decay"]) for group in whole.param_groups] == [(6, 0.1)]

@@ -8,7 +8,7 @@ import torch
 
 from kdrun.methods.base import Method, Phase
 from kdrun.models.roles import Networks
-from kdrun.training import loop
+from kdrun.training import updates
 from kdrun.training.loop import Diverged, PhaseState, distill
 from kdrun.training.players import set_rate
 from tests.toy import state, toy_run
@@ -93,7 +93,7 @@ def rates_of(run, last, monkeypatch):
         list(seen.values())[-1].append(optimizer.param_groups[0]["lr"])
 
     run.method.phases, run.recipe = watched, replace(run.recipe, schedule="cosine", lr=0.01, epochs=1)
-    monkeypatch.setattr(loop, "set_rate", watching)
+    monkeypatch.setattr(updates, "set_rate", watching)
     distill(run)
     return seen
 
