@@ -227,6 +227,17 @@ def run_folder(settings: Settings) -> Path:
     return settings.outputs / "runs" / file_name(*parts)
 
 
+class Choices(dict[str, Any]):
+    """What Hydra's store of configs holds.
+
+    Hydra copies the store for every job that it composes, and then the config that it takes from it once more. With a
+    choice for every network and method the first copy takes longer than the rest of the composition.
+    """
+
+    def __deepcopy__(self, memo: object) -> "Choices":
+        return self
+
+
 def register(folders: Collection[Path], rows: bool = True) -> None:
     """Tell Hydra what is not in files: the roles that share the networks, the bases of others, the folder's name.
 
@@ -242,13 +253,23 @@ def register(folders: Collection[Path], rows: bool = True) -> None:
         sys.path.append(plugins)
     registry.use(folders)
     store = ConfigStore.instance()
+    if not isinstance(store.repo, Choices):
+        store.repo = Choices(store.repo)
+
+    def choice(group: str, name: str, node: dict[str, Any]) -> None:
+        place = store.repo
+        for part in group.split("/"):
+            place = place.get(part, {})
+        if f"{name}.yaml" not in place:  # by an earlier call: a node depends on its name alone
+            store.store(group=group, name=name, node=node)
+
     for role, own in (("teacher", TEACHER_OWN), ("student", STUDENT_OWN)):
         for name in registry.options("model"):
-            store.store(group=role, name=name, node={"defaults": [{"/model@_here_": name}, "_self_"], **own})
+            choice(role, name, {"defaults": [{"/model@_here_": name}, "_self_"], **own})
     for group, slots in SLOTS.items():
         for name in registry.options(group):
             for slot in slots:
-                store.store(group=f"{group}/{slot}", name=name, node={"defaults": [{f"/{group}@_here_": name}]})
+                choice(f"{group}/{slot}", name, {"defaults": [{f"/{group}@_here_": name}]})
 
     if rows:
         from kdrun.config import presets
