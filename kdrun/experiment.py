@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdrun import __version__
 from kdrun.config import registry, speed
@@ -30,19 +30,20 @@ from kdrun.config.schema import (
 from kdrun.config.validation import problems
 from kdrun.data.data import Data, DatasetSettings, read
 from kdrun.data.latest import kept
-from kdrun.data.stream import PictureStream
-from kdrun.evaluation import result_tables
+from kdrun.data.stream import MemoryStream
+from kdrun.evaluation import metrics, result_tables
 from kdrun.methods.base import Method
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
 from kdrun.models.factory import NetworkFactory, NetworkSpec
 from kdrun.models.fitted import FittedModel
-from kdrun.models.roles import Frozen, ModelOutput, Networks
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Frozen, Networks
 from kdrun.storage import resume
 from kdrun.storage.fingerprint import CAST, LOOP, fingerprint
 from kdrun.storage.finished import CURVES, finished, weights_file
 from kdrun.storage.network_store import Store, TrainedNetwork, save_weights
 from kdrun.storage.teacher_cache import GIGABYTE, Answers, digest_of_weights
-from kdrun.training.loop import Diverged, Run, distill, predict
+from kdrun.training.loop import Diverged, Run, answers, distill
 from kdrun.training.schemes import Scheme
 from kdrun.utils import distributed
 from kdrun.utils.files import digest_of, write_atomically
@@ -164,12 +165,11 @@ class Experiment:
                     if spec.checkpoint:
                         self.screen.note(f"{role} {spec.name}: {spec.load(network, len(data.classes))}")
                     with torch.no_grad():
-                        answer = network.eval()(torch.zeros(2, *data.shape))
+                        answer = network.eval()(data.example(2))
                     if not isinstance(answer, ModelOutput):
-                        raise ValueError(f"it answers a {type(answer).__name__}; wanted a kdrun.models.roles.Output")
-                    if answer.logits.shape != (2, len(data.classes)):
-                        raise ValueError(f"its logits have the shape {list(answer.logits.shape)} for 2 pictures of "
-                                         f"{len(data.classes)} classes")
+                        raise ValueError(f"it answers a {type(answer).__name__}; wanted a kdrun.models.output.ModelOutput")
+                    if wrong := data.task.misfit(answer, 2):
+                        raise ValueError(wrong)
                     if isinstance(network, FittedModel):
                         network.check(len(data.train))
                         if role == "student" and not self.method().accepts_fitted_student:
@@ -245,7 +245,7 @@ class Experiment:
         seed, data, recipe = self.settings.seed, factory.data, recipe or self.recipe
         size = batch_size or recipe.batch_size
 
-        def stream() -> PictureStream:
+        def stream() -> MemoryStream:
             return data.stream(batch_size=size, seed=seed, device=self.device)
 
         return Run(title, role, method, scheme, networks or scheme.networks(factory), data, stream, recipe, seed,
@@ -289,7 +289,7 @@ class Experiment:
         recipe = self.recipe if role == "baseline" else self.teacher_recipe
         actor = factory.begun(spec, part)
         if spec.checkpoint and not spec.start:
-            made = TrainedNetwork(role, spec.name, actor.network, predict(actor, data, data.test, self.device), None, None,
+            made = TrainedNetwork(role, spec.name, actor.network, answers(actor, data, data.test, self.device), None, None,
                         origin="checkpoint", checkpoint=digest_of(spec.checkpoint))
         else:
             values = self.settings.values
@@ -307,21 +307,19 @@ class Experiment:
                 training = self.run_of(title, role, method, Scheme(), factory, Networks(actor), folder, recipe=recipe)
                 distill(training)
                 seconds = training.seconds
-                logits = answers(training, actor, data)
-                labels, size = data.test.labels, result_tables.metrics.size(actor.network)
-                measures = {"accuracy": result_tables.metrics.accuracy(logits, labels),
-                            "nll": result_tables.metrics.nll(logits, labels),
-                            "parameters": size.parameters if size else None}
+                found, size = tested(training, actor, data), metrics.size(actor.network)
+                measures = data.task.measures(found, data.test) | {"parameters": size.parameters if size else None}
                 states_kept = method.states if isinstance(method, Trajectory) else []
                 epochs = sum(training.trained.values()) or None
-                return TrainedNetwork(role, spec.name, actor.network, logits, epochs, seconds, training.history, states_kept,
+                return TrainedNetwork(role, spec.name, actor.network, found, epochs, seconds, training.history, states_kept,
                             measures=measures)
 
             label = f"{data.settings.name}-{part.replace(' ', '_')}-{spec.name}-s{self.settings.seed}"
             made = self.store.fetch(label, key, actor.network, train)
-        accuracy = result_tables.metrics.accuracy(made.logits, self.data.test.labels)
+        task = self.data.task
+        headline = task.measures(made.answers, self.data.test)[task.headline]
         source = {"trained": "trained", "store": "from store", "checkpoint": f"from {spec.checkpoint}"}[made.origin]
-        self.screen.note(f"{title}: {source}, test accuracy {100 * (accuracy or 0):.2f} %")
+        self.screen.note(f"{title}: {source}, test {task.headline.replace('_', ' ')} {100 * (headline or 0):.2f} %")
         self.trained[title] = made
         return made
 
@@ -338,7 +336,7 @@ class Experiment:
         made = []
         for role, network in trained_networks.items():
             made.append(TrainedNetwork(role, getattr(network, "model", "") or self.student.name,
-                                       getattr(network, "network", network), answers(training, network, self.data), epochs,
+                                       getattr(network, "network", network), tested(training, network, self.data), epochs,
                                        seconds, training.history if role == "student" else []))
         self.extra_tables = training.method.extra_tables(training)
         return made
@@ -349,7 +347,8 @@ class Experiment:
         table = result_tables.rows(folder.name, self.settings, card, self.data, made)
         history = result_tables.history(folder.name, made)
         tables: dict[str, tuple[list[dict[str, Any]], tuple[str, ...] | None]] = {
-            "results.csv": (table, result_tables.COLUMNS), "history.csv": (history, result_tables.HISTORY_COLUMNS),
+            "results.csv": (table, result_tables.columns(self.data.task)),
+            "history.csv": (history, result_tables.HISTORY_COLUMNS),
             "per_class.csv": (result_tables.per_class(folder.name, self.data, made), result_tables.PER_CLASS_COLUMNS),
             "calibration.csv": (result_tables.calibration(folder.name, self.data, made), result_tables.CALIBRATION_COLUMNS),
             **{file_name(f"{name}.csv"): ([{"run": folder.name, **row} for row in report], None)
@@ -380,17 +379,17 @@ class Experiment:
         return table
 
 
-def answers(training: Run, network: nn.Module, data: Data) -> Tensor:
+def tested(training: Run, network: nn.Module, data: Data) -> ModelOutput:
     """What a network that was just trained answers to the test set.
 
     Raises:
-        Diverged: no numbers.
+        Diverged: NaN.
     """
-    logits = predict(network, data, data.test, training.device)
-    if bool(logits.isnan().any()):
+    found = answers(network, data, data.test, training.device)
+    if bool(found.logits.isnan().any()):
         raise Diverged(f"the answers to the test set are NaN in {training.title}, method {type(training.method).__name__}; "
                        "try a smaller recipe.lr or recipe.clip=5")
-    return logits
+    return found
 
 
 def read_dataset(node: Mapping[str, Any]) -> Data:

@@ -8,7 +8,7 @@ import torch
 from kdrun.config import registry
 from kdrun.config.recipe import Recipe
 from kdrun.data.data import Data, DatasetSettings, read
-from kdrun.data.pictures import Pictures, Source
+from kdrun.data.samples import Samples, Source
 from kdrun.evaluation import result_tables
 from kdrun.models.factory import NetworkFactory, NetworkSpec
 from kdrun.utils.progress import Progress
@@ -29,7 +29,7 @@ def settings_of(**changes) -> DatasetSettings:
     return DatasetSettings(**(plain | changes))
 
 
-def pictures_of(each: int, seed: int, *, classes: int = CLASSES, side: int = 8, channels: int = 1) -> Pictures:
+def pictures_of(each: int, seed: int, *, classes: int = CLASSES, side: int = 8, channels: int = 1) -> Samples:
     """`each` noisy pictures of every class; a class is a bright quarter of the picture, so that it can be learned."""
     draws = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat(each)
@@ -38,7 +38,7 @@ def pictures_of(each: int, seed: int, *, classes: int = CLASSES, side: int = 8, 
     for row, label in enumerate(labels.tolist()):
         top, left = divmod(label % 4, 2)
         images[row, top * half:(top + 1) * half, left * half:(left + 1) * half] += 100
-    return Pictures(images, labels)
+    return Samples(images, labels)
 
 
 def tiny_source(channels: int = 1) -> Source:

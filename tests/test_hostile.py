@@ -11,7 +11,7 @@ import pytest
 from kdrun.cli import main, overrides
 from kdrun.config import registry, schema, targets
 from kdrun.config.constraints import FileName, misfit
-from kdrun.data.pictures import Source
+from kdrun.data.samples import Source
 from kdrun.storage import resume
 from kdrun.storage.finished import finished
 from kdrun.sweeps.job import recorded

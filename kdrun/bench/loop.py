@@ -49,7 +49,7 @@ class Alternating:
             half = self.clock.now()
             for batch in shown:
                 assert batch.index is not None
-                other(batch.x, batch.labels, batch.index)
+                other(batch.pictures, batch.labels, batch.index)
             end = self.clock.now()
             if number >= WARM:
                 self.ours.append(self.clock.seconds(half - start) / self.steps)

@@ -41,7 +41,7 @@ class Bare:
     peers: Sequence[nn.Module]
     numbers: dict[str, Any]
     labels: Tensor
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     recipe: Recipe
     precision: torch.dtype | None = None
 

@@ -11,7 +11,7 @@ from kdrun.bench.measure import Clock
 from kdrun.config import registry, schema
 from kdrun.config.schema import Settings
 from kdrun.data.batch import Batch
-from kdrun.data.pictures import Pictures, Source
+from kdrun.data.samples import Samples, Source
 from kdrun.experiment import Experiment, teacher_specs
 from kdrun.utils.progress import Progress
 
@@ -25,8 +25,8 @@ def random_pictures(*, count: int, side: int) -> Source:
     """Noise in the form of a data set: what it shows does not matter to the time it takes."""
     draws = torch.Generator().manual_seed(0)
 
-    def part(number: int) -> Pictures:
-        return Pictures(torch.randint(256, (number, side, side, 3), generator=draws, dtype=torch.uint8),
+    def part(number: int) -> Samples:
+        return Samples(torch.randint(256, (number, side, side, 3), generator=draws, dtype=torch.uint8),
                         torch.arange(number) % CLASSES)
 
     return Source(part(count), part(max(count // 5, CLASSES)), tuple(map(str, range(CLASSES))))

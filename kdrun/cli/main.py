@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run kdrun; returns the exit status: 0 done, 1 failed on the way, 2 refused before anything was trained."""
-    with contextlib.redirect_stdout(cast(TextIO, ModelOutput(sys.stdout))):
+    with contextlib.redirect_stdout(cast(TextIO, Output(sys.stdout))):
         try:
             status = command(arguments)
             sys.stdout.flush()  # what could not be written so far fails here, and not when Python ends
@@ -43,7 +43,7 @@ class Unwritable(OSError):
     """The standard output takes no more."""
 
 
-class ModelOutput:
+class Output:
     """The standard output, whose errors are told from those of other files.
 
     Args:

@@ -19,7 +19,7 @@ PLACES: Mapping[str, Kind] = {"dataset": "reader", "teacher": "network", "studen
 """What is built from each group of the configuration."""
 
 TITLES: Mapping[Kind, str] = {
-    "reader": "not a function that returns a kdrun.data.pictures.Source",
+    "reader": "not a function that returns a kdrun.data.samples.Source",
     "network": "neither a torch.nn.Module nor a function that returns one",
     "method": "not a kdrun.methods.base.Method", "scheme": "not a kdrun.training.schemes.Scheme",
     "launcher": "not a launcher of jobs (kdrun.sweeps.launchers.base.Launcher)",
@@ -60,7 +60,7 @@ def fits(target: Any, kind: Kind) -> bool:
         return is_class(target, Scheme)
     if kind == "network":
         return is_class(target, nn.Module) or makes(target, nn.Module)
-    from kdrun.data.pictures import Source
+    from kdrun.data.samples import Source
 
     return makes(target, Source)
 

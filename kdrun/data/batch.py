@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
+from kdrun.data.sequences import Inputs, Sequences, main_tensor
+
 if TYPE_CHECKING:
-    from kdrun.data.stream import PictureStream
+    from kdrun.data.stream import MemoryStream
 
 
 class Origin(NamedTuple):
@@ -16,35 +18,43 @@ class Origin(NamedTuple):
         stream: that made it.
         epoch: of the stream.
         step: within the epoch.
-        pictures: the tensors it was made with and the versions they had: x, then each view by its name.
+        inputs: the tensors it was made with and the versions they had: x, then each view by its name.
     """
 
-    stream: "PictureStream"
+    stream: "MemoryStream"
     epoch: int
     step: int
-    pictures: dict[str, tuple[Tensor, int]]
+    inputs: dict[str, tuple[Tensor, int]]
 
 
 @dataclass(eq=False)  # two batches are the same batch only if they are one object
 class Batch:
-    """Pictures, labels and where they come from.
+    """Inputs, labels and where they come from.
+
+    An answer of a network to a batch has M rows: one a sample where samples are classified, one for each valid token,
+    frame or pixel elsewhere. Which those are is the batch's: teacher and student have the same.
 
     Attributes:
-        x: pictures [B, C, H, W], float32, augmented and normalised; teacher and student see this very tensor, unless
-            `views` has another for the teacher.
-        y: labels [B], int64, or None where there are none.
+        x: pictures [B, C, H, W], float32, augmented and normalised, or what else the networks of the task see; teacher and
+            student see this very tensor, unless `views` has another for the teacher.
+        y: labels [M], int64, one a row; None where there are none.
         index: the row [B] of each sample in the training split, for methods that keep a memory of samples.
-        views: further pictures beside the samples: augmentations by name, modalities by who sees them.
+        views: further inputs beside the samples: augmentations by name, modalities by who sees them.
+        places: which of all places of the answer each row is, [M], int64: sample * places a sample + place. None where
+            every sample is one row.
+        targets: what else the label loss of the task needs, by name.
         epoch: the epoch of the phase, from 0.
         epochs: how many epochs the phase has.
         step: the step within the epoch, from 0.
         origin: where the stream says it comes from; see `original`.
     """
 
-    x: Tensor
+    x: Inputs
     y: Tensor | None = None
     index: Tensor | None = None
     views: dict[str, Tensor] = field(default_factory=dict)
+    places: Tensor | None = None
+    targets: dict[str, Tensor] = field(default_factory=dict)
     epoch: int = 0
     epochs: int = 1
     step: int = 0
@@ -53,29 +63,56 @@ class Batch:
     @property
     def original(self) -> Origin | None:
         """Which batch of the training stream this is; None if it comes from elsewhere or has other pictures by now."""
-        if self.origin is None or self.x.requires_grad:
+        now = {"": main_tensor(self.x), **self.views}
+        if self.origin is None or now[""].requires_grad:
             return None
-        now = {"": self.x, **self.views}
-        same = all(now.get(name) is picture and version_of(picture) == version
-                   for name, (picture, version) in self.origin.pictures.items())
+        same = all(now.get(name) is tensor and version_of(tensor) == version
+                   for name, (tensor, version) in self.origin.inputs.items())
         return self.origin if same else None
 
-    def signed(self, stream: "PictureStream") -> "Batch":
+    def signed(self, stream: "MemoryStream") -> "Batch":
         """The same batch, which tells from now on that it is the stream's own."""
-        pictures = {name: (picture, version_of(picture)) for name, picture in {"": self.x, **self.views}.items()}
-        self.origin = Origin(stream, self.epoch, self.step, pictures)
+        inputs = {name: (tensor, version_of(tensor)) for name, tensor in {"": main_tensor(self.x), **self.views}.items()}
+        self.origin = Origin(stream, self.epoch, self.step, inputs)
         return self
 
     @property
     def labels(self) -> Tensor:
-        """The labels, for methods that cannot do without."""
-        assert self.y is not None, "a method that reads labels was given data without them"
+        """The labels [M], for methods that cannot do without.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.y is None:
+            raise ValueError("it reads labels, and these rows have none")
         return self.y
+
+    @property
+    def tensor(self) -> Tensor:
+        """The inputs, where they are one tensor: pictures, noise, ...
+
+        Raises:
+            ValueError: they are sequences.
+        """
+        if isinstance(self.x, Sequences):
+            raise ValueError("it works on tensors, and these inputs are sequences")
+        return self.x
+
+    @property
+    def pictures(self) -> Tensor:
+        """The inputs [B, C, H, W], for methods that need pictures.
+
+        Raises:
+            ValueError: they are none.
+        """
+        if isinstance(self.x, Sequences) or self.x.ndim != 4:
+            raise ValueError("it works on pictures, and these inputs are none")
+        return self.x
 
     def __len__(self) -> int:
         return len(self.x)
 
 
-def version_of(picture: Tensor) -> int:
+def version_of(tensor: Tensor) -> int:
     """A number that rises when a tensor is changed in place; tensors of inference mode, which do not count, are at -1."""
-    return -1 if picture.is_inference() else picture._version
+    return -1 if tensor.is_inference() else tensor._version

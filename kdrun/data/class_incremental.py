@@ -15,9 +15,13 @@ __all__ = ["Parent", "TaskStream", "accuracies", "exemplars", "forgetting", "spl
 class Parent(Protocol):
     """The stream of all classes that tasks take their batches from."""
 
-    labels: Tensor
     size: int
     seed: int
+
+    @property
+    def labels(self) -> Tensor:
+        """Of every sample of the split."""
+        ...
 
     def order(self, epoch: int) -> Tensor:
         """The rows of the split in the order of an epoch."""

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, Count, FileName, Proportion
-from kdrun.data.pictures import Pictures, Source
-from kdrun.data.stream import Normalise, PictureStream
+from kdrun.data.batch import Batch
+from kdrun.data.samples import Samples, Source
+from kdrun.data.sequences import Inputs
+from kdrun.data.stream import MemoryStream, Normalise, Unchanged
+from kdrun.tasks.base import Task, task_class
 
 __all__ = ["Data", "DatasetSettings", "read"]
 
@@ -44,13 +47,13 @@ class DatasetSettings:
 
 @dataclass
 class Data:
-    """Pictures split into train, validation and test, as one kind of network sees them.
+    """Samples split into train, validation and test, as one kind of network sees them.
 
     Attributes:
         settings: what they were made by.
-        classes: their names.
-        shape: (channels, height, width) of what a network sees.
-        digest: of every picture, label, split, modality and normalisation: equal digests, equal training data.
+        task: what is to be learned of them.
+        normalise: from stored inputs to what a network sees.
+        digest: of every input, label, split, modality and normalisation: equal digests, equal training data.
         views: the same samples as others see them, by who that is: "teacher", where teachers have a modality of their
             own.
         paired: whether a batch shows those views of its own samples, or of others.
@@ -58,35 +61,49 @@ class Data:
     """
 
     settings: DatasetSettings
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    train: Pictures
-    validation: Pictures
-    test: Pictures
+    task: Task
+    train: Samples
+    validation: Samples
+    test: Samples
     normalise: Normalise
     digest: str
     views: Mapping[str, "Data"] = field(default_factory=dict)
     paired: bool = True
     found: str = ""
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.task.classes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what a network sees of one sample: (channels, height, width) of a picture."""
+        return self.task.shape
+
     def seen(self, view: str | None) -> "Data":
         """These samples as whoever has this view sees them, and with no other view."""
         return self.views.get(view or "", replace(self, views={}))
 
-    def stream(self, *, batch_size: int, seed: int, device: torch.device) -> PictureStream:
+    def stream(self, *, batch_size: int, seed: int, device: torch.device) -> MemoryStream:
         """The training batches."""
-        return PictureStream(self.train, self.normalise, batch_size=batch_size, crop=self.settings.crop,
-                             flip=self.settings.flip, seed=seed, device=device, paired=self.paired,
-                             views={name: data.normalise for name, data in self.views.items()})
+        return MemoryStream(self.train, self.task, self.normalise, batch_size=batch_size, crop=self.settings.crop,
+                            flip=self.settings.flip, seed=seed, device=device, paired=self.paired,
+                            views={name: data.normalise for name, data in self.views.items()})
 
-    def plain(self, pictures: Pictures, device: torch.device, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches (x, y) of a split in its own order, without augmentation."""
-        for images, labels in zip(pictures.images.split(size), pictures.labels.split(size), strict=True):
-            yield self.normalise(images.to(device)), labels.to(device)
+    def plain(self, samples: Samples, device: torch.device, size: int = 500) -> Iterator[Batch]:
+        """Batches of a split in its own order, without augmentation."""
+        for part in samples.split(size):
+            own = part.to(device)
+            yield self.task.batch(own, torch.arange(len(own), device=device), self.normalise(own.inputs))
 
-    def whole(self, pictures: Pictures, device: torch.device) -> Tensor:
+    def whole(self, samples: Samples, device: torch.device) -> Tensor:
         """All pictures of a split at once, without augmentation."""
-        return torch.cat([x for x, _ in self.plain(pictures, device)])
+        return torch.cat([batch.pictures for batch in self.plain(samples, device)])
+
+    def example(self, count: int, device: torch.device | str = "cpu") -> Inputs:
+        """Inputs of the form that networks see, of nothing in particular."""
+        return self.task.example(count, device)
 
 
 def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: dict[str, Any]) -> Data:
@@ -97,8 +114,9 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
     """
     source = reader(**arguments)
     if not isinstance(source, Source):
-        raise ValueError(f"the reader gave a {type(source).__name__}; wanted a kdrun.data.pictures.Source")
-    if found := source.problems():
+        raise ValueError(f"the reader gave a {type(source).__name__}; wanted a kdrun.data.samples.Source")
+    kind = task_class(source.task)
+    if found := kind(source.classes, tuple(source.train.inputs.shape[1:]), source.info).problems(source):
         raise ValueError("\n".join(found))
     classes, train = len(source.classes), source.train
     if source.validation is None:
@@ -107,11 +125,42 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
         validation = source.validation
     if settings.train_limit is not None:
         if settings.train_limit > len(train):
-            raise ValueError(f"train_limit is {settings.train_limit}, but there are only {len(train)} training pictures")
-        if settings.train_limit < classes:
-            raise ValueError(f"train_limit is {settings.train_limit}, but there are {classes} classes; each needs a picture")
+            raise ValueError(f"train_limit is {settings.train_limit}, but there are only {len(train)} training samples")
+        if settings.train_limit < classes and train.labels.ndim == 1:
+            raise ValueError(f"train_limit is {settings.train_limit}, but there are {classes} classes; each needs a sample")
         train = train.limit(settings.train_limit, settings.split_seed, classes)
-    height, width, channels = train.images.shape[1:]
+    if kind.inputs == "pictures":
+        check_pictures(settings, source, train)
+    elif odd := [name for name in ("crop", "flip", "mean", "std") if getattr(settings, name)]:
+        raise ValueError(f"{odd[0]} is for pictures, and this data set has {kind.inputs}; give {odd[0]}="
+                         + {"crop": "0", "flip": "false"}.get(odd[0], "null"))
+    parts = [part.digest for part in (train, validation, source.test)]
+
+    def seen(modality: str | None) -> Data:
+        named = replace(settings, name="_".join(filter(None, (source.name or settings.name, modality))))
+        if kind.inputs == "pictures":
+            measured = Normalise.measured(train.inputs, modality)
+            normalise: Normalise = Normalise(settings.mean or measured.mean.tolist(), settings.std or measured.std.tolist(),
+                                             modality)
+            seen_by: list[Any] = [settings.crop, settings.flip, normalise.mean.tolist(), normalise.std.tolist(), modality]
+            shape: tuple[int, ...] = tuple(normalise(train.inputs[:1]).shape[1:])
+        else:
+            normalise, seen_by, shape = Unchanged(), [], tuple(train.inputs.shape[1:])
+        identity = [*parts, *seen_by, *([source.task, source.info] if source.task != "classification" or source.info else [])]
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+        return Data(named, kind(source.classes, shape, source.info), train, validation, source.test, normalise, digest)
+
+    views = {name: seen(modality) for name, modality in source.views.items()}
+    return replace(seen(source.sees), views=views, paired=source.paired, found=source.found)
+
+
+def check_pictures(settings: DatasetSettings, source: Source, train: Samples) -> None:
+    """Refuse settings that do not fit the pictures.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    height, width, channels = train.inputs.shape[1:]
     if settings.crop > min(height, width):
         raise ValueError(f"crop is {settings.crop}, but the pictures have {height}x{width} pixels; wanted at most "
                          f"{min(height, width)}")
@@ -123,17 +172,3 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
         raise ValueError(f"std must be above 0, got {settings.std}")
     if source.views and (settings.mean or settings.std):
         raise ValueError("mean and std are measured for each modality; leave them null")
-    parts = [part.digest for part in (train, validation, source.test)]
-
-    def seen(modality: str | None) -> Data:
-        named = replace(settings, name="_".join(filter(None, (source.name or settings.name, modality))))
-        measured = Normalise.measured(train.images, modality)
-        normalise = Normalise(settings.mean or measured.mean.tolist(), settings.std or measured.std.tolist(), modality)
-        identity = [*parts, settings.crop, settings.flip, normalise.mean.tolist(), normalise.std.tolist(), modality]
-        shape = normalise(train.images[:1]).shape[1:]
-        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-        return Data(named, source.classes, (shape[0], shape[1], shape[2]), train, validation, source.test, normalise,
-                    digest)
-
-    views = {name: seen(modality) for name, modality in source.views.items()}
-    return replace(seen(source.sees), views=views, paired=source.paired, found=source.found)

@@ -55,7 +55,7 @@ def edges(images: Tensor) -> Tensor:
 
 
 def coarse(factor: int) -> Callable[[Tensor], Tensor]:
-    """Pictures whose detail is gone: averaged over squares of `factor` pixels, of the same size as before."""
+    """Samples whose detail is gone: averaged over squares of `factor` pixels, of the same size as before."""
 
     def look(images: Tensor) -> Tensor:
         pictures = scaled(images).permute(0, 3, 1, 2)

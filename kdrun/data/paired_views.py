@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from kdrun.data.batch import Batch
-from kdrun.data.stream import PictureStream, Stream
+from kdrun.data.stream import MemoryStream, Stream
 
 __all__ = ["Beside"]
 
@@ -20,7 +20,7 @@ class Beside:
     """
 
     def __init__(self, stream: Stream, name: str, partner: Callable[[int], Tensor] | None = None) -> None:
-        assert isinstance(stream, PictureStream)
+        assert isinstance(stream, MemoryStream)
         self.stream, self.name, self.partner = stream, name, partner
 
     def __len__(self) -> int:

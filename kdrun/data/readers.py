@@ -11,7 +11,7 @@ import torch
 from kdrun.config.constraints import AtLeastOne, Bounds, Filled, Positive
 from kdrun.config.schema import instantiate
 from kdrun.data.modalities import ModalityName
-from kdrun.data.pictures import Pictures, Source
+from kdrun.data.samples import Samples, Source
 from kdrun.utils.wording import counted
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def digits(*, test: Share) -> Source:
     assert spec.origin is not None
     table = np.loadtxt(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz", dtype=np.int64, delimiter=",")
     images = torch.from_numpy(np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1))  # stored as 0 to 16
-    train, held_out = Pictures(images, torch.from_numpy(table[:, -1].copy())).part(test, seed=0, classes=10)
+    train, held_out = Samples(images, torch.from_numpy(table[:, -1].copy())).part(test, seed=0, classes=10)
     return Source(train, held_out, tuple(map(str, range(10))))
 
 
@@ -70,7 +70,7 @@ def torchvision_set(*, reader: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFA
             images = images.permute(0, 2, 3, 1)
         images = images[..., None] if images.ndim == 3 else images
         labels = part.labels if reader == "SVHN" else part.targets
-        parts.append(Pictures(images.contiguous(), torch.as_tensor(np.asarray(labels), dtype=torch.int64)))
+        parts.append(Samples(images.contiguous(), torch.as_tensor(np.asarray(labels), dtype=torch.int64)))
         names = getattr(part, "classes", names)
     return Source(parts[0], parts[1], tuple(map(str, names or range(10))))
 
@@ -135,7 +135,7 @@ def _eight_bits(picture: "PilImage") -> "PilImage":
     return Image.fromarray((pixels // 257).astype(np.uint8))  # `convert` would turn all but the darkest white
 
 
-def _read_folder(folder: Path, classes: tuple[str, ...], size: int | None, memory_gb: float) -> Pictures:
+def _read_folder(folder: Path, classes: tuple[str, ...], size: int | None, memory_gb: float) -> Samples:
     from PIL import Image, ImageOps
 
     images: list[np.ndarray] = []
@@ -171,7 +171,7 @@ def _read_folder(folder: Path, classes: tuple[str, ...], size: int | None, memor
         raise ValueError(f"{folder.absolute()} holds no picture ({', '.join(sorted(FORMATS))})")
     channels = max(pixels.shape[2] for pixels in images)  # a grey picture among coloured ones is a coloured one
     whole = np.stack([np.broadcast_to(pixels, (*pixels.shape[:2], channels)) for pixels in images])
-    return Pictures(torch.from_numpy(whole), torch.tensor(labels))
+    return Samples(torch.from_numpy(whole), torch.tensor(labels))
 
 
 def pair(*, base: dict, teacher_sees: ModalityName, student_sees: ModalityName, paired: bool) -> Source:

@@ -1,4 +1,4 @@
-"""Training batches from pictures in memory: order and augmentation are functions of the seed and the epoch."""
+"""Training batches from samples in memory: order and augmentation are functions of the seed and the epoch."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
@@ -9,10 +9,11 @@ from torch import Tensor
 
 from kdrun.data.batch import Batch
 from kdrun.data.modalities import see
-from kdrun.data.pictures import Pictures
+from kdrun.data.samples import Samples
+from kdrun.tasks.base import Task
 from kdrun.utils.seeding import generator
 
-__all__ = ["Normalise", "PictureStream", "Stream"]
+__all__ = ["MemoryStream", "Normalise", "Stream", "Unchanged"]
 
 
 class Stream(Protocol):
@@ -64,7 +65,18 @@ class Normalise:
         return cls(mean.tolist(), torch.where(std > 1e-6, std, torch.ones_like(std)).tolist(), modality)
 
 
-class PictureStream:
+class Unchanged(Normalise):
+    """Inputs that are no pictures are seen as they are stored."""
+
+    def __init__(self) -> None:
+        super().__init__([], [])
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The same."""
+        return images
+
+
+class MemoryStream:
     """Shuffled, cropped, flipped and normalised batches.
 
     Every draw is keyed by (seed, epoch, sample), never by what a method did before: all methods of one seed see the
@@ -73,8 +85,9 @@ class PictureStream:
     samples need whole batches); another order every epoch leaves nobody out for long.
 
     Args:
-        pictures: the training split.
-        normalise: from stored pictures to what a network sees.
+        samples: the training split.
+        task: makes batches of them.
+        normalise: from stored inputs to what a network sees.
         batch_size: samples a batch; a smaller split makes one batch of what it has.
         crop: how many pixels of zeros to pad on each side before a random crop of the original size.
         flip: whether to mirror half of the pictures.
@@ -84,19 +97,29 @@ class PictureStream:
         paired: False shows those views in another order than the samples of the batch.
     """
 
-    def __init__(self, pictures: Pictures, normalise: Normalise, *, batch_size: int, crop: int, flip: bool, seed: int,
+    def __init__(self, samples: Samples, task: Task, normalise: Normalise, *, batch_size: int, crop: int, flip: bool, seed: int,
                  device: torch.device, views: Mapping[str, Normalise] | None = None, paired: bool = True) -> None:
-        self.labels = pictures.labels.to(device)
+        self.samples, self.task = samples.to(device), task
         self.normalise, self.seed, self.crop, self.flip = normalise, seed, crop, flip
         self.views, self.paired = dict(views or {}), paired
         self.kept: dict[str, tuple[int, tuple[Tensor, ...]]] = {}
-        self.size = min(batch_size, len(pictures))
-        height, width, channels = pictures.images.shape[1:]
-        padded = F.pad(pictures.images, (0, 0, crop, crop, crop, crop))
+        self.size = min(batch_size, len(samples))
+        self.windows = self.cropped(samples.inputs, device) if task.inputs == "pictures" else None
+
+    def cropped(self, images: Tensor, device: torch.device) -> Tensor:
+        """Every crop of every picture [N, H, W, C], as views: [mirrored, N, top, left, H, W, C]."""
+        crop, flip = self.crop, self.flip
+        height, width, channels = images.shape[1:]
+        padded = F.pad(images, (0, 0, crop, crop, crop, crop))
         stored = torch.stack([padded, padded.flip(2)] if flip else [padded]).to(device)
         one, each, down, right, channel = stored.stride()
-        self.windows = stored.as_strided((len(stored), len(padded), 2 * crop + 1, 2 * crop + 1, height, width, channels),
-                                         (one, each, down, right, down, right, channel))
+        return stored.as_strided((len(stored), len(padded), 2 * crop + 1, 2 * crop + 1, height, width, channels),
+                                 (one, each, down, right, down, right, channel))
+
+    @property
+    def labels(self) -> Tensor:
+        """Of every sample."""
+        return self.samples.labels
 
     def __len__(self) -> int:
         return len(self.labels) // self.size
@@ -104,11 +127,11 @@ class PictureStream:
     @property
     def identity(self) -> dict[str, object]:
         """All that decides, with the pictures, which batches there are."""
-        return {"seed": self.seed, "size": self.size, "samples": self.samples, "crop": self.crop, "flip": self.flip,
+        return {"seed": self.seed, "size": self.size, "samples": self.count, "crop": self.crop, "flip": self.flip,
                 "paired": self.paired}
 
     @property
-    def samples(self) -> int:
+    def count(self) -> int:
         """How many samples the split has."""
         return len(self.labels)
 
@@ -125,12 +148,14 @@ class PictureStream:
             images = crops(rows)
             others = images if self.paired else images[torch.randperm(
                 len(rows), generator=generator("unpaired", self.seed, epoch, step)).to(images.device)]
-            yield Batch(self.normalise(images), self.labels[rows], rows,
-                        {name: seen(others) for name, seen in self.views.items()}, epoch, epochs, step)
+            batch = self.task.batch(self.samples, rows, self.normalise(images), generator("task", self.seed, epoch, step))
+            batch.views = {name: seen(others) for name, seen in self.views.items()}
+            batch.epoch, batch.epochs, batch.step = epoch, epochs, step
+            yield batch
 
     def order(self, epoch: int, name: str = "order") -> Tensor:
         """The rows of the split in the order of an epoch; another name is an independent order."""
-        return self.drawn(name, epoch, lambda draws: (torch.randperm(self.samples, generator=draws),))[0]
+        return self.drawn(name, epoch, lambda draws: (torch.randperm(self.count, generator=draws),))[0]
 
     def view(self, epoch: int, name: str = "augmentation") -> Callable[[Tensor], Tensor]:
         """One augmentation of every sample for an epoch: from rows [B] to pictures [B, C, H, W].
@@ -139,15 +164,20 @@ class PictureStream:
             epoch: which epoch.
             name: of the stream of draws; another name is an independent view of the same samples.
         """
+        if self.windows is None:
+            raise ValueError(f"it needs another augmentation of every sample, and {self.task.inputs} have none")
         crops = self.crops(epoch, name)
         return lambda rows: self.normalise(crops(rows))
 
     def crops(self, epoch: int, name: str = "augmentation") -> Callable[[Tensor], Tensor]:
-        """The same as stored pictures [B, H, W, C], before any modality."""
-        places, count = 2 * self.crop + 1, self.samples
+        """The same as stored: pictures [B, H, W, C] before any modality, or inputs of another kind as they are."""
+        if self.windows is None:
+            return lambda rows: self.samples.inputs[rows]
+        windows = self.windows
+        places, count = 2 * self.crop + 1, self.count
         top, left, mirrored = self.drawn(name, epoch, lambda draws: tuple(
             torch.randint(upper, (count,), generator=draws) for upper in (places, places, 1 + self.flip)))
-        return lambda rows: self.windows[mirrored[rows], rows, top[rows], left[rows]]
+        return lambda rows: windows[mirrored[rows], rows, top[rows], left[rows]]
 
     def drawn(self, name: str, epoch: int, draw: Callable[[torch.Generator], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """What a stream of draws gives for an epoch: kept until another epoch is asked of it, so a step costs nothing."""

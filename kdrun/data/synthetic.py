@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, Bounds, Count, NonNegative, Proportion
-from kdrun.data.pictures import Pictures, Source
+from kdrun.data.samples import Samples, Source
 from kdrun.utils.seeding import generator
 
 __all__ = ["VIEWS", "MultiView", "multiview"]
@@ -64,7 +64,7 @@ class MultiView:
         columns, triangle = torch.linalg.qr(drawn)
         return (columns * triangle.diagonal().sign()).T.reshape(self.classes, VIEWS, -1).float()
 
-    def drawn(self, name: str, labels: Tensor, views: Tensor) -> Pictures:
+    def drawn(self, name: str, labels: Tensor, views: Tensor) -> Samples:
         """Samples of these classes [N] that show both views (-1) or one (0, 1) of them [N]; by the name of their set."""
         draws, count, patches = generator(name, self.seed), len(labels), self.grid**2
         strength = torch.zeros(count, patches, self.classes, VIEWS)
@@ -84,16 +84,16 @@ class MultiView:
         pixels += self.noise * torch.randn(pixels.shape, generator=draws)
         side = self.grid * self.patch
         whole = pixels.view(count, self.grid, self.grid, self.patch, self.patch).permute(0, 1, 3, 2, 4)
-        return Pictures(0.5 + whole.reshape(count, side, side, 1) / 2, labels)
+        return Samples(0.5 + whole.reshape(count, side, side, 1) / 2, labels)
 
-    def mixed(self, name: str, count: int) -> Pictures:
+    def mixed(self, name: str, count: int) -> Samples:
         """Samples of all classes, multi-view and single-view ones as `single` says."""
         draws = generator("kinds", name, self.seed)
         one = torch.rand(count, generator=draws) < self.single
         views = torch.where(one, torch.randint(VIEWS, (count,), generator=draws), -1)
         return self.drawn(name, torch.arange(count) % self.classes, views)
 
-    def showing(self, view: int, each: int) -> Pictures:
+    def showing(self, view: int, each: int) -> Samples:
         """`each` single-view samples of every class, all of one view, that are in neither training nor test set."""
         labels = torch.arange(self.classes * each) % self.classes
         return self.drawn(f"view {view}", labels, torch.full_like(labels, view))

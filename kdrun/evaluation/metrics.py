@@ -8,7 +8,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -141,8 +141,10 @@ def size(network: nn.Module) -> Size | None:
     return Size(sum(weight.numel() for weight in weights), stored, 8 * stored)
 
 
-def flops(network: nn.Module, shape: tuple[int, ...]) -> int | None:
-    """Floating-point operations for one picture [C, H, W]; a multiply-add counts as two.
+def flops(network: nn.Module, inputs: Any) -> int | None:
+    """Floating-point operations for some inputs, in the form and on the device that the network takes them.
+
+    A multiply-add counts as two.
 
     Attention is counted as the matrix products that it is: the counter does not see inside fused kernels.
 
@@ -151,7 +153,7 @@ def flops(network: nn.Module, shape: tuple[int, ...]) -> int | None:
     modes = [(module, module.training) for module in network.modules()]
     network.eval()  # in training mode a count would move batch statistics, and fail where a map has one pixel
     with FlopCounterMode(display=False) as counter, torch.no_grad(), unfused_attention():
-        network(torch.zeros(1, *shape, device=place_of(network)))
+        network(inputs)
     for module, training in modes:
         module.training = training
     return counter.get_total_flops() or None

@@ -1,7 +1,6 @@
 """Tidy rows of what a run measured, and the CSVs they are written to."""
 
 import itertools
-import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -10,7 +9,10 @@ import torch
 
 from kdrun.config.schema import Settings, own_recipe, said, teacher_recipe
 from kdrun.data.data import Data
+from kdrun.data.sequences import Inputs, Sequences
 from kdrun.evaluation import metrics
+from kdrun.tasks.base import Task
+from kdrun.tasks.classification import Classification
 from kdrun.utils.cells import guarded_frame
 from kdrun.utils.files import write_atomically
 
@@ -18,23 +20,35 @@ if TYPE_CHECKING:
     from kdrun.config.registry import MethodCard
     from kdrun.storage.network_store import TrainedNetwork
 
-__all__ = ["COLUMNS", "Latency", "calibration", "history", "latency", "per_class", "rows",
+__all__ = ["COLUMNS", "Latency", "calibration", "columns", "headline", "history", "latency", "per_class", "rows",
            "weak_teachers", "write_csv"]
 
-COLUMNS = (
-    "run", "seed", "dataset", "method", "scheme", "knowledge", "family", "recipe", "role", "model",
+BEFORE: Final = (
+    "run", "seed", "dataset", "task", "method", "scheme", "knowledge", "family", "recipe", "role", "model",
     "parameters", "bytes", "bits", "flops", "latency_ms", "latency_iqr_ms", "machine_busy", "epochs", "seconds",
-    "accuracy", "top5", "macro_f1", "nll", "ece",
+    "headline", "headline_value",
+)
+AFTER: Final = (
     "distillation_score", "alpha", "size_unit", "relative_error", "distillation_factor",
     "gap_points", "teacher_gap_points", "weak_teacher",
     "accuracy_reduction_pct", "improvement_pct", "size_reduction_pct", "kl", "correlation", "agreement",
 )
-"""Columns of results.csv.
 
-Shares are from 0 to 1. Those that end in `_points` are differences of accuracies in percentage points; those that end in
-`_pct` are the surveys' relative changes, in per cent of the teacher's or the baseline's own value. `weak_teacher` and
-`machine_busy` are 1 or 0.
-"""
+
+def columns(task: type[Task] | Task) -> tuple[str, ...]:
+    """Columns of the results.csv of a run of a task: what every run has, and between them the task's own measures.
+
+    Shares are from 0 to 1. `headline` names the measure that plays the part of accuracy in all comparisons, and
+    `headline_value` has its value. Columns that end in `_points` are differences of headlines in percentage points; those
+    that end in `_pct` are the surveys' relative changes, in per cent of the teacher's or the baseline's own value.
+    `weak_teacher` and `machine_busy` are 1 or 0.
+    """
+    return (*BEFORE, *task.measured, *AFTER)
+
+
+COLUMNS: Final = columns(Classification)
+"""Columns of the results of a classifier."""
+
 WHOLE: Final = ("epochs", "parameters", "bytes", "bits", "flops", "machine_busy", "weak_teacher")
 
 HISTORY_COLUMNS = ("run", "role", "phase", "epoch", "split", "metric", "value")
@@ -62,8 +76,8 @@ class Latency(NamedTuple):
     busy: bool
 
 
-def latency(network: torch.nn.Module, shape: tuple[int, ...]) -> Latency:
-    """Time a network on one input [C, H, W] at a time, by torch.utils.benchmark, on one thread whatever the run uses.
+def latency(network: torch.nn.Module, task: Task) -> Latency:
+    """Time a network on one input at a time, by torch.utils.benchmark, on one thread whatever the run uses.
 
     Inputs change from call to call: a network that remembers its last answer (a `Role`) has to compute each of them.
     """
@@ -71,8 +85,7 @@ def latency(network: torch.nn.Module, shape: tuple[int, ...]) -> Latency:
 
     network.eval()
     place = metrics.place_of(network)
-    generator = torch.Generator().manual_seed(0)
-    inputs = itertools.cycle(torch.randn(LATENCY_INPUTS, 1, *shape, generator=generator).to(place).unbind())
+    inputs = itertools.cycle([varied(task.example(1, place), number) for number in range(LATENCY_INPUTS)])
     timer = Timer("network(next(inputs))", globals={"network": network, "inputs": inputs})  # its default is one thread
     with torch.inference_mode():
         began, worked = time.perf_counter(), time.thread_time()
@@ -81,31 +94,36 @@ def latency(network: torch.nn.Module, shape: tuple[int, ...]) -> Latency:
     return Latency(1000 * measured.median, 1000 * measured.iqr, worked < FREE * passed or not measured.meets_confidence())
 
 
+def varied(inputs: Inputs, number: int) -> Inputs:
+    """Other inputs of the same form: pictures of noise; whatever else there is, in memory of its own."""
+    if isinstance(inputs, Sequences):
+        return inputs.map(torch.Tensor.clone)
+    if not inputs.is_floating_point():
+        return inputs.clone()
+    return torch.randn(inputs.shape, generator=torch.Generator().manual_seed(number)).to(inputs.device)
+
+
 def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: list["TrainedNetwork"]) -> list[dict[str, Any]]:
     """A row for each network; the student's (and each peer's) is compared with the teacher and the baseline."""
-    labels = data.test.labels
-    told = {"run": run, "seed": settings.seed, "dataset": settings.values["dataset"]["name"],
+    task = data.task
+    told = {"run": run, "seed": settings.seed, "dataset": settings.values["dataset"]["name"], "task": task.key,
             "method": settings.method, "scheme": settings.choices["scheme"],
             "knowledge": said(settings.values["method"], "knowledge"), "family": card.family,
-            "recipe": settings.values["recipe"]["name"]}
+            "recipe": settings.values["recipe"]["name"], "headline": task.headline}
     found = []
     teacher = next((one for one in made if one.role == "teacher"), None)
     baseline = next((one for one in made if one.role == "baseline"), None)
     for one in made:
-        shape = data.seen("teacher" if one.role.startswith("teacher") else "student").shape
-        f1 = [score for score in metrics.f1(one.logits, labels) if score is not None]
-        size, timed = metrics.size(one.network), latency(one.network, shape)
-        row = dict.fromkeys(COLUMNS) | told | (size._asdict() if size else {}) | {
+        own = data.seen("teacher" if one.role.startswith("teacher") else "student").task
+        size, timed, measures = metrics.size(one.network), latency(one.network, own), task.measures(one.answers, data.test)
+        row = dict.fromkeys(columns(task)) | told | (size._asdict() if size else {}) | {
             "role": one.role, "model": one.model, "recipe": trained_by(one, settings),
             "epochs": one.epochs, "seconds": one.seconds,
-            "flops": metrics.flops(one.network, shape), "latency_ms": timed.median_ms, "latency_iqr_ms": timed.iqr_ms,
-            "machine_busy": int(timed.busy),
-            "accuracy": metrics.accuracy(one.logits, labels), "top5": metrics.accuracy(one.logits, labels, top=5),
-            "macro_f1": statistics.fmean(f1) if f1 else None, "nll": metrics.finite(metrics.nll(one.logits, labels)),
-            "ece": metrics.calibration_error(one.logits, labels),
-        }
+            "flops": metrics.flops(one.network, own.example(1, metrics.place_of(one.network))),
+            "latency_ms": timed.median_ms, "latency_iqr_ms": timed.iqr_ms, "machine_busy": int(timed.busy),
+            "headline_value": measures[task.headline], **measures}
         if one.role != "baseline" and not one.role.startswith("teacher"):
-            row |= compared(row, one, teacher, baseline, labels, settings.values["measures"])
+            row |= compared(row, one, teacher, baseline, data, settings.values["measures"])
         found.append(row)
     return found
 
@@ -118,25 +136,25 @@ def trained_by(one: "TrainedNetwork", settings: Settings) -> str:
 
 
 def compared(row: dict[str, Any], student: "TrainedNetwork", teacher: "TrainedNetwork | None",
-             baseline: "TrainedNetwork | None", labels: torch.Tensor, measures: dict[str, Any]) -> dict[str, Any]:
+             baseline: "TrainedNetwork | None", data: Data, measures: dict[str, Any]) -> dict[str, Any]:
     """What a student's row says of it beside its teacher and its baseline; null where there is none."""
     found: dict[str, Any] = {"alpha": measures["alpha"], "size_unit": measures["size_unit"]}
-    own, alone = row["accuracy"], metrics.accuracy(baseline.logits, labels) if baseline is not None else None
+    own, alone = row["headline_value"], headline(baseline, data) if baseline is not None else None
     if alone is not None:
         found |= {"gap_points": 100 * (own - alone), "improvement_pct": metrics.improvement_pct(own, alone)}
     if teacher is not None:
         theirs, unit = metrics.size(teacher.network), measures["size_unit"]
-        taught = metrics.accuracy(teacher.logits, labels)
-        assert taught is not None
+        taught = headline(teacher, data)
+        (theirs_rows, _), (own_rows, _) = (data.task.split_rows(one.answers, data.test) for one in (teacher, student))
         if alone is not None:
             found["weak_teacher"] = int(metrics.weak_teacher(taught, alone))
         found |= {
             "teacher_gap_points": 100 * (own - taught),
             "relative_error": metrics.relative_error(own, taught),
             "accuracy_reduction_pct": metrics.accuracy_reduction_pct(own, taught),
-            "kl": metrics.finite(metrics.kl_divergence(teacher.logits, student.logits)),
-            "correlation": metrics.correlation(teacher.logits, student.logits),
-            "agreement": metrics.agreement(teacher.logits, student.logits),
+            "kl": metrics.finite(metrics.kl_divergence(theirs_rows, own_rows)),
+            "correlation": metrics.correlation(theirs_rows, own_rows),
+            "agreement": metrics.agreement(theirs_rows, own_rows),
         }
         if theirs is not None and row[unit] is not None:  # a Gaussian process, say, has no size
             found |= {
@@ -148,6 +166,11 @@ def compared(row: dict[str, Any], student: "TrainedNetwork", teacher: "TrainedNe
     return found
 
 
+def headline(one: "TrainedNetwork", data: Data) -> float:
+    """The headline of a network on the test set; 0 where it is not defined."""
+    return data.task.measures(one.answers, data.test)[data.task.headline] or 0.0
+
+
 def weak_teachers(data: Data, made: list["TrainedNetwork"], measures: dict[str, Any]) -> list[str]:
     """A warning for each teacher that is no better than the student alone.
 
@@ -156,13 +179,13 @@ def weak_teachers(data: Data, made: list["TrainedNetwork"], measures: dict[str, 
         made: its networks, as far as they are trained.
         measures: the settings of the distillation score.
     """
-    labels, unit, alpha = data.test.labels, measures["size_unit"], measures["alpha"]
+    unit, alpha = measures["size_unit"], measures["alpha"]
     baseline = next((one for one in made if one.role == "baseline"), None)
     found = []
     for one in made:
         if baseline is None or one.role.split()[0] != "teacher":
             continue
-        taught, alone = metrics.accuracy(one.logits, labels) or 0.0, metrics.accuracy(baseline.logits, labels) or 0.0
+        taught, alone = headline(one, data), headline(baseline, data)
         if not metrics.weak_teacher(taught, alone):
             continue
         error, sizes = metrics.relative_error(alone, taught), [metrics.size(made.network) for made in (baseline, one)]
@@ -190,18 +213,27 @@ def history(run: str, made: list["TrainedNetwork"]) -> list[dict[str, Any]]:
 
 
 def per_class(run: str, data: Data, made: list["TrainedNetwork"]) -> list[dict[str, Any]]:
-    """Recall and F1 of every class for every network."""
-    labels = data.test.labels
-    counts = torch.bincount(labels, minlength=len(data.classes)).tolist()
-    return [dict(zip(PER_CLASS_COLUMNS, (run, one.role, one.model, *entry), strict=True)) for one in made
-            for entry in zip(data.classes, counts, metrics.recall(one.logits, labels), metrics.f1(one.logits, labels),
-                             strict=True)]
+    """Recall and F1 of every class for every network; nothing where rows have no labels."""
+    found = []
+    for one in made:
+        logits, labels = data.task.split_rows(one.answers, data.test)
+        if labels is None:
+            continue
+        counts = torch.bincount(labels, minlength=logits.shape[1]).tolist()
+        found += [dict(zip(PER_CLASS_COLUMNS, (run, one.role, one.model, *entry), strict=True)) for entry in
+                  zip(data.task.row_names, counts, metrics.recall(logits, labels), metrics.f1(logits, labels), strict=True)]
+    return found
 
 
 def calibration(run: str, data: Data, made: list["TrainedNetwork"]) -> list[dict[str, Any]]:
     """Mean confidence and accuracy in every bin of confidence, from 1, for every network: what its ECE is summed from."""
-    return [dict(zip(CALIBRATION_COLUMNS, (run, one.role, one.model, place, *held), strict=True)) for one in made
-            for place, held in enumerate(metrics.calibration_bins(one.logits, data.test.labels), start=1)]
+    found = []
+    for one in made:
+        logits, labels = data.task.split_rows(one.answers, data.test)
+        if labels is not None:
+            found += [dict(zip(CALIBRATION_COLUMNS, (run, one.role, one.model, place, *held), strict=True))
+                      for place, held in enumerate(metrics.calibration_bins(logits, labels), start=1)]
+    return found
 
 
 def write_csv(path: Path, table: list[dict[str, Any]], columns: tuple[str, ...] | None = None) -> None:

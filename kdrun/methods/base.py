@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.stream import Stream
-from kdrun.models.roles import ModelOutput, Networks
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks
+from kdrun.tasks.base import Task
+from kdrun.tasks.classification import Classification
 
 if TYPE_CHECKING:
     from kdrun.training.loop import Run
@@ -90,7 +92,9 @@ class Method(nn.Module):
     rows: ClassVar[tuple[str, ...]] = ()
     cautions: ClassVar[Mapping[str, str]] = {}
 
-    label_smoothing: float = 0.0  # the recipe's, set by the engine before the first phase, in bases and parts too
+    # the recipe's and the data's, set before the first phase, in bases and parts too
+    label_smoothing: float = 0.0
+    task: Task = Classification((), ())
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,8 +147,11 @@ class Method(nn.Module):
         return {}
 
     def label_loss(self, output: ModelOutput, batch: Batch) -> Tensor:
-        """Cross-entropy of an answer with the labels, smoothed as the recipe says."""
-        return F.cross_entropy(output.logits, batch.labels, label_smoothing=self.label_smoothing)
+        """What a network descends that learns from the labels of an answer alone, smoothed as the recipe says.
+
+        Cross-entropy, where the task has none of its own.
+        """
+        return self.task.label_loss(output, batch, self.label_smoothing)
 
 
 class Curriculum(Method):

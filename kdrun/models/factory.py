@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from kdrun.config import registry
-from kdrun.config.schema import TEACHER_OWN, instantiate
+from kdrun.config.schema import TEACHER_OWN, instantiate, locate
 from kdrun.data.data import Data
 from kdrun.models.roles import Frozen, Role, frozen
+from kdrun.tasks.base import Task
 from kdrun.utils import distributed
 from kdrun.utils.seeding import seeded
 
@@ -76,8 +77,23 @@ class NetworkSpec:
         Raises:
             ValueError: the settings and the data do not fit together.
         """
-        given = {"classes": len(data.classes), "channels": data.shape[0], "shape": data.shape}
-        return instantiate(self.settings, "network", given)
+        kind = locate(self.settings["_target_"], "network")
+        if not data.task.fits(kind):
+            raise ValueError(f"it sees {getattr(kind, 'inputs', 'pictures')} and is no network for {data.task.key} of "
+                             f"{data.task.inputs}; {' or '.join(fitting(data.task)) or 'none of kdrun'} would do")
+        return instantiate(self.settings, "network", data.task.given())
+
+
+def fitting(task: Task) -> list[str]:
+    """The names of the networks that can learn a task."""
+    found = []
+    for name in registry.options("model"):
+        try:
+            if task.fits(locate(registry.load("model", name)["_target_"], "network")):
+                found.append(name)
+        except (ValueError, KeyError):  # one of a library that is not installed, or of the user's own and broken
+            continue
+    return found
 
 
 @dataclass
@@ -125,7 +141,7 @@ class NetworkFactory:
         network = distributed.synchronise(network)
         network = network.to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
         view = self.view(part)
-        role = Role(network, part, self.data.seen(view).shape, model, view)
+        role = Role(network, part, self.data.seen(view).task, model, view)
         role.precision, role.memory_format, role.compiled = self.precision, self.memory_format, self.compiled
         return role
 

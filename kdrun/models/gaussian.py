@@ -5,7 +5,7 @@ from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, Positive
 from kdrun.models.fitted import FittedModel
-from kdrun.models.roles import ModelOutput
+from kdrun.models.output import ModelOutput
 
 __all__ = ["GaussianProcess"]
 

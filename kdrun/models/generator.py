@@ -27,7 +27,7 @@ class Generator(nn.Module):
         eps: of the two normalisations between convolutions, added to their variance.
     """
 
-    def __init__(self, *, noise: int, shape: tuple[int, int, int], width: int, ending: Literal["tanh", "affine"],
+    def __init__(self, *, noise: int, shape: tuple[int, ...], width: int, ending: Literal["tanh", "affine"],
                  eps: float) -> None:
         super().__init__()
         channels, *full = shape

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kdrun.config.constraints import AtLeastOne, closest
 from kdrun.config.schema import told
 from kdrun.models import tracing
-from kdrun.models.roles import ModelOutput
+from kdrun.models.output import ModelOutput
 from kdrun.models.tapped import Tapped, replaced_head
 
 __all__ = ["LibraryNetwork"]

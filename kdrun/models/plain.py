@@ -30,7 +30,7 @@ class CNN(StagedNet):
 
 
 class Flatten(nn.Module):
-    """Pictures [B, C, H, W] as maps of one pixel, [B, C*H*W, 1, 1]."""
+    """Samples [B, C, H, W] as maps of one pixel, [B, C*H*W, 1, 1]."""
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Every pixel a channel."""

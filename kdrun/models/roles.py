@@ -1,58 +1,22 @@
-"""Who plays in a training: what networks answer, and the roles they have."""
+"""The roles that networks have in a training."""
 
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from kdrun.data.batch import Batch
+from kdrun.data.sequences import Inputs
+from kdrun.models.output import LazyOutput, ModelOutput, Shapes
+from kdrun.tasks.base import Task
 from kdrun.utils import distributed
 
-__all__ = ["ModelOutput", "Networks", "Role", "frozen"]
-
-
-class ModelOutput(NamedTuple):
-    """What every network answers for B pictures and K classes.
-
-    Attributes:
-        logits: [B, K].
-        embedding: [B, D], pooled, what the classifier sees.
-        stages: the map [B, C, H, W] at the end of each stage, after its activation.
-        preacts: the same maps before that activation; `stages[i]` is always `relu(preacts[i])` in kdrun's own networks,
-            and others have the activation that they have (see `kdrun.models.tapped`).
-        stem: the map before the first stage.
-    """
-
-    logits: Tensor
-    embedding: Tensor
-    stages: tuple[Tensor, ...]
-    preacts: tuple[Tensor, ...]
-    stem: Tensor
-
-    def detach(self) -> "ModelOutput":
-        """The same values as constants."""
-        return ModelOutput(
-            self.logits.detach(),
-            self.embedding.detach(),
-            tuple(maps.detach() for maps in self.stages),
-            tuple(maps.detach() for maps in self.preacts),
-            self.stem.detach(),
-        )
-
-
-class Shapes(NamedTuple):
-    """The shapes of an `ModelOutput` without the batch: known before any training, for methods that add modules."""
-
-    logits: torch.Size
-    embedding: torch.Size
-    stages: tuple[torch.Size, ...]
-    preacts: tuple[torch.Size, ...]
-    stem: torch.Size
+__all__ = ["Frozen", "Networks", "Role", "frozen"]
 
 
 class Role(nn.Module):
@@ -63,9 +27,9 @@ class Role(nn.Module):
     two peers that learn from each other do so from the same forward pass. `fresh=True` asks for a new pass.
 
     Args:
-        network: answers pictures with an `ModelOutput`.
+        network: answers inputs with a `ModelOutput`.
         name: of the role: student, teacher, peer 2, ...
-        input_shape: (channels, height, width) of a picture.
+        task: what it learns: says which inputs it sees, and which rows its answers have.
         model: the name of the network: resnet8, ...
         view: which of a batch's views it sees; None sees the batch's pictures.
 
@@ -76,10 +40,10 @@ class Role(nn.Module):
 
     shown: Callable[[ModelOutput], ModelOutput] | None = None
 
-    def __init__(self, network: nn.Module, name: str, input_shape: tuple[int, ...], model: str = "",
+    def __init__(self, network: nn.Module, name: str, task: Task, model: str = "",
                  view: str | None = None) -> None:
         super().__init__()
-        self.network, self.name, self.input_shape, self.model = network, name, tuple(input_shape), model
+        self.network, self.name, self.task, self.model = network, name, task, model
         self.view = view
         self.precision: torch.dtype | None = None  # autocast to this; None: run in float32
         self.memory_format = torch.channels_last
@@ -87,17 +51,20 @@ class Role(nn.Module):
         self._asked: object = None
         self._answer: ModelOutput | None = None
 
-    def forward(self, asked: Batch | Tensor, fresh: bool = False) -> ModelOutput:
-        """Answer a batch, or a tensor of pictures [B, C, H, W]; always in float32 at least, losses need it."""
+    def forward(self, asked: Batch | Inputs, fresh: bool = False) -> ModelOutput:
+        """Answer a batch with its rows, or inputs in the network's own layout; in float32 at least, losses need it."""
         if fresh or asked is not self._asked or self._answer is None:
             self._answer, self._asked = self.answer(asked), asked
+            if self.task.dense and isinstance(asked, Batch):
+                self._answer = LazyOutput(self._answer, logits=lambda own: self.task.rows(own.logits, asked),
+                                          dense=lambda own: own.logits)
         return self._answer if self.shown is None else self.shown(self._answer)
 
-    def answer(self, asked: Batch | Tensor) -> ModelOutput:
+    def answer(self, asked: Batch | Inputs) -> ModelOutput:
         """One pass through the network."""
-        return self._run(self.pictures(asked), self.network)
+        return self._run(self.inputs(asked), self.network)
 
-    def pictures(self, asked: Batch | Tensor) -> Tensor:
+    def inputs(self, asked: Batch | Inputs) -> Inputs:
         """What this network sees of what it is asked about.
 
         Raises:
@@ -110,11 +77,12 @@ class Role(nn.Module):
                              "pictures that are not of this modality; choose a dataset other than pair")
         return asked.views[self.view]
 
-    def _run(self, given: Tensor, network: Callable[[Tensor], ModelOutput]) -> ModelOutput:
+    def _run(self, given: Inputs, network: Callable[[Any], ModelOutput]) -> ModelOutput:
         return distributed.shared(given, lambda own: self._passed(own, network))
 
-    def _passed(self, given: Tensor, network: Callable[[Tensor], ModelOutput]) -> ModelOutput:
-        if self.memory_format is torch.contiguous_format:  # batches come with channels last, and maps follow them
+    def _passed(self, given: Inputs, network: Callable[[Any], ModelOutput]) -> ModelOutput:
+        if self.memory_format is torch.contiguous_format and isinstance(given, Tensor):
+            # batches come with channels last, and maps follow them
             given = given.clone(memory_format=torch.contiguous_format)  # `contiguous()` leaves one channel as it is
         if self.compiled and network is self.network and not torch.is_inference_mode_enabled():
             network = self._fast
@@ -122,11 +90,10 @@ class Role(nn.Module):
             return network(given)
         with torch.autocast(given.device.type, self.precision):
             output = network(given)
-        return ModelOutput(output.logits.float(), output.embedding.float(), tuple(maps.float() for maps in output.stages),
-                      tuple(maps.float() for maps in output.preacts), output.stem.float())
+        return output.float()
 
     @cached_property
-    def _fast(self) -> Callable[[Tensor], ModelOutput]:
+    def _fast(self) -> Callable[[Any], ModelOutput]:
         """The network compiled, for each size of batch anew: one size is what a training has."""
         return torch.compile(lambda given: self.network(given), dynamic=False)
 
@@ -170,7 +137,7 @@ class Role(nn.Module):
         if stage >= stages:
             raise ValueError(f"{type(self.network).__name__} has {stages} stages, so at most {stages - 1} can be shared; got "
                              f"{stage}")
-        twin = Role(fork(stage, rest), name, self.input_shape, self.model, self.view).runs_like(self)
+        twin = Role(fork(stage, rest), name, self.task, self.model, self.view).runs_like(self)
         return twin.to(next(self.parameters()).device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def _parted(self, name: str) -> Callable[..., Any]:
@@ -190,20 +157,18 @@ class Role(nn.Module):
 
     @property
     def shapes(self) -> Shapes:
-        """The shapes of the answer to one picture."""
+        """The shapes of the answer to one sample, in the network's own layout."""
         place = next(chain(self.network.parameters(), self.network.buffers()))
         modes = [(module, module.training) for module in self.network.modules()]
         self.network.eval()
         with torch.no_grad():
-            output = self.network(torch.zeros(2, *self.input_shape, device=place.device))
+            output = self.network(self.task.example(2, place.device))
         for module, training in modes:
             module.training = training
-        return Shapes(output.logits.shape[1:], output.embedding.shape[1:],
-                      tuple(maps.shape[1:] for maps in output.stages),
-                      tuple(maps.shape[1:] for maps in output.preacts), output.stem.shape[1:])
+        return Shapes.of(output)
 
     def __deepcopy__(self, memo: dict) -> "Role":
-        twin = type(self)(copy.deepcopy(self.network, memo), self.name, self.input_shape, self.model, self.view)
+        twin = type(self)(copy.deepcopy(self.network, memo), self.name, self.task, self.model, self.view)
         return twin.runs_like(self)
 
 
@@ -223,7 +188,7 @@ class Frozen(Role):
         """Stay in evaluation mode, whatever a parent module asks."""
         return super().train(False)
 
-    def answer(self, asked: Batch | Tensor) -> ModelOutput:
+    def answer(self, asked: Batch | Inputs) -> ModelOutput:
         """What is known already, or else one pass through the network."""
         known = self.memory(asked, super().answer) if self.memory and isinstance(asked, Batch) else None
         return super().answer(asked) if known is None else known
@@ -231,7 +196,7 @@ class Frozen(Role):
 
 def frozen(role: Role, name: str | None = None) -> Frozen:
     """A frozen deep copy of a role, which later updates of the original do not reach."""
-    copied = Frozen(copy.deepcopy(role.network), name or role.name, role.input_shape, role.model, role.view)
+    copied = Frozen(copy.deepcopy(role.network), name or role.name, role.task, role.model, role.view)
     copied.runs_like(role).requires_grad_(False)
     return copied.train(False)
 

@@ -7,7 +7,7 @@ from enum import Enum
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdrun.models.roles import ModelOutput
+from kdrun.models.output import ModelOutput
 
 __all__ = ["FirstWeights", "StagedNet", "initialise"]
 

@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 
 from kdrun.config.constraints import AtLeastOne
 from kdrun.models import tracing
-from kdrun.models.roles import ModelOutput
+from kdrun.models.output import ModelOutput
 
 __all__ = ["Tapped"]
 

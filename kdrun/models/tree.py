@@ -6,7 +6,7 @@ from torch import Tensor
 from kdrun.config.constraints import AtLeastOne
 from kdrun.evaluation.metrics import Size
 from kdrun.models.fitted import FittedModel
-from kdrun.models.roles import ModelOutput
+from kdrun.models.output import ModelOutput
 
 __all__ = ["Tree"]
 

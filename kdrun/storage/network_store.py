@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from kdrun.models.output import FIELDS, ModelOutput
 from kdrun.utils import distributed
 from kdrun.utils.files import digest_of, held, remove, sweep_up, sync_folder, text_of, write_atomically
 from kdrun.utils.names import file_name
@@ -31,7 +32,7 @@ class TrainedNetwork:
         role: teacher, baseline, student, ...
         model: the name of its network.
         network: on the run's device.
-        logits: its answers [N, K] to the test set, on the CPU.
+        answers: to the test set, on the CPU: what the task evaluates.
         epochs: how long it was trained; None if that is not known.
         seconds: likewise.
         history: what was measured on the way.
@@ -45,7 +46,7 @@ class TrainedNetwork:
     role: str
     model: str
     network: nn.Module
-    logits: Tensor
+    answers: ModelOutput
     epochs: int | None
     seconds: float | None
     history: list[tuple[str, str, int, str, str, float]] = field(default_factory=list)
@@ -112,7 +113,7 @@ class Store:
         part = Path(f"{entry}.part-{os.getpid()}")
         part.mkdir()
         save_weights(made.network, part / "weights.safetensors")
-        save_tensors({"test": made.logits.contiguous()}, part / "answers.safetensors")
+        save_tensors(flat(made.answers), part / "answers.safetensors")
         for number, state in enumerate(made.states):
             save_tensors({key: value.cpu().contiguous() for key, value in state.items()},
                          part / f"state-{number:02d}.safetensors")
@@ -133,19 +134,37 @@ class Store:
             return None
         try:
             told = checked(entry)
-            logits = load_file(entry / "answers.safetensors")["test"]
+            answers = unflat(load_file(entry / "answers.safetensors"))
             states = [load_file(path) for path in sorted(entry.glob("state-*.safetensors"))
                       if path.name in told["files"]]
             history = [tuple(row) for row in told["history"]]
-            made = TrainedNetwork(told["role"], told["model"], network, logits, told["epochs"], told["seconds"], history,
-                                  states,
-                        "store", entry=entry.name)
+            made = TrainedNetwork(told["role"], told["model"], network, answers, told["epochs"], told["seconds"], history,
+                                  states, "store", entry=entry.name)
             network.load_state_dict(load_file(entry / "weights.safetensors"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             self.note(f"{entry.name} in the store is damaged ({reason}); training it again")
             return None
         return made
+
+
+def flat(answers: ModelOutput) -> dict[str, Tensor]:
+    """The tensors of an output by name; of further heads `heads.NAME`."""
+    found: dict[str, Tensor] = {}
+    for name in FIELDS:
+        value = getattr(answers, name)
+        if isinstance(value, dict):
+            found |= {f"{name}.{own}": tensor.contiguous() for own, tensor in value.items()}
+        elif isinstance(value, Tensor):
+            found[name] = value.contiguous()
+    return found
+
+
+def unflat(tensors: dict[str, Tensor]) -> ModelOutput:
+    """The output that `flat` took apart."""
+    heads = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if "." in name}
+    whole: dict[str, Any] = {name: tensor for name, tensor in tensors.items() if "." not in name}
+    return ModelOutput(**whole, heads=heads)
 
 
 def checked(entry: Path) -> dict[str, Any]:

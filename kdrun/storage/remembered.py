@@ -1,17 +1,19 @@
 """An answer of a network of which a part is known beforehand."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
-from kdrun.models.roles import ModelOutput
+from kdrun.models.output import FIELDS, LazyOutput, ModelOutput
 
-__all__ = ["Remembered"]
+__all__ = ["KINDS", "Remembered"]
+
+KINDS = ("logits", "embedding")  # what is kept: small against the inputs; the feature maps are not
 
 
-class Remembered:
-    """An answer that reads like an `ModelOutput`, and runs the network only if something is read that is not known.
+class Remembered(ModelOutput):
+    """An answer that runs the network only if something is read that is not known.
 
     Args:
         recall: what is known of a kind of answer; None where nothing is.
@@ -24,52 +26,25 @@ class Remembered:
         self._output: ModelOutput | None = None
         self._known: dict[str, Tensor] = {}
 
-    def _read(self, kind: str) -> Tensor:
-        self._reads.add(kind)
-        if kind not in self._known:
-            known = self._recall(kind) if self._output is None else None
-            self._known[kind] = getattr(self._whole(), kind) if known is None else known
-        return self._known[kind]
+    def __getattribute__(self, name: str) -> Any:
+        if name not in FIELDS:
+            return super().__getattribute__(name)
+        self._reads.add(name)
+        if name not in KINDS:
+            return getattr(self._whole(), name)
+        if name not in self._known:
+            known = self._recall(name) if self._output is None else None
+            self._known[name] = getattr(self._whole(), name) if known is None else known
+        return self._known[name]
 
     def _whole(self) -> ModelOutput:
         if self._output is None:
             self._output = self._run()
         return self._output
 
-    def _beyond(self, name: str) -> ModelOutput:
-        self._reads.add(name)
-        return self._whole()
-
-    @property
-    def logits(self) -> Tensor:
-        """[B, K]."""
-        return self._read("logits")
-
-    @property
-    def embedding(self) -> Tensor:
-        """[B, D]."""
-        return self._read("embedding")
-
-    @property
-    def stages(self) -> tuple[Tensor, ...]:
-        """Of the network, run for it."""
-        return self._beyond("stages").stages
-
-    @property
-    def preacts(self) -> tuple[Tensor, ...]:
-        """Of the network, run for it."""
-        return self._beyond("preacts").preacts
-
-    @property
-    def stem(self) -> Tensor:
-        """Of the network, run for it."""
-        return self._beyond("stem").stem
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._beyond("everything"))
-
-    def _replace(self, **changes: Any) -> ModelOutput:
-        return self._beyond("everything")._replace(**changes)
+    def replace(self, **changes: Any) -> ModelOutput:
+        """The same with other values in some fields; nothing is read for it."""
+        return LazyOutput(self, **{name: lambda _, value=value: value for name, value in changes.items()})
 
     def detach(self) -> "Remembered":
         """Itself: it is constant."""

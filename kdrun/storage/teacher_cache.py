@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdrun.data.batch import Batch
-from kdrun.data.stream import PictureStream
-from kdrun.models.roles import ModelOutput
-from kdrun.storage.remembered import Remembered
+from kdrun.data.stream import MemoryStream
+from kdrun.models.output import ModelOutput
+from kdrun.storage.remembered import KINDS, Remembered
 from kdrun.utils import signals
 from kdrun.utils.files import bytes_under, regular, remove, write_atomically
 from kdrun.utils.names import file_name
@@ -32,7 +32,6 @@ from kdrun.utils.wording import counted
 
 __all__ = ["GIGABYTE", "Answers", "digest_of_weights"]
 
-KINDS = ("logits", "embedding")  # what is kept: small against the pictures; the feature maps are not
 PATIENCE = 300.0  # seconds to wait for an epoch that another job is at, before the network is run for it all the same
 GIGABYTE = 1e9
 HEADER = 1000  # bytes, at most, that a file has beside its numbers
@@ -106,7 +105,7 @@ class Answers:
         self.root, self.title, self.label, self.key = root, title, label, dict(key)
         self.half, self.most, self.ahead, self.note = half, most, ahead, note
         self.tally = Tally()
-        self.stream: PictureStream | None = None
+        self.stream: MemoryStream | None = None
         self.reads: set[str] = set()  # what was read of the latest answer
         self.opened: dict[str, tuple[int, Stored]] = {}
         self.storing = True
@@ -129,13 +128,13 @@ class Answers:
         self.tally.reads |= self.reads
         self.reads = set()
         recall = partial(self.recall, epoch=origin.epoch, step=origin.step, epochs=batch.epochs, wanted=wanted, run=run)
-        return cast(ModelOutput, Remembered(recall, partial(self.live, batch, origin.epoch, run), self.reads))
+        return Remembered(recall, partial(self.live, batch, origin.epoch, run), self.reads)
 
     def live(self, batch: Batch, epoch: int, run: Run) -> ModelOutput:
         """The network's answer, as exact as the stored ones are."""
         self.tally.epochs[epoch] = "live"
         output = run(batch)
-        return output._replace(logits=self.rounded(output.logits), embedding=self.rounded(output.embedding))
+        return output.replace(logits=self.rounded(output.logits), embedding=self.rounded(output.embedding))
 
     def recall(self, kind: str, *, epoch: int, step: int, epochs: int, wanted: set[str], run: Run) -> Tensor | None:
         """The stored answer to a step; None where there is none."""

@@ -5,7 +5,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.data.pictures import Pictures
-from kdrun.data.stream import PictureStream
+from kdrun.data.samples import Samples
+from kdrun.data.sequences import main_tensor
+from kdrun.data.stream import MemoryStream
 from kdrun.methods.base import Method, Phase, Terms
+from kdrun.models.output import ModelOutput, changed
 from kdrun.models.roles import Networks, Role
 from kdrun.training import checkpoint
 from kdrun.training.averaging import WeightAverage
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from kdrun.models.factory import NetworkFactory
     from kdrun.utils.progress import Progress
 
-__all__ = ["Diverged", "Run", "distill", "predict"]
+__all__ = ["Diverged", "Run", "answers", "distill", "predict"]
 
 
 @dataclass
@@ -63,7 +65,7 @@ class Run:
     scheme: Scheme
     networks: Networks
     data: Data
-    build_stream: Callable[[], PictureStream]
+    build_stream: Callable[[], MemoryStream]
     recipe: Recipe
     seed: int
     device: torch.device
@@ -85,12 +87,12 @@ class Run:
         self.generator = generator("method", self.seed)
         for module in (*self.method.modules(), *self.scheme.modules()):  # a base or a part meets labels, and a scheme may
             if isinstance(module, Method):
-                module.label_smoothing = self.recipe.label_smoothing
+                module.label_smoothing, module.task = self.recipe.label_smoothing, self.data.task
                 if caution := module.cautions.get(self.scheme.name):
                     module.note(caution)
 
     @cached_property
-    def stream(self) -> PictureStream:
+    def stream(self) -> MemoryStream:
         """The training batches: built when first asked for, so never where a method makes its own data."""
         return self.build_stream()
 
@@ -285,33 +287,31 @@ class PhaseState:
             rows.append((run.role, self.phase.name, epoch, "train", "skipped_batches", float(self.skipped)))
         if not run.rehearsal and (failure := run.method.failure()):
             raise self.diverged(*failure)
-        accuracy = None
+        headline = None
         if self.phase.evaluate and len(run.data.validation) and not run.rehearsal:
             try:
                 with self.average.shown() if self.average is not None else contextlib.nullcontext():
-                    validated, accuracy = self.validate(epoch)
+                    validated, headline = self.validate(epoch)
             except signals.Interrupted as asked:
                 self.save()
                 asked.place = self.place
                 raise
             rows += validated
         self.rows += rows
-        progress.epoch(self.epoch + 1, means, accuracy)
+        progress.epoch(self.epoch + 1, means, headline)
         self.epoch, self.step, self.skipped, self.sums, self.counts = self.epoch + 1, 0, 0, {}, {}
 
     def validate(self, epoch: int) -> tuple[list[tuple[str, str, int, str, str, float]], float | None]:
-        """What the networks can do on the validation split: (rows of the history, the student's accuracy)."""
-        run, labels = self.run, self.run.data.validation.labels
-        rows, accuracy = [], None
+        """What the networks can do on the validation split: (rows of the history, the student's headline)."""
+        run, task, split = self.run, self.run.data.task, self.run.data.validation
+        rows, headline = [], None
         for name, network in run.scheme.trained_networks(run.method.trained_networks(run.networks), run.networks).items():
-            logits = predict(network, run.data, run.data.validation, run.device)
-            right = float((logits.argmax(1) == labels).double().mean())
-            loss = float(nn.functional.cross_entropy(logits.double(), labels))
+            measures = task.measures(answers(network, run.data, split, run.device), split)
             role = run.role if name == "student" else name
-            rows += [(role, self.phase.name, epoch, "validation", "accuracy", right),
-                     (role, self.phase.name, epoch, "validation", "nll", loss)]
-            accuracy = right if name == "student" else accuracy
-        return rows, accuracy
+            rows += [(role, self.phase.name, epoch, "validation", measure, value) for measure in task.watched
+                     if (value := measures[measure]) is not None]
+            headline = measures[task.headline] if name == "student" else headline
+        return rows, headline
 
     def save_if_due(self) -> None:
         """Save when the time has come; save and stop where somebody wants that.
@@ -405,16 +405,38 @@ class PhaseState:
             torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
-def predict(network: nn.Module, data: Data, pictures: Pictures, device: torch.device) -> Tensor:
-    """The logits [N, K] of a network for a split as it sees it, on the CPU. It is left in evaluation mode."""
+def answers(network: nn.Module, data: Data, samples: Samples, device: torch.device) -> ModelOutput:
+    """What a network answers to a split as it sees it, on the CPU, in its own layout. It is left in evaluation mode.
+
+    Of every sample the fields are kept that the task evaluates.
+    """
     network.eval()
-    answers = []
     view = getattr(network, "view", None)
+    kept: list[dict[str, Any]] = []
     with torch.inference_mode():
-        for x, _ in data.seen(view).plain(pictures, device):
+        for batch in data.seen(view).plain(samples, device):
             signals.check()
-            answers.append(network(x if view is None else Batch(x, views={view: x})).logits.float())
+            asked = batch if view is None else replace(batch, views={view: main_tensor(batch.x)})
+            output = data.task.predict(network, asked)
+            kept.append({name: changed(getattr(output, name), on_host) for name in ("logits", *data.task.keeps)})
     if isinstance(network, Role):
         network.forget()
-    return torch.cat(answers).cpu().clone()
+    whole = {name: joined([one[name] for one in kept]) for name in kept[0]}
+    return ModelOutput(**{"embedding": torch.empty(0), **whole})
 
+
+def on_host(tensor: Tensor) -> Tensor:
+    """A tensor on the CPU, numbers in single precision."""
+    return (tensor.float() if tensor.is_floating_point() else tensor).cpu().clone()
+
+
+def joined(values: list[Any]) -> Any:
+    """A field of the outputs to several batches, of all samples."""
+    if isinstance(values[0], dict):
+        return {name: torch.cat([value[name] for value in values]) for name in values[0]}
+    return torch.cat(values)
+
+
+def predict(network: nn.Module, data: Data, samples: Samples, device: torch.device) -> Tensor:
+    """The rows [M, K] of a network's answers to a split, on the CPU. It is left in evaluation mode."""
+    return data.task.split_rows(answers(network, data, samples, device), samples)[0]

@@ -12,15 +12,15 @@ of a weight, whether the weight worked on parts or on the whole.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from kdrun.models.roles import ModelOutput
+from kdrun.data.sequences import Inputs
+from kdrun.models.output import FIELDS, LazyOutput, ModelOutput, changed
 
 __all__ = ["any_of", "asked", "average", "count", "first", "gather", "part", "rank", "same", "shared", "start", "stop",
            "synchronise", "wait"]
@@ -150,49 +150,30 @@ def part(whole: Tensor) -> Tensor:
     return Part.apply(whole) if whole.requires_grad else whole.chunk(count())[rank()]
 
 
-class Gathered:
+class Gathered(LazyOutput):
     """The answer to a whole batch, of which this process has its part: what is read is fetched from the others.
 
-    It reads like an `ModelOutput`. All processes read alike, since all run the same method.
+    All processes read alike, since all run the same method.
     """
 
-    def __init__(self, own: "ModelOutput") -> None:
-        self._own = own
-        self._known: dict[str, Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self._own._fields:
-            raise AttributeError(name)
-        if name not in self._known:
-            own = getattr(self._own, name)
-            self._known[name] = tuple(map(gather, own)) if isinstance(own, tuple) else gather(own)
-        return self._known[name]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._whole())
-
-    def _whole(self) -> "ModelOutput":
-        return type(self._own)(*(getattr(self, name) for name in self._own._fields))
-
-    def _replace(self, **changes: Any) -> "ModelOutput":
-        return self._whole()._replace(**changes)
+    def __init__(self, own: ModelOutput) -> None:
+        super().__init__(own, **{name: lambda base, name=name: changed(getattr(base, name), gather) for name in FIELDS})
 
     def detach(self) -> "Gathered":
         """The same values as constants; what was not read so far can still be."""
-        twin = Gathered(self._own.detach())
-        twin._known = {name: tuple(one.detach() for one in known) if isinstance(known, tuple) else known.detach()
-                       for name, known in self._known.items()}
+        twin = Gathered(self.base.detach())
+        twin.known = {name: changed(value, Tensor.detach) for name, value in self.known.items()}
         return twin
 
 
-def shared(given: Tensor, run: Callable[[Tensor], "ModelOutput"]) -> "ModelOutput":
+def shared(given: Inputs, run: Callable[[Any], ModelOutput]) -> ModelOutput:
     """Run a network on this process's part of a batch. A batch that cannot be shared out evenly each runs whole."""
     global _sharing
     if count() == 1 or len(given) % count():
         return run(given)
     _sharing = True
     try:
-        return cast("ModelOutput", Gathered(run(part(given))))
+        return Gathered(run(part(given) if isinstance(given, Tensor) else given.map(part)))
     finally:
         _sharing = False
 

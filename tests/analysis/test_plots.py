@@ -1,4 +1,4 @@
-"""Pictures: what is drawn is computed by hand, every label is free, the same numbers are the same bytes."""
+"""Samples: what is drawn is computed by hand, every label is free, the same numbers are the same bytes."""
 
 import json
 import re

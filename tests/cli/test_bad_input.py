@@ -30,12 +30,12 @@ class Evil:
 CODE = '''
 import torch
 from torch import nn
-from kdrun.data.pictures import Pictures, Source
+from kdrun.data.samples import Samples, Source
 
 X, Y = torch.rand(20, 8, 8, 1), torch.arange(20) % 2
 
 def source(images, labels):
-    return Source(Pictures(images, labels), Pictures(images, labels), ("a", "b"))
+    return Source(Samples(images, labels), Samples(images, labels), ("a", "b"))
 
 def nan():
     images = X.clone()

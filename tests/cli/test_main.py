@@ -138,7 +138,7 @@ MINE = '''
 import torch
 from torch import nn
 from kdrun.config.constraints import Positive
-from kdrun.data.pictures import Pictures, Source
+from kdrun.data.samples import Samples, Source
 from kdrun.methods.base import Method
 from kdrun.models.staged import StagedNet
 
@@ -146,7 +146,7 @@ def stripes(*, count: int) -> Source:
     labels = torch.arange(count) % 2
     images = torch.rand(count, 8, 8, 1, generator=torch.Generator().manual_seed(0)) / 2
     images[labels == 1, ::2] += 0.5
-    return Source(Pictures(images, labels), Pictures(images, labels), ("plain", "striped"))
+    return Source(Samples(images, labels), Samples(images, labels), ("plain", "striped"))
 
 class Thin(StagedNet):
     def __init__(self, *, width: int, classes: int, channels: int):

@@ -7,8 +7,8 @@ from torch import tensor
 from kdrun.config.schema import ConfigError
 from kdrun.data.data import read
 from kdrun.data.modalities import MODALITIES, lab, misfit, see
-from kdrun.data.pictures import Source
-from kdrun.data.stream import Normalise, PictureStream
+from kdrun.data.samples import Source
+from kdrun.data.stream import MemoryStream, Normalise
 from tests.conftest import pictures_of, settings_of, tiny_source
 from tests.toy import prepared
 
@@ -40,7 +40,7 @@ class TestModalities:
         assert lab(colour(*rgb)).flatten().tolist() == pytest.approx(wanted, abs=0.03)
 
     def test_lightness_and_chroma_are_the_parts_of_lab(self):
-        images = pictures_of(2, 0, channels=3).images
+        images = pictures_of(2, 0, channels=3).inputs
         parts = torch.cat([seen("lightness", images), seen("chroma", images)], dim=-1)
         assert torch.allclose(100 * parts, lab(images))
 
@@ -56,19 +56,19 @@ class TestModalities:
             assert torch.allclose(seen(name, board.float().view(1, 8, 8, 1)), torch.full((1, 8, 8, 1), 0.5))
 
     def test_halves_make_the_whole(self):
-        images = pictures_of(1, 0).images
+        images = pictures_of(1, 0).inputs
         assert torch.equal(torch.cat([seen("left", images), seen("right", images)], dim=2), images)
 
     @pytest.mark.parametrize("name", list(MODALITIES))
     def test_bytes_and_floats_look_the_same(self, name):
-        images = pictures_of(2, 0, channels=3).images
+        images = pictures_of(2, 0, channels=3).inputs
         channels = seen(name, images).shape[-1]
         whole, shares = (Normalise([0.1] * channels, [0.5] * channels, name) for _ in range(2))
         assert torch.allclose(whole(images), shares(images.float() / 255), atol=1e-6)
 
     @pytest.mark.parametrize("name", list(MODALITIES))
     def test_normalised_as_measured(self, name):
-        images = pictures_of(8, 0, channels=3).images
+        images = pictures_of(8, 0, channels=3).inputs
         x = Normalise.measured(images, name)(images)
         assert torch.allclose(x.mean(dim=(0, 2, 3)), torch.zeros(x.shape[1]), atol=1e-4)
         assert torch.allclose(x.var(dim=(0, 2, 3), unbiased=False), torch.ones(x.shape[1]), atol=1e-3)
@@ -83,7 +83,7 @@ class TestStream:
     plain = Normalise([0.0], [1.0])
 
     def stream(self, **changes):
-        return PictureStream(pictures_of(10, 0), self.plain, batch_size=8, crop=2, flip=True, seed=3, device=CPU, **changes)
+        return MemoryStream(pictures_of(10, 0), self.plain, batch_size=8, crop=2, flip=True, seed=3, device=CPU, **changes)
 
     def test_both_see_the_same_crop_of_the_same_sample(self):
         halves = {"left": Normalise([0.0], [1.0], "left"), "right": Normalise([0.0], [1.0], "right")}

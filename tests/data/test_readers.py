@@ -45,9 +45,9 @@ def refused(folder, **changes) -> str:
 def test_the_digits_are_1797_pictures_of_ten_classes():
     source = digits(test=0.3)
     assert (len(source.train), len(source.test)) == (1258, 539)
-    assert source.train.images.shape[1:] == (8, 8, 1)
-    assert source.train.images.dtype == torch.uint8
-    assert (int(source.train.images.min()), int(source.train.images.max())) == (0, 255)
+    assert source.train.inputs.shape[1:] == (8, 8, 1)
+    assert source.train.inputs.dtype == torch.uint8
+    assert (int(source.train.inputs.min()), int(source.train.inputs.max())) == (0, 255)
     assert source.classes == tuple("0123456789")
     assert source.problems() == []
     assert torch.bincount(source.test.labels).min() >= 52
@@ -76,7 +76,7 @@ def test_pixels_are_those_of_the_files(tmp_path):
             picture(tmp_path / name / f"{index}.png", value=value)
     source = read(tmp_path)
     for part in (source.train, source.test):
-        assert part.images.flatten(1).double().mean(1).tolist() == [(10, 240)[label] for label in part.labels]
+        assert part.inputs.flatten(1).double().mean(1).tolist() == [(10, 240)[label] for label in part.labels]
 
 
 @pytest.mark.parametrize("held_out", ["test", "val"])
@@ -127,7 +127,7 @@ def test_pictures_of_several_sizes_need_a_size(tmp_path):
     classes_in(tmp_path, each=3)
     picture(tmp_path / "dog" / "z.png", size=(12, 9))
     assert refused(tmp_path).endswith("z.png is 12x9, the first picture 8x8; set dataset.size to bring all to one size")
-    assert read(tmp_path, size=6).train.images.shape[1:] == (6, 6, 1)
+    assert read(tmp_path, size=6).train.inputs.shape[1:] == (6, 6, 1)
 
 
 def test_the_centre_is_kept_when_a_long_picture_is_resized(tmp_path):
@@ -137,15 +137,15 @@ def test_the_centre_is_kept_when_a_long_picture_is_resized(tmp_path):
     for index in range(5, 9):
         Image.fromarray(strip).save(tmp_path / "cat" / f"{index}.png")
     source = read(tmp_path, size=8, test=0.0)
-    assert source.train.images[3:7].unique().tolist() == [200]
+    assert source.train.inputs[3:7].unique().tolist() == [200]
 
 
 def test_grey_stays_grey_and_a_grey_one_among_coloured_ones_becomes_coloured(tmp_path):
     classes_in(tmp_path, each=3)
-    grey = read(tmp_path, test=0.0).train.images
+    grey = read(tmp_path, test=0.0).train.inputs
     assert grey.shape[-1] == 1
     picture(tmp_path / "dog" / "z.png", mode="RGB")
-    mixed = read(tmp_path, test=0.0).train.images
+    mixed = read(tmp_path, test=0.0).train.inputs
     assert mixed.shape[-1] == 3
     for channel in range(3):
         assert torch.equal(mixed[:6, ..., channel], grey[..., 0])
@@ -159,7 +159,7 @@ def test_modes_and_formats(tmp_path, mode, ending, channels):
     for name in "ab":
         for index in range(2):
             picture(tmp_path / name / f"{index}.{ending}", mode=mode, seed=index)
-    images = read(tmp_path, test=0.0).train.images
+    images = read(tmp_path, test=0.0).train.inputs
     assert images.shape == (4, 8, 8, channels)
     assert images.dtype == torch.uint8
 
@@ -170,7 +170,7 @@ def test_sixteen_bits_are_brought_to_eight_and_not_cut_off(tmp_path, ending):
     for name in "ab":
         (tmp_path / name).mkdir()
         Image.fromarray(ramp).save(tmp_path / name / f"0.{ending}")
-    images = read(tmp_path, test=0.0).train.images[..., 0]
+    images = read(tmp_path, test=0.0).train.inputs[..., 0]
     assert images[0].flatten().tolist() == (ramp // 257).flatten().tolist()
 
 
@@ -197,7 +197,7 @@ def test_the_order_of_the_files_is_that_of_their_names(tmp_path):
     for index in (2, 0, 1):
         for name in ("dog", "cat"):
             picture(tmp_path / name / f"{index}.png", value=index + 10 * (name == "dog"))
-    images = read(tmp_path, test=0.0).train.images
+    images = read(tmp_path, test=0.0).train.inputs
     assert images[:, 0, 0, 0].tolist() == [0, 1, 2, 10, 11, 12]
 
 
@@ -268,7 +268,7 @@ def test_a_set_in_mnists_format_is_read_back(tmp_path, name):
     wanted = idx_files(tmp_path, name=name)
     source = torchvision_set(reader=name, root=str(tmp_path), download=False)
     for part, (images, labels) in zip((source.train, source.test), wanted, strict=True):
-        assert torch.equal(part.images, torch.from_numpy(images)[..., None])
+        assert torch.equal(part.inputs, torch.from_numpy(images)[..., None])
         assert part.labels.tolist() == labels.tolist()
         assert part.labels.dtype == torch.int64
     assert len(source.classes) == 10
@@ -301,12 +301,12 @@ def test_a_damaged_set_is_told_in_one_line(tmp_path, content):
 def test_cifar10_is_50000_and_10000_coloured_pictures():
     source = torchvision_set(reader="CIFAR10", root=os.environ["KDRUN_DATA"], download=False)
     assert source.problems() == []
-    assert source.train.images.shape == (50000, 32, 32, 3)
-    assert source.test.images.shape == (10000, 32, 32, 3)
+    assert source.train.inputs.shape == (50000, 32, 32, 3)
+    assert source.test.inputs.shape == (10000, 32, 32, 3)
     assert torch.bincount(source.train.labels).tolist() == [5000] * 10
     assert source.classes[:3] == ("airplane", "automobile", "bird")
     # the means everyone uses: 0.4914, 0.4822, 0.4465
-    means = (source.train.images.double().mean((0, 1, 2)) / 255).tolist()
+    means = (source.train.inputs.double().mean((0, 1, 2)) / 255).tolist()
     assert means == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)
 
 

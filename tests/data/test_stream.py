@@ -1,22 +1,22 @@
 import pytest
 import torch
 
-from kdrun.data.pictures import Pictures
-from kdrun.data.stream import Normalise, PictureStream
+from kdrun.data.samples import Samples
+from kdrun.data.stream import MemoryStream, Normalise
 
 CPU = torch.device("cpu")
 SAME = Normalise([0.0], [1.0])
 
 
-def distinct(count=20, side=5, channels=1, seed=0) -> Pictures:
+def distinct(count=20, side=5, channels=1, seed=0) -> Samples:
     """Pictures without two equal windows; no pixel is 0, which is what padding is."""
     draws = torch.Generator().manual_seed(seed)
-    return Pictures(torch.randint(1, 256, (count, side, side + 1, channels), generator=draws, dtype=torch.uint8),
+    return Samples(torch.randint(1, 256, (count, side, side + 1, channels), generator=draws, dtype=torch.uint8),
                     torch.arange(count) % 4)
 
 
-def stream_of(pictures=None, normalise=SAME, *, batch_size=6, crop=2, flip=True, seed=1) -> PictureStream:
-    return PictureStream(pictures or distinct(), normalise, batch_size=batch_size, crop=crop, flip=flip, seed=seed,
+def stream_of(pictures=None, normalise=SAME, *, batch_size=6, crop=2, flip=True, seed=1) -> MemoryStream:
+    return MemoryStream(pictures or distinct(), normalise, batch_size=batch_size, crop=crop, flip=flip, seed=seed,
                          device=CPU)
 
 
@@ -122,7 +122,7 @@ def test_labels_and_rows_belong_to_the_pictures():
     pictures = distinct()
     for batch in stream_of(pictures, crop=0, flip=False).epoch(0, 1):
         assert torch.equal(batch.y, pictures.labels[batch.index])
-        assert torch.equal(as_pixels(batch.x), pictures.images[batch.index])
+        assert torch.equal(as_pixels(batch.x), pictures.inputs[batch.index])
 
 
 def test_a_batch_knows_when_it_is():
@@ -136,7 +136,7 @@ def test_a_batch_knows_when_it_is():
 def test_crops_and_flips_are_those_of_a_naive_loop(crop, flip, channels):
     pictures = distinct(12, channels=channels)
     stream = stream_of(pictures, Normalise([0.0] * channels, [1.0] * channels), batch_size=12, crop=crop, flip=flip)
-    possible = [windows(picture, crop, flip) for picture in pictures.images]
+    possible = [windows(picture, crop, flip) for picture in pictures.inputs]
     places = set()
     for epoch in range(30):
         (batch,) = stream.epoch(epoch, 30)
@@ -153,13 +153,13 @@ def test_half_of_the_pictures_are_mirrored():
     count = 0
     for epoch in range(10):
         (batch,) = stream.epoch(epoch, 10)
-        count += sum(not torch.equal(seen, pictures.images[row])
+        count += sum(not torch.equal(seen, pictures.inputs[row])
                      for seen, row in zip(as_pixels(batch.x), batch.index.tolist(), strict=True))
     assert 900 < count < 1100  # of 2000, more than four standard deviations to each side
 
 
 def test_padding_is_black_before_normalisation():
-    pictures = Pictures(torch.full((40, 4, 4, 1), 200, dtype=torch.uint8), torch.zeros(40, dtype=torch.int64))
+    pictures = Samples(torch.full((40, 4, 4, 1), 200, dtype=torch.uint8), torch.zeros(40, dtype=torch.int64))
     (batch,) = stream_of(pictures, Normalise([0.5], [0.25]), batch_size=40, crop=2, flip=False).epoch(0, 1)
     values = sorted({round(value, 4) for value in batch.x.flatten().tolist()})
     assert values == [-2.0, round((200 / 255 - 0.5) / 0.25, 4)]
@@ -169,7 +169,7 @@ def test_padding_is_black_before_normalisation():
 
 @pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
 def test_measured_normalisation_gives_mean_zero_and_spread_one(kind):
-    images = distinct(50, channels=3).images
+    images = distinct(50, channels=3).inputs
     images = images if kind == torch.uint8 else images.float() / 255
     x = Normalise.measured(images)(images)
     assert x.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
@@ -194,10 +194,10 @@ def test_a_constant_channel_is_only_centred():
 
 def test_bytes_and_floats_are_the_same_pictures():
     pictures = distinct(channels=3)
-    floats = Pictures(pictures.images.float() / 255, pictures.labels)
+    floats = Samples(pictures.inputs.float() / 255, pictures.labels)
     normalise = Normalise([0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
-    torch.testing.assert_close(torch.tensor(Normalise.measured(floats.images).mean.tolist()),
-                               torch.tensor(Normalise.measured(pictures.images).mean.tolist()))
+    torch.testing.assert_close(torch.tensor(Normalise.measured(floats.inputs).mean.tolist()),
+                               torch.tensor(Normalise.measured(pictures.inputs).mean.tolist()))
     pairs = zip(stream_of(pictures, normalise).epoch(0, 1), stream_of(floats, normalise).epoch(0, 1), strict=True)
     for first, second in pairs:
         torch.testing.assert_close(first.x, second.x, atol=1e-5, rtol=0)
@@ -214,12 +214,12 @@ def test_normalising_is_the_formula_and_changes_no_picture():
 
 def test_streaming_changes_no_picture():
     pictures = distinct()
-    floats = Pictures(pictures.images.float() / 255, pictures.labels)
-    before = floats.images.clone()
+    floats = Samples(pictures.inputs.float() / 255, pictures.labels)
+    before = floats.inputs.clone()
     stream = stream_of(floats, Normalise([0.5], [0.2]), crop=0, flip=False)
     first, again = list(stream.epoch(0, 1)), list(stream.epoch(0, 1))
     assert same(first, again)
-    assert torch.equal(floats.images, before)
+    assert torch.equal(floats.inputs, before)
 
 
 def test_networks_see_float32_with_the_channels_last_in_memory():

@@ -24,7 +24,7 @@ def test_features_are_orthonormal():
 @pytest.mark.parametrize("view", [-1, 0, 1])
 def test_a_sample_shows_its_views_in_so_many_patches(view):
     model, labels = made(), torch.arange(12) % 4
-    found = strengths(model, model.drawn("some", labels, torch.full((12,), view)).images)
+    found = strengths(model, model.drawn("some", labels, torch.full((12,), view)).inputs)
     own = found[torch.arange(12), :, labels]  # [N, patches, views]
     for other in range(VIEWS):
         shown = 1.0 if view in (-1, other) else 0.1
@@ -41,27 +41,27 @@ def test_a_sample_shows_its_views_in_so_many_patches(view):
 def test_the_rule_that_knows_all_features_is_always_right_without_noise(view):
     model = made()
     for pictures in (model.mixed("train", 200), model.showing(view, 20)):
-        assert (model.judged(pictures.images).argmax(dim=1) == pictures.labels).all()
+        assert (model.judged(pictures.inputs).argmax(dim=1) == pictures.labels).all()
 
 
 def test_a_rule_that_knows_one_view_is_lost_on_the_other():
     model = made(weak=0.0)
     pictures = model.showing(1, 20)
-    first = strengths(model, pictures.images)[..., 0].sum(dim=1)
+    first = strengths(model, pictures.inputs)[..., 0].sum(dim=1)
     assert first.max() < 0.25  # 2 copies of the faint view
 
 
 def test_the_share_of_single_view_samples():
     model = made()
     pictures = model.mixed("train", 4000)
-    own = strengths(model, pictures.images)[torch.arange(4000), :, pictures.labels].amax(dim=1)
+    own = strengths(model, pictures.inputs)[torch.arange(4000), :, pictures.labels].amax(dim=1)
     single = (own.amin(dim=1) < 0.5).float().mean()
     assert float(single) == pytest.approx(0.3, abs=0.03)
     assert torch.bincount(pictures.labels).tolist() == [1000] * 4
 
 
 def test_noise_has_its_spread_and_seeds_draw_otherwise():
-    noise = 2 * (made(noise=0.1).mixed("train", 500).images - made().mixed("train", 500).images)
+    noise = 2 * (made(noise=0.1).mixed("train", 500).inputs - made().mixed("train", 500).inputs)
     assert float(noise.std()) == pytest.approx(0.1, rel=0.02)
     assert made(seed=1).mixed("train", 10).digest != made().mixed("train", 10).digest
     assert made().mixed("test", 10).digest != made().mixed("train", 10).digest
@@ -72,7 +72,7 @@ def test_the_source_is_fit_to_train_on():
     source = multiview(**USUAL, train=40, test=20)
     assert source.problems() == []
     assert (len(source.train), len(source.test), len(source.classes)) == (40, 20, 4)
-    assert source.train.images.shape[1:] == (12, 12, 1)
+    assert source.train.inputs.shape[1:] == (12, 12, 1)
 
 
 @pytest.mark.parametrize(("changes", "line"), [

@@ -8,8 +8,10 @@ from rich.console import Console
 from torch import nn
 
 from kdrun.evaluation import metrics, result_tables
-from kdrun.models.roles import ModelOutput, Role
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Role
 from kdrun.storage.network_store import TrainedNetwork
+from kdrun.tasks.classification import Classification
 from kdrun.utils import progress
 
 
@@ -31,7 +33,7 @@ class Rebuilt(nn.Module):
 
     def __init__(self, inner):
         super().__init__()
-        self.role, self.asked = Role(inner, "student", (1, 2, 2)), 0
+        self.role, self.asked = Role(inner, "student", Classification((), (1, 2, 2))), 0
 
     def forward(self, pictures):
         self.asked += 1
@@ -42,7 +44,7 @@ def test_latency_is_of_passes_and_not_of_a_remembered_answer(monkeypatch):
     monkeypatch.setattr(result_tables, "LATENCY_SECONDS", 1e-4)
     inner = Counting()
     outer = Rebuilt(inner)
-    timed = result_tables.latency(outer, (1, 2, 2))
+    timed = result_tables.latency(outer, Classification((), (1, 2, 2)))
     assert inner.passes == outer.asked > 0
     assert len(inner.seen) > 1
     assert timed.median_ms > 0
@@ -58,7 +60,7 @@ def test_latency_is_measured_on_one_thread(monkeypatch):
 
     torch.set_num_threads(2)
     try:
-        result_tables.latency(Told(), (1, 2, 2))
+        result_tables.latency(Told(), Classification((), (1, 2, 2)))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
@@ -71,7 +73,7 @@ def test_a_busy_machine_is_said(monkeypatch, worked, steady, busy):
     monkeypatch.setattr("torch.utils.benchmark.utils.common.Measurement.meets_confidence", lambda *_: steady)
     clocks = {"perf_counter": iter([0.0, 1.0]), "thread_time": iter([0.0, worked])}
     monkeypatch.setattr(result_tables, "time", SimpleNamespace(**{name: values.__next__ for name, values in clocks.items()}))
-    assert result_tables.latency(Counting(), (1, 2, 2)).busy == busy
+    assert result_tables.latency(Counting(), Classification((), (1, 2, 2))).busy == busy
 
 
 # ---- a teacher that is no better than the student alone

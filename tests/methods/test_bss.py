@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from kdrun.methods.adversarial.bss import BSS, base_samples, targets, towards_boundary
-from kdrun.models.roles import ModelOutput, Role
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Role
+from kdrun.tasks.classification import Classification
 from tests.toy import toy_run
 
 
@@ -21,11 +23,14 @@ class Line(nn.Module):
         return ModelOutput(torch.cat([x, -x], dim=1), x, (pictures,), (pictures,), pictures)
 
 
+ONE_PIXEL = Classification((), (1, 1, 1))
+
+
 def walk(*places: float, steps: int, low: float = -9.0, rate: float = 0.3, overshoot: float = 1e-4) -> list[float]:
     x = torch.tensor(places, dtype=torch.float64).view(-1, 1, 1, 1)
     labels = torch.zeros(len(places), dtype=torch.int64)
     ends = torch.tensor([low, 9.0], dtype=torch.float64).view(2, 1, 1, 1)
-    return towards_boundary(Role(Line(), "teacher", (1, 1, 1)), x, labels, 1 - labels, steps=steps, rate=rate,
+    return towards_boundary(Role(Line(), "teacher", ONE_PIXEL), x, labels, 1 - labels, steps=steps, rate=rate,
                             overshoot=overshoot, low=ends[0], high=ends[1]).flatten().tolist()
 
 
@@ -49,7 +54,7 @@ def test_a_flat_teacher_moves_nothing():
     flat = Line()
     nn.init.zeros_(flat.slope)
     zero = torch.zeros(1, dtype=torch.int64)
-    moved = towards_boundary(Role(flat, "teacher", (1, 1, 1)), x, zero, zero + 1, steps=3, rate=0.3, overshoot=1e-4,
+    moved = towards_boundary(Role(flat, "teacher", ONE_PIXEL), x, zero, zero + 1, steps=3, rate=0.3, overshoot=1e-4,
                              low=-x, high=2 * x)
     assert torch.equal(moved, x)
 

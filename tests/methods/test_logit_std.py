@@ -120,7 +120,7 @@ def first_terms(key, wrapped, scale, monkeypatch):
 
     def scaled(self, given, network):
         output = passed(self, given, network)
-        return output._replace(logits=scale * output.logits)
+        return output.replace(logits=scale * output.logits)
 
     torch.manual_seed(0)
     with monkeypatch.context() as patch:
@@ -153,7 +153,7 @@ def test_labels_that_a_base_meets_by_answers_of_its_own_making_are_refused():
     class Mixing(KD):
         def loss(self, networks, batch):
             student = networks.student(batch)
-            return {"ce": self.label_loss(student._replace(logits=2 * student.logits), batch)}
+            return {"ce": self.label_loss(student.replace(logits=2 * student.logits), batch)}
 
     run = toy_run("kd", "offline")
     run.method, run.rehearsal = LogitStd(base=Mixing(temperature=2.0, ce_weight=1.0, kd_weight=1.0, form="zhu")), True

@@ -10,6 +10,7 @@ from kdrun.models.plain import CNN
 from kdrun.models.resnet import ResNet
 from kdrun.models.roles import Role
 from kdrun.models.wrn import WideResNet
+from kdrun.tasks.classification import Classification
 from tests.toy import toy_experiment, toy_run
 
 
@@ -42,9 +43,9 @@ def test_known_distance():
 
 
 def test_where_margins_come_from():
-    plain = Role(CNN(widths=[4, 6], classes=3, channels=1), "teacher", (1, 8, 8))
-    wide = Role(WideResNet(depth=10, width=1, dropout=0.0, classes=3, channels=1), "teacher", (1, 8, 8))
-    residual = Role(ResNet(depth=8, stem=4, widths=[4, 6, 8], classes=3, channels=1), "teacher", (1, 8, 8))
+    plain = Role(CNN(widths=[4, 6], classes=3, channels=1), "teacher", Classification((), (1, 8, 8)))
+    wide = Role(WideResNet(depth=10, width=1, dropout=0.0, classes=3, channels=1), "teacher", Classification((), (1, 8, 8)))
+    residual = Role(ResNet(depth=8, stem=4, widths=[4, 6, 8], classes=3, channels=1), "teacher", Classification((), (1, 8, 8)))
     assert closing(plain) == [plain.network.stages[0][1], plain.network.stages[1][1][1]]
     assert closing(wide) == [stage[-1] for stage in wide.network.stages]
     assert closing(residual) == [None, None, None]  # sums have no normalisation of their own

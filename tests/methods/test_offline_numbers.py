@@ -17,7 +17,8 @@ from kdrun.methods.losses.response import dkd_parts, logit_mse
 from kdrun.methods.relation.rkd import RKD
 from kdrun.methods.response.kd import KD
 from kdrun.methods.response.label_preserve import LabelPreserve
-from kdrun.models.roles import ModelOutput, Networks, frozen
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks, frozen
 from tests.toy import toy_run
 
 F64 = torch.float64

@@ -8,6 +8,7 @@ from torch import tensor
 
 from kdrun.methods.data_free.zskd import classifier, concentration, cross_entropy, draw_targets, rescaled, similarity
 from kdrun.models.roles import Role
+from kdrun.tasks.classification import Classification
 from kdrun.training.loop import distill
 from tests.toy import state, toy_run
 
@@ -56,7 +57,7 @@ def test_soft_cross_entropy_and_rescaling():
 
 
 def test_a_teacher_without_a_classifier_is_refused():
-    teacher = Role(torch.nn.Conv2d(1, 1, 1), "teacher", (1, 8, 8), "strange")
+    teacher = Role(torch.nn.Conv2d(1, 1, 1), "teacher", Classification((), (1, 8, 8)), "strange")
     with pytest.raises(ValueError, match="linear layer of 10 outputs, and strange has none"):
         classifier(teacher, 10)
 

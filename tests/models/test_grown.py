@@ -84,7 +84,7 @@ class TestTree:
         stored = nodes * (3 * 8 + 8 + 3 * 4) + 8  # three whole numbers, a threshold and an answer each; and the depth
         assert nodes >= 5
         assert metrics.size(grown) == (nodes, stored, 8 * stored)
-        assert metrics.flops(grown, (1, 3, 3)) is None
+        assert metrics.flops(grown, torch.zeros(1, 1, 3, 3)) is None
 
 
 class TestGaussianProcess:

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from kdrun.data.batch import Batch
+from kdrun.models.output import ModelOutput
 from kdrun.models.plain import CNN
-from kdrun.models.roles import Frozen, ModelOutput, Networks, Role, frozen
+from kdrun.models.roles import Frozen, Networks, Role, frozen
+from kdrun.tasks.classification import Classification
 
 
 class Counting(CNN):
@@ -24,7 +26,7 @@ class Counting(CNN):
 @pytest.fixture
 def role():
     torch.manual_seed(0)
-    return Role(Counting(), "student", (1, 4, 4))
+    return Role(Counting(), "student", Classification((), (1, 4, 4)))
 
 
 @pytest.fixture
@@ -143,7 +145,7 @@ def test_asking_for_shapes_leaves_the_network_and_the_memory_as_they_were(role, 
 def test_until_names_the_parts_and_says_so_where_there_are_none(role):
     assert role.until(1) == role.network.until(1)
     with pytest.raises(ValueError, match="Linear has no"):
-        Role(nn.Linear(2, 2), "student", (2,)).until(1)
+        Role(nn.Linear(2, 2), "student", Classification((), (2,))).until(1)
 
 
 def test_a_copy_of_a_role_shares_nothing(role, batch):

@@ -14,6 +14,7 @@ from kdrun.models.roles import Role, frozen
 from kdrun.models.tapped import Tapped
 from kdrun.storage.fingerprint import closure
 from kdrun.storage.resume import targets
+from kdrun.tasks.classification import Classification
 from tests.models.test_zoo import Like
 from tests.toy import TINY, rows_of, settings_of, toy_experiment
 
@@ -143,7 +144,7 @@ def test_channels_last_and_tokens_become_maps():
 
 def test_a_copy_listens_to_itself():
     network = library("torchvision", "resnet18")
-    role = Role(network, "student", (3, 32, 32))
+    role = Role(network, "student", Classification((), (3, 32, 32)))
     twin, pictures = frozen(role), torch.randn(2, 3, 32, 32)
     before = twin(pictures).stages[0].clone()
     with torch.no_grad():

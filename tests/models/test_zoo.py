@@ -313,4 +313,4 @@ def test_the_tiny_networks_of_these_tests_fit_the_tiny_data():
     for channels in (1, 3):
         data = tiny_data(channels)
         for spec in (TINY_STUDENT, TINY_TEACHER):
-            assert spec.build(data)(data.normalise(data.test.images)).logits.shape == (40, 4)
+            assert spec.build(data)(data.normalise(data.test.inputs)).logits.shape == (40, 4)

@@ -8,7 +8,8 @@ import torch
 
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.models.roles import ModelOutput, frozen
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import frozen
 from kdrun.storage.remembered import Remembered
 from kdrun.storage.teacher_cache import Answers, Stored, digest_of_weights
 from tests.conftest import tiny_data, tiny_networks
@@ -60,7 +61,7 @@ def test_a_remembered_answer_reads_like_an_output(teacher, data):
     logits, embedding, *_ = known
     assert torch.equal(logits, whole.logits)
     assert torch.equal(embedding, whole.embedding)
-    assert torch.equal(known._replace(logits=logits + 1).logits, whole.logits + 1)
+    assert torch.equal(known.replace(logits=logits + 1).logits, whole.logits + 1)
     assert passes == [1]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, multiprocessing, nn
 
 from kdrun.models.plain import CNN
 from kdrun.models.roles import Role
+from kdrun.tasks.classification import Classification
 from kdrun.training.loop import distill
 from kdrun.utils import distributed
 from tests.toy import toy_run
@@ -52,7 +53,7 @@ def gradients() -> list[Tensor]:
     torch.manual_seed(0)
     network = distributed.synchronise(CNN(widths=[4, 8, 8], classes=4, channels=1)).double().train()
     generator, head = nn.Linear(8, 64).double(), nn.Linear(8, 8).double()
-    role = Role(network, "student", (1, 8, 8))
+    role = Role(network, "student", Classification((), (1, 8, 8)))
     pictures = generator(torch.randn(16, 8).double()).view(16, 1, 8, 8)
     labels = torch.randint(4, (16,))
     answer = role(pictures)

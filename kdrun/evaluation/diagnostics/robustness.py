@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kdrun.data.pictures import Pictures
+from kdrun.data.samples import Samples
 from kdrun.evaluation.diagnostics.attacks import fgsm, pgd, robust, transition_gaps
 from kdrun.evaluation.diagnostics.corruptions import SEVERITIES, corrupt
 from kdrun.evaluation.diagnostics.stored import NetworkLoader, StoredNetwork, StoredRun
@@ -44,7 +44,7 @@ class Stress:
     steps: int
     seed: int
 
-    def chosen(self, network: StoredNetwork) -> Pictures:
+    def chosen(self, network: StoredNetwork) -> Samples:
         """The pictures of the network's test set."""
         test = network.data.test
         return test if not self.pictures or self.pictures >= len(test) else test.limit(self.pictures, self.seed,
@@ -78,23 +78,23 @@ def corruption_errors(own: Errors, reference: Errors, clean: float,
     return first, second
 
 
-def accuracies(network: StoredNetwork, sets: Mapping[tuple[str, int], Pictures]) -> dict[tuple[str, int], float]:
+def accuracies(network: StoredNetwork, sets: Mapping[tuple[str, int], Samples]) -> dict[tuple[str, int], float]:
     """The network's accuracy on each of several sets of pictures."""
     return {key: accuracy(network.logits(pictures), pictures.labels) or 0 for key, pictures in sets.items()}
 
 
-def withstood(network: StoredNetwork, pictures: Pictures, stress: Stress) -> list[dict[str, Any]]:
+def withstood(network: StoredNetwork, pictures: Samples, stress: Stress) -> list[dict[str, Any]]:
     """The accuracy that is left under each attack.
 
     Raises:
         ValueError: the network is not differentiable in its pictures.
     """
-    full = 255.0 if pictures.images.dtype == torch.uint8 else 1.0
+    full = 255.0 if pictures.inputs.dtype == torch.uint8 else 1.0
     rows = []
     for eps in stress.eps:
         for name, steps in (("fgsm", 1), ("pgd", stress.steps)):
             right = 0
-            batches = zip(pictures.images.split(BATCH), pictures.labels.split(BATCH), strict=True)
+            batches = zip(pictures.inputs.split(BATCH), pictures.labels.split(BATCH), strict=True)
             for number, (images, given) in enumerate(batches):
                 pixels, labels = images.to(network.device).float() / full, given.to(network.device)
                 draws = generator("pgd", stress.seed, number)
@@ -115,7 +115,7 @@ def robustness(loader: NetworkLoader, runs: Sequence[StoredRun], stress: Stress,
         reference: teacher or baseline: whose corruption errors the others' are measured in.
     """
     corrupted, attacked, notes = [], [], []
-    bad: dict[str, dict[tuple[str, int], Pictures]] = {}
+    bad: dict[str, dict[tuple[str, int], Samples]] = {}
     shares: dict[StoredNetwork, dict[tuple[str, int], float]] = {}
     held: dict[StoredNetwork, list[dict[str, Any]]] = {}
     found = list(loader.networks(runs, ROLES))
@@ -164,13 +164,13 @@ def robustness(loader: NetworkLoader, runs: Sequence[StoredRun], stress: Stress,
                      "robustness": ([{key: row[key] for key in SUMMARY} for row in summary], SUMMARY)}, tables, notes)
 
 
-def all_corrupted(pictures: Pictures, stress: Stress) -> tuple[dict[tuple[str, int], Pictures], list[str]]:
+def all_corrupted(pictures: Samples, stress: Stress) -> tuple[dict[tuple[str, int], Samples], list[str]]:
     """The pictures after each corruption in each severity, and a line for each corruption that they cannot have."""
-    found: dict[tuple[str, int], Pictures] = {}
+    found: dict[tuple[str, int], Samples] = {}
     notes = []
     for name in stress.corruptions:
         try:
-            found |= {(name, severity): Pictures(corrupt(pictures.images, name, severity, stress.seed), pictures.labels)
+            found |= {(name, severity): Samples(corrupt(pictures.inputs, name, severity, stress.seed), pictures.labels)
                       for severity in SEVERITIES}
         except ValueError as error:
             notes.append(f"left out: {error}")
@@ -210,8 +210,8 @@ def boundary(loader: NetworkLoader, runs: Sequence[StoredRun], reference: str, p
         loader.note(f"{run.name}: walks from {counted(len(chosen), 'picture')} to "
                    f"{counted(len(data.classes) - 1, 'class', 'classes')} each")
         try:
-            gaps = [transition_gaps(student.judges, other.judges, x, y, len(data.classes), steps, rate)
-                    for x, y in data.seen(student.role.view).plain(chosen, student.device, size=BATCH)]
+            gaps = [transition_gaps(student.judges, other.judges, batch.pictures, batch.labels, len(data.classes), steps, rate)
+                    for batch in data.seen(student.role.view).plain(chosen, student.device, size=BATCH)]
         except ValueError as error:
             notes.append(f"left out: {run.name}: {error}")
             continue

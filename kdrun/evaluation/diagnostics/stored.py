@@ -16,7 +16,7 @@ from kdrun.config.targets import known_targets, strangers
 from kdrun.config.validation import problems
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.data.pictures import Pictures
+from kdrun.data.samples import Samples
 from kdrun.evaluation.metrics import accuracy
 from kdrun.experiment import read_dataset, teacher_specs
 from kdrun.models.factory import NetworkFactory, NetworkSpec, load_checkpoint, read_weights
@@ -86,7 +86,7 @@ class StoredNetwork:
     group: str
     file: Path
 
-    def logits(self, pictures: Pictures) -> Tensor:
+    def logits(self, pictures: Samples) -> Tensor:
         """Its answers [N, K] to some pictures, on the CPU."""
         return predict(self.role, self.data, pictures, self.device)
 

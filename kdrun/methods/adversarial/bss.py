@@ -133,7 +133,7 @@ class BSS(Method):
                                 round(self.samples * len(batch)))
             if len(rows) > 1:  # one sample has no batch statistics
                 goals = targets(teacher.logits[rows], self.generator)
-                pictures, wanted = self.attack(networks.teacher, batch.x[rows], batch.labels[rows], goals)
+                pictures, wanted = self.attack(networks.teacher, batch.pictures[rows], batch.labels[rows], goals)
                 terms["bss"] = boundary * soft_cross_entropy(wanted, networks.student(pictures).logits, self.temperature)
         return terms
 

@@ -9,7 +9,8 @@ from kdrun.config.constraints import NonNegative
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Curriculum, Method, Mutual, Phase, Terms
-from kdrun.models.roles import ModelOutput, Networks
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
 
 

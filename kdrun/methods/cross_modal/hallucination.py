@@ -11,7 +11,8 @@ from kdrun.data.batch import Batch
 from kdrun.evaluation.metrics import accuracy
 from kdrun.methods.base import Method, Phase, Terms
 from kdrun.methods.losses import same_size
-from kdrun.models.roles import ModelOutput, Networks, Role
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks, Role
 from kdrun.training.loop import Run, predict
 
 
@@ -36,7 +37,7 @@ class TwoStreams(nn.Module):
     def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W]; maps and embedding are those of the first network."""
         seen = self.seeing(pictures, fresh=True)  # asked anew: whoever measures the time asks the same pictures again
-        return seen._replace(logits=(seen.logits + self.imagining(pictures, fresh=True).logits) / 2)
+        return seen.replace(logits=(seen.logits + self.imagining(pictures, fresh=True).logits) / 2)
 
 
 class Hallucination(Method):
@@ -96,7 +97,7 @@ class Hallucination(Method):
         answers = {"ce": student.logits, "ce hallucination": imagined.logits,
                    "ce with hallucination": (student.logits + imagined.logits) / 2,
                    "ce with teacher": (student.logits + teacher.logits.detach()) / 2}
-        terms = {name: self.ce_weight * self.label_loss(student._replace(logits=logits), batch)
+        terms = {name: self.ce_weight * self.label_loss(student.replace(logits=logits), batch)
                  for name, logits in answers.items()}
         apart = distance(*same_size(teacher.stages[self.tapped], imagined.stages[self.tapped]))
         # chosen on the device at the first step, and kept

@@ -86,7 +86,7 @@ class DAFL(ScaledWeights, Generated):
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The generator by the teacher's answer, then the student by the same pictures and the same answer."""
-        pictures = self.generator(batch.x)
+        pictures = self.generator(batch.tensor)
         teacher = networks.teacher(pictures)
         yield "generator", {"one_hot": self.scale * self.one_hot_weight * one_hot(teacher.logits),
                             "activation": self.scale * self.activation_weight * activation(teacher.embedding),

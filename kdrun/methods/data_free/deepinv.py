@@ -13,8 +13,8 @@ from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.data.noise import Noise
-from kdrun.data.pictures import Pictures
-from kdrun.data.stream import Normalise, PictureStream
+from kdrun.data.samples import Samples
+from kdrun.data.stream import MemoryStream, Normalise
 from kdrun.methods.base import Method, Phase, Terms
 from kdrun.methods.losses import kd
 from kdrun.models.generator import Canvas
@@ -178,9 +178,9 @@ class DeepInversion(Method):
             self.competing = self.competition_weight > 0 and turn > 0
             yield Phase("inversion", data=noise, epochs=1, total=rounds, evaluate=False)
             made = self.images[:(turn + 1) * batches * noise.batch_size].cpu()
-            stream = PictureStream(Pictures(made, torch.arange(len(made)) % self.classes), data.normalise,
-                                   batch_size=run.recipe.batch_size, crop=data.settings.crop, flip=data.settings.flip,
-                                   seed=run.seed, device=device)
+            stream = MemoryStream(Samples(made, torch.arange(len(made)) % self.classes), data.task, data.normalise,
+                                  batch_size=run.recipe.batch_size, crop=data.settings.crop, flip=data.settings.flip,
+                                  seed=run.seed, device=device)
             yield Phase("distill", loss=self.imitate, train=[networks.student], data=stream, total=epochs,
                         epochs=(turn + 1) * epochs // rounds - turn * epochs // rounds)
 
@@ -195,7 +195,7 @@ class DeepInversion(Method):
         return recipe.build(weights)
 
     def jittered(self, pictures: Tensor) -> Tensor:
-        """Pictures [B, C, H, W] rolled by a few pixels, and perhaps mirrored, all alike."""
+        """Samples [B, C, H, W] rolled by a few pixels, and perhaps mirrored, all alike."""
         down, right = torch.randint(-self.jitter, self.jitter + 1, (2,), generator=self.draws).tolist()
         rolled = pictures.roll((down, right), dims=(2, 3))
         return rolled.flip(3) if self.flip and float(torch.rand((), generator=self.draws)) < 0.5 else rolled
@@ -204,7 +204,7 @@ class DeepInversion(Method):
         """A batch of pictures, from noise to what the teacher remembers; the classes in turn."""
         assert batch.index is not None
         wanted, pixels = batch.index % self.classes, self.canvas.pixels
-        self.canvas.restart(batch.x)
+        self.canvas.restart(batch.tensor)
         for _ in range(self.turns):
             yield "pictures", self.inversion(networks, self.jittered(pixels), wanted)
         mean, std = (values.to(pixels.device) for values in (self.normalise.mean, self.normalise.std))

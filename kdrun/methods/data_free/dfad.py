@@ -60,7 +60,7 @@ class DFAD(Generated):
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The student several times, then the generator."""
-        *lessons, last = batch.x.unbind(dim=1)
+        *lessons, last = batch.tensor.unbind(dim=1)
         for noise in lessons:
             with torch.no_grad():
                 pictures = self.generator(noise)

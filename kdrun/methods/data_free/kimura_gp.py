@@ -116,7 +116,7 @@ class KimuraGP(Method):
         rows = torch.randperm(self.count, generator=self.generator)[:self.seen].to(batch.x.device)
         pictures = self.pseudo.pictures[rows]
         # one pass for both kinds, so that batch statistics are those of all that the student learns from
-        own = networks.student(torch.cat([batch.x, pictures.detach()])).logits
+        own = networks.student(torch.cat([batch.pictures, pictures.detach()])).logits
         ce = F.cross_entropy(own[:len(batch)], batch.labels, label_smoothing=self.label_smoothing)
         target = networks.teacher(pictures).logits
         yield "student", {"ce": self.ce_weight * ce,

@@ -11,8 +11,8 @@ from kdrun.config.constraints import AtLeastOne, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.noise import Noise
-from kdrun.data.pictures import Pictures
-from kdrun.data.stream import PictureStream
+from kdrun.data.samples import Samples
+from kdrun.data.stream import MemoryStream
 from kdrun.methods.base import Method, Phase, Terms
 from kdrun.methods.losses import unit_rows
 from kdrun.models.generator import Canvas
@@ -145,9 +145,9 @@ class ZSKD(Method):
         self.canvas = Canvas([noise.batch_size, height, width, channels]).to(device)
         self.normalise = data.normalise
         yield Phase("impressions", data=noise, epochs=1, evaluate=False)
-        made = Pictures(self.images.cpu(), self.soft.argmax(dim=1).cpu())
-        stream = PictureStream(made, data.normalise, batch_size=run.recipe.batch_size, crop=data.settings.crop,
-                               flip=data.settings.flip, seed=run.seed, device=device)
+        made = Samples(self.images.cpu(), self.soft.argmax(dim=1).cpu())
+        stream = MemoryStream(made, data.task, data.normalise, batch_size=run.recipe.batch_size, crop=data.settings.crop,
+                              flip=data.settings.flip, seed=run.seed, device=device)
         yield Phase("distill", loss=self.imitate, train=[networks.student], data=stream)
 
     def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
@@ -164,7 +164,7 @@ class ZSKD(Method):
         """A batch of impressions, from noise to the wanted answers."""
         assert batch.index is not None
         pixels, wanted = self.canvas.pixels, self.targets[batch.index]
-        self.canvas.restart(batch.x)
+        self.canvas.restart(batch.tensor)
         for _ in range(self.turns):
             logits = networks.teacher(self.normalise(pixels)).logits
             yield "pictures", {"ce": cross_entropy(wanted, logits, self.temperature)}

@@ -14,7 +14,8 @@ from kdrun.methods.data_free.generated import Generated
 from kdrun.methods.losses import kl, places
 from kdrun.methods.losses.feature import at
 from kdrun.methods.scaling import ScaledWeights, Scaling
-from kdrun.models.roles import ModelOutput, Networks
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks
 
 
 class ZSKT(ScaledWeights, Generated):
@@ -95,11 +96,11 @@ class ZSKT(ScaledWeights, Generated):
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """The generator once, then the student several times on what the new generator makes of the same noise."""
-        pictures = self.generator(batch.x)
+        pictures = self.generator(batch.tensor)
         apart = self.divergence(networks.teacher(pictures).logits, networks.student(pictures).logits)
         yield "generator", {"kd": -apart}
         with torch.no_grad():
-            pictures = self.generator(batch.x)
+            pictures = self.generator(batch.tensor)
             teacher = networks.teacher(pictures)
         for _ in range(self.student_steps):
             yield "student", self.imitate(teacher, networks.student(pictures, fresh=True))

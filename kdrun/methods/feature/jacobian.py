@@ -39,11 +39,11 @@ class Jacobian(ScaledWeights):
 
     def setup(self, networks: Networks, data: object) -> None:
         """Count the numbers of a picture."""
-        self.rescale(math.prod(networks.student.input_shape))
+        self.rescale(math.prod(networks.student.task.shape))
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and sensitivities."""
-        pictures = batch.x.detach().requires_grad_()
+        pictures = batch.pictures.detach().requires_grad_()
         teacher = networks.teacher(pictures)
         wanted = jacobian(teacher.logits, pictures, batch.labels, create_graph=False)
         student = networks.student(pictures)

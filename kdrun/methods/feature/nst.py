@@ -11,7 +11,8 @@ from kdrun.methods.base import Terms
 from kdrun.methods.losses import places
 from kdrun.methods.losses.feature import nst
 from kdrun.methods.scaling import ScaledWeights, Scaling
-from kdrun.models.roles import ModelOutput, Networks
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks
 
 Kernel = Literal["poly", "linear", "gaussian"]
 

@@ -24,7 +24,7 @@ def closing(role: Role) -> list[nn.BatchNorm2d | None]:
     role.network.eval()
     place = next(role.network.parameters()).device
     with torch.no_grad():
-        preacts = role.network(torch.zeros(2, *role.input_shape, device=place)).preacts
+        preacts = role.network(role.task.example(2, place)).preacts
     for part, mode in training:
         part.training = mode
     for hook in hooks:

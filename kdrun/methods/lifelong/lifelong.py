@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from kdrun.data.batch import Batch
 from kdrun.data.class_incremental import TaskStream, accuracies, forgetting, split
 from kdrun.methods.base import Method, Phase, Terms
-from kdrun.models.roles import ModelOutput, Networks, frozen
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks, frozen
 from kdrun.training.loop import Run, predict
 
 
@@ -79,7 +80,7 @@ class Lifelong(Method):
         """The student's update, and the reference's by the new labels alone."""
         yield "student", self.loss(networks, batch) if self.number else {"ce": self.fresh(networks.student(batch), batch)}
         for peer in networks.peers:
-            yield peer.name, {"ce": self.fresh(peer(batch if len(batch) == self.new else batch.x[:self.new]), batch)}
+            yield peer.name, {"ce": self.fresh(peer(batch if len(batch) == self.new else batch.tensor[:self.new]), batch)}
 
     def fresh(self, output: ModelOutput, batch: Batch) -> Tensor:
         """The cross-entropy of the present task's samples: over its own head, or over all classes so far."""

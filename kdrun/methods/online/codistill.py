@@ -7,7 +7,7 @@ from torch import nn
 
 from kdrun.config.constraints import AtLeastOne, Few, Fraction, NetworkName, NonNegative
 from kdrun.data.batch import Batch
-from kdrun.data.stream import PictureStream
+from kdrun.data.stream import MemoryStream
 from kdrun.methods.base import Mutual, Phase, Teachers, Terms
 from kdrun.methods.losses.response import consensus
 from kdrun.models.roles import Networks, Role, frozen
@@ -40,7 +40,7 @@ class Codistill(Mutual):
     rows = ("Gou section 4.2",)
 
     stale: nn.ModuleList
-    stream: PictureStream
+    stream: MemoryStream
 
     def __init__(self, *, peers: Few | list[NetworkName], weight: NonNegative, refresh_steps: AtLeastOne,
                  burn_in: Fraction, own_order: bool) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from kdrun.config.constraints import Few, NetworkName, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.data.pictures import Pictures
-from kdrun.data.stream import PictureStream
+from kdrun.data.samples import Samples
+from kdrun.data.stream import MemoryStream
 from kdrun.methods.base import Mutual, Phase, Teachers, Terms
 from kdrun.methods.losses import kd
 from kdrun.models.roles import Networks
@@ -109,9 +109,9 @@ class KDCL(Mutual):
     rows = ("Alkhulaifi 1",)
 
     shares: Tensor
-    stream: PictureStream
+    stream: MemoryStream
     data: Data
-    held_out: Pictures
+    held_out: Samples
     device: torch.device
 
     def __init__(self, *, peers: Few | list[NetworkName],

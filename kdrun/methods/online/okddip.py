@@ -11,7 +11,8 @@ from kdrun.config.constraints import Bounds, Count, Fraction, NonNegative, Posit
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Teachers, Terms
 from kdrun.methods.losses import kd, ramp
-from kdrun.models.roles import ModelOutput, Networks, Role
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks, Role
 from kdrun.training.loop import Run
 
 

@@ -11,7 +11,8 @@ from kdrun.config.constraints import Bounds, Count, Fraction, NonNegative, Posit
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Teachers, Terms
 from kdrun.methods.losses import kd, ramp
-from kdrun.models.roles import ModelOutput, Networks, Role
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks, Role
 
 
 def gated(shares: Tensor, logits: Tensor) -> Tensor:
@@ -58,11 +59,12 @@ class Ensemble(nn.Module):
         """The gated logits; all else is the first branch's."""
         first = self.student(asked)
         logits, shares = self.spread(first)
-        return first._replace(logits=gated(shares, logits))
+        return first.replace(logits=gated(shares, logits))
 
     def spread(self, first: ModelOutput) -> tuple[Tensor, Tensor]:
         """What every branch says [M, B, K], and how much it counts [B, M], from the first branch's output."""
         trunk = first.stages[self.shared - 1] if self.shared else first.stem
+        assert trunk is not None
         logits = [first.logits, *(branch.onward(trunk, self.shared).logits for branch in self.branches)]
         return torch.stack(logits), self.gate(trunk)
 
@@ -109,6 +111,7 @@ class ONE(Method):
         self.branches = nn.ModuleList([student.fork(self.shared, f"branch {number}")  # type: ignore[assignment]
                                        for number in range(2, self.count + 1)])
         trunk = student.shapes.stages[self.shared - 1] if self.shared else student.shapes.stem
+        assert trunk is not None
         self.gate = Gate(trunk[0], self.count).to(next(student.parameters()).device)
 
     def together(self, networks: Networks) -> Ensemble:
@@ -121,10 +124,10 @@ class ONE(Method):
         logits, shares = self.together(networks).spread(first)
         ensemble = gated(shares, logits)
         weight = self.weight * ramp(batch.epoch / batch.epochs, self.ramp_share)
-        own, *others = (self.label_loss(first._replace(logits=branch), batch) for branch in logits)
+        own, *others = (self.label_loss(first.replace(logits=branch), batch) for branch in logits)
         soft = torch.stack([kd(ensemble, own, self.temperature) for own in logits])
         return {"ce": own, "ce branches": torch.stack(others).sum(),
-                "ensemble": self.label_loss(first._replace(logits=ensemble), batch), "kd": weight * soft.sum()}
+                "ensemble": self.label_loss(first.replace(logits=ensemble), batch), "kd": weight * soft.sum()}
 
     def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The student, every further branch, and the ensemble."""

@@ -9,7 +9,8 @@ from kdrun.config.constraints import Epochs
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Terms
 from kdrun.methods.losses.relation import fsp, fsp_matrices
-from kdrun.models.roles import ModelOutput, Networks
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks
 from kdrun.training.loop import Run
 
 
@@ -46,14 +47,17 @@ class FSP(Method):
         Raises:
             ValueError: they differ in number or channels.
         """
-        student, teacher = ([shapes.stem[0], *(stage[0] for stage in shapes.stages)]
+        student, teacher = ([shapes.stem[0] if shapes.stem else 0, *(stage[0] for stage in shapes.stages)]
                             for shapes in (networks.student.shapes, networks.teacher.shapes))
+        if not student[0] or not teacher[0]:
+            raise ValueError("the flow begins at the map before the first stage, and one of the networks has none")
         if student != teacher:
             raise ValueError("the flow pairs maps of equal channels (stem and stages), but the student has "
                              f"{student} and the teacher {teacher}; choose networks of one width and different depth")
 
     def flows(self, output: ModelOutput) -> list[Tensor]:
         """The flow through each stage."""
+        assert output.stem is not None
         return fsp_matrices([output.stem, *output.stages], self.pool)
 
     def match(self, networks: Networks, batch: Batch) -> Terms:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -28,10 +29,10 @@ class Plain:
     def epoch(self, epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
         """The batches from step `first` on; the last one may be short."""
         rows = torch.arange(len(self.data.train))
-        for step, (x, y) in enumerate(self.data.plain(self.data.train, self.device, self.size)):
+        for step, plain in enumerate(self.data.plain(self.data.train, self.device, self.size)):
             if step >= first:
                 index = rows[step * self.size:(step + 1) * self.size].to(self.device)
-                yield Batch(x, y, index, epoch=epoch, epochs=epochs, step=step)
+                yield replace(plain, index=index, epoch=epoch, epochs=epochs, step=step)
 
 
 class CNN2Tree(Method):

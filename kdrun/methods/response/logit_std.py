@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,28 +12,20 @@ from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Terms
 from kdrun.methods.losses import standardise
-from kdrun.models.roles import ModelOutput, Networks, Role
+from kdrun.models.output import LazyOutput, ModelOutput
+from kdrun.models.roles import Networks, Role
 from kdrun.training.loop import Run
 
 
-class Standardised:
+class Standardised(LazyOutput):
     """An answer with standardised logits, and the answer as it was: `plain`.
 
-    It reads like a `ModelOutput`. What is no logits is only looked at when asked for, as it may cost a pass through the
-    teacher.
+    What is no logits is only looked at when asked for, as it may cost a pass through the teacher.
     """
 
     def __init__(self, plain: ModelOutput) -> None:
+        super().__init__(plain, logits=lambda own: standardise(own.logits))
         self.plain = plain
-        self.logits = standardise(plain.logits)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in ModelOutput._fields:
-            raise AttributeError(name)
-        return getattr(self.plain, name)
-
-    def _replace(self, **changes: Any) -> ModelOutput:
-        return self.plain._replace(**{"logits": self.logits, **changes})
 
 
 class LogitStd(Method):

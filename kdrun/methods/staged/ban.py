@@ -9,7 +9,8 @@ from kdrun.config.constraints import Few
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Curriculum, Method, Phase, Terms
 from kdrun.methods.losses import mixture
-from kdrun.models.roles import ModelOutput, Networks, Role, frozen
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks, Role, frozen
 from kdrun.training.loop import Run
 
 
@@ -31,7 +32,7 @@ class Ensemble(nn.Module):
             assert isinstance(member, Role)
             answers.append(member(pictures, fresh=True))
             member.forget()
-        return answers[-1]._replace(logits=mixture([answer.logits for answer in answers]))
+        return answers[-1].replace(logits=mixture([answer.logits for answer in answers]))
 
 
 class BAN(Curriculum):

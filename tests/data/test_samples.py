@@ -4,24 +4,24 @@ import pytest
 import torch
 
 from kdrun.data.data import read
-from kdrun.data.pictures import Pictures, Source
+from kdrun.data.samples import Samples, Source
 from tests.conftest import pictures_of, settings_of, tiny_data, tiny_source
 
 
-def numbered(counts: list[int], seed: int = 0) -> Pictures:
+def numbered(counts: list[int], seed: int = 0) -> Samples:
     """Pictures of so many of each class, mixed; the first pixels tell a picture's number."""
     labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
     images = torch.zeros(len(labels), 4, 4, 1, dtype=torch.uint8)
     images[:, 0, 0, 0], images[:, 0, 1, 0] = torch.arange(len(labels)) % 256, torch.arange(len(labels)) // 256
-    return Pictures(images, labels)
+    return Samples(images, labels)
 
 
-def numbers(pictures: Pictures) -> list[int]:
-    return (pictures.images[:, 0, 0, 0].int() + 256 * pictures.images[:, 0, 1, 0].int()).tolist()
+def numbers(pictures: Samples) -> list[int]:
+    return (pictures.inputs[:, 0, 0, 0].int() + 256 * pictures.inputs[:, 0, 1, 0].int()).tolist()
 
 
-def counts(pictures: Pictures, classes: int) -> list[int]:
+def counts(pictures: Samples, classes: int) -> list[int]:
     return torch.bincount(pictures.labels, minlength=classes).tolist()
 
 
@@ -109,20 +109,20 @@ def test_a_subset_is_stable_grows_and_differs_between_seeds():
 def test_a_digest_sees_every_pixel_label_and_shape():
     first = pictures_of(3, 0)
     seen = {first.digest}
-    pixel, label = first.images.clone(), first.labels.clone()
+    pixel, label = first.inputs.clone(), first.labels.clone()
     pixel[-1, -1, -1, -1] += 1
     label[0] = 3
-    for other in (Pictures(pixel, first.labels), Pictures(first.images, label), Pictures(first.images.float(), first.labels),
-                  Pictures(first.images.reshape(-1, 4, 16, 1), first.labels)):
+    for other in (Samples(pixel, first.labels), Samples(first.inputs, label), Samples(first.inputs.float(), first.labels),
+                  Samples(first.inputs.reshape(-1, 4, 16, 1), first.labels)):
         seen.add(other.digest)
     assert len(seen) == 5
-    assert Pictures(first.images.clone(), first.labels.clone()).digest == first.digest
+    assert Samples(first.inputs.clone(), first.labels.clone()).digest == first.digest
 
 
 def test_a_digest_is_of_the_values_not_of_the_memory():
     first = pictures_of(3, 0, channels=3)
-    turned = Pictures(first.images.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1), first.labels)
-    assert not turned.images.is_contiguous()
+    turned = Samples(first.inputs.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1), first.labels)
+    assert not turned.inputs.is_contiguous()
     assert turned.digest == first.digest
 
 
@@ -150,13 +150,13 @@ def test_plain_batches_are_the_split_in_its_own_order(data):
     found = list(data.plain(data.test, torch.device("cpu"), size=15))
     assert [len(x) for x, _ in found] == [15, 15, 10]
     assert torch.equal(torch.cat([y for _, y in found]), data.test.labels)
-    assert torch.equal(torch.cat([x for x, _ in found]), data.normalise(data.test.images))
+    assert torch.equal(torch.cat([x for x, _ in found]), data.normalise(data.test.inputs))
 
 
 def test_reading_plain_batches_changes_no_picture():
     images = torch.rand(6, 4, 4, 1)
     before = images.clone()
-    source = Source(Pictures(images, torch.arange(6) % 2), Pictures(images, torch.arange(6) % 2), ("a", "b"))
+    source = Source(Samples(images, torch.arange(6) % 2), Samples(images, torch.arange(6) % 2), ("a", "b"))
     data = read(settings_of(validation=0.0), lambda: source, {})
     first, again = (torch.cat([x for x, _ in data.plain(data.test, torch.device("cpu"))]) for _ in range(2))
     assert torch.equal(first, again)
@@ -185,7 +185,7 @@ def test_given_means_are_used_and_missing_ones_measured():
 
 def source_with(*, train: dict | None = None, test: dict | None = None, classes=("a", "b", "c", "d")) -> Source:
     good = tiny_source()
-    return Source(Pictures(**(vars(good.train) | (train or {}))), Pictures(**(vars(good.test) | (test or {}))), classes)
+    return Source(Samples(**(vars(good.train) | (train or {}))), Samples(**(vars(good.test) | (test or {}))), classes)
 
 
 def with_nan(number: int) -> torch.Tensor:

@@ -1,0 +1,192 @@
+"""Labelled samples in memory, checked, split and subsampled."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdrun.data.modalities import misfit
+from kdrun.utils.seeding import generator
+
+__all__ = ["Samples", "Source"]
+
+
+@dataclass
+class Samples:
+    """Samples in memory: inputs, labels and what else belongs to each.
+
+    Pictures are uint8 (0 to 255) or float32 (0 to 1), channels last: that is how a batch is gathered fastest, and it
+    gives the networks their fast memory format for nothing.
+
+    Attributes:
+        inputs: pictures [N, H, W, C]; token ids [N, T], 0 where padded; frames [N, T, F]; or what the task says.
+        labels: of samples [N], int64; or of places, as the task says.
+        fields: further tensors, a row a sample: "lengths" [N] of padded sequences, ... Samples that have the same "group"
+            [N] (of one speaker, of one source text) are never parted by a split.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    fields: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: Tensor) -> "Samples":
+        return self.map(lambda tensor: tensor[rows])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Samples":
+        """The same with every tensor changed."""
+        return Samples(change(self.inputs), change(self.labels), {name: change(one) for name, one in self.fields.items()})
+
+    def to(self, device: torch.device) -> "Samples":
+        """The same on a device."""
+        return self.map(lambda tensor: tensor.to(device))
+
+    def split(self, size: int) -> Iterator["Samples"]:
+        """So many at a time, in their order."""
+        for start in range(0, len(self), size):
+            yield self.map(lambda tensor, rows=slice(start, start + size): tensor[rows])  # type: ignore[misc]
+
+    def part(self, share: float, seed: int, classes: int) -> tuple["Samples", "Samples"]:
+        """Set aside `share` of every class (of all groups, where there are some): (the rest, the part).
+
+        It is always the same one for the same seed.
+        """
+        chosen = torch.zeros(len(self), dtype=torch.bool)
+        if (groups := self.fields.get("group")) is not None:
+            known = groups.unique()
+            drawn = known[torch.randperm(len(known), generator=generator("split", seed))][:round(share * len(known))]
+            chosen = torch.isin(groups, drawn)
+            return self[~chosen], self[chosen]
+        for label, rows in enumerate(self.by_class(seed, classes)):
+            count = round(share * len(rows)) if len(rows) > 1 else 0
+            if share > 0 and len(rows) > 1:
+                count = min(max(count, 1), len(rows) - 1)
+            chosen[rows[:count]] = True
+            assert label < classes
+        return self[~chosen], self[chosen]
+
+    def limit(self, count: int, seed: int, classes: int) -> "Samples":
+        """A fixed subset of `count` samples with the classes as balanced as they can be."""
+        rows = self.by_class(seed, classes)
+        longest = max(len(own) for own in rows)
+        # one sample of each class in turn, until there are enough
+        turns = [own[turn] for turn in range(longest) for own in rows if turn < len(own)]
+        return self[torch.stack(turns[:count]).sort().values]
+
+    def by_class(self, seed: int, classes: int) -> list[Tensor]:
+        """The rows of each class, in an order drawn from the seed; all of them together where samples have no class."""
+        order = torch.randperm(len(self), generator=generator("split", seed))
+        if self.labels.ndim > 1:
+            return [order]
+        return [order[self.labels[order] == label] for label in range(classes)]
+
+    @property
+    def digest(self) -> str:
+        """A digest of every input, label and field."""
+        seen = hashlib.sha256(str((self.inputs.dtype, tuple(self.inputs.shape))).encode())
+        seen.update(self.inputs.contiguous().numpy().data)
+        seen.update(self.labels.contiguous().numpy().data)
+        for name, one in sorted(self.fields.items()):
+            seen.update(str((name, one.dtype, tuple(one.shape))).encode())
+            seen.update(one.contiguous().numpy().data)
+        return seen.hexdigest()
+
+
+@dataclass
+class Source:
+    """What a reader gives: a training and a test set and the names of the classes.
+
+    Attributes:
+        train: samples to train on.
+        test: samples to test on.
+        classes: their names.
+        sees: the modality in which networks see the pictures; None for the pictures as they are.
+        views: further modalities of the same samples, by who sees them.
+        paired: whether those views show the samples of the batch one by one, or in another order.
+        name: of the set itself, where its settings have another for the whole of modalities.
+        validation: samples to choose by; None where they are to be set aside from the training samples.
+        found: where the splits come from, for people; empty where there is nothing to say.
+        task: the key of what is to be learned of them, a module of `kdrun.tasks`.
+        info: what else the task has to know of them, by name: the size of a vocabulary, ...
+    """
+
+    train: Samples
+    test: Samples
+    classes: tuple[str, ...]
+    sees: str | None = None
+    views: dict[str, str | None] = field(default_factory=dict)
+    paired: bool = True
+    name: str | None = None
+    validation: Samples | None = None
+    found: str = ""
+    task: str = "classification"
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, Samples]:
+        """The splits that there are, by name."""
+        parts = {"training": self.train, "test": self.test}
+        return parts if self.validation is None else parts | {"validation": self.validation}
+
+    def problems(self) -> list[str]:
+        """Everything that makes samples of any kind unfit to train on, a line each."""
+        found = []
+        for name, part in self.parts.items():
+            counts = {"inputs": len(part.inputs), "labels": len(part.labels)} | {
+                key: len(one) for key, one in part.fields.items()}
+            if not len(part):
+                found.append(f"there are no {name} samples")
+            elif len(set(counts.values())) > 1:
+                found.append(f"the {name} samples have " + ", ".join(f"{count} {key}" for key, count in counts.items()))
+            elif part.inputs.is_floating_point() and not bool(torch.isfinite(part.inputs).all()):
+                bad = int((~torch.isfinite(part.inputs).flatten(1).all(dim=1)).sum())
+                found.append(f"{bad} of the {len(part)} {name} samples hold NaN or infinity")
+        return found
+
+    def picture_problems(self) -> list[str]:
+        """Everything that makes labelled pictures unfit to train on, a line each."""
+        found = []
+        if len(self.classes) < 2:
+            found.append(f"{len(self.classes)} class of pictures; a classifier needs at least two")
+        if odd := [name for name in self.classes if not name.isprintable() or not name.strip()]:
+            found.append(f"a class is called {odd[0]!r}, which no table can show; give it another name")
+        parts = self.parts
+        for name, part in parts.items():
+            images, labels = part.inputs, part.labels
+            if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
+                found.append(f"the {name} pictures have the shape {list(images.shape)}; wanted [N, height, width, "
+                             "channels] with 1 to 4 channels")
+                continue
+            if images.dtype not in (torch.uint8, torch.float32):
+                found.append(f"the {name} pictures are {images.dtype}; wanted uint8 (0 to 255) or float32 (0 to 1)")
+            elif images.is_floating_point() and not bool(torch.isfinite(images).all()):
+                bad = int((~torch.isfinite(images).flatten(1).all(dim=1)).sum())
+                found.append(f"{bad} of the {len(images)} {name} pictures hold NaN or infinity")
+            if labels.dtype != torch.int64 or labels.ndim != 1:
+                found.append(f"the {name} labels are {labels.dtype} of the shape {list(labels.shape)}; wanted int64 of [N]")
+            elif len(images) != len(labels):
+                found.append(f"{len(images)} {name} pictures, but {len(labels)} labels")
+            elif not len(images):
+                found.append(f"there are no {name} pictures")
+            elif int(labels.min()) < 0 or int(labels.max()) >= len(self.classes):
+                found.append(f"the {name} labels run from {int(labels.min())} to {int(labels.max())}; "
+                             f"wanted 0 to {len(self.classes) - 1}")
+            elif name == "training" and len(self.classes) > 1:
+                empty = [self.classes[label] for label, count in
+                         enumerate(torch.bincount(labels, minlength=len(self.classes))) if count == 0]
+                if len(self.classes) - len(empty) < 2:
+                    found.append(f"all training pictures are of one class; there are {len(self.classes)} names")
+                elif empty:
+                    found.append(f"no training picture of class {', '.join(empty[:5])}"
+                                 + (f" and {len(empty) - 5} more" if len(empty) > 5 else ""))
+        if not found:
+            found += [f"training pictures of {list(self.train.inputs.shape[1:])}, {name} pictures of "
+                      f"{list(part.inputs.shape[1:])} (height, width, channels)" for name, part in parts.items()
+                      if self.train.inputs.shape[1:] != part.inputs.shape[1:]]
+        return found or [line for name in dict.fromkeys([self.sees, *self.views.values()])
+                         if (line := misfit(name, self.train.inputs))]
