@@ -141,7 +141,7 @@ class TestRKD:
         torch.manual_seed(0)
         batch = Batch(torch.zeros(4, 1, 1, 1), torch.zeros(4, dtype=torch.long))
         answer = ModelOutput(torch.zeros(4, 2), torch.randn(4, 3), (), (), batch.x)
-        stretched = answer._replace(embedding=answer.embedding * torch.arange(1, 5)[:, None])
+        stretched = answer.replace(embedding=answer.embedding * torch.arange(1, 5)[:, None])
         networks = SimpleNamespace(student=lambda _: stretched, teacher=lambda _: answer)
         terms = RKD(distance_weight=1.0, angle_weight=1.0, normalised=normalised, ce_weight=0.0).loss(networks, batch)
         assert (float(terms["distance"] + terms["angle"]) < 1e-6) == same
