@@ -104,7 +104,8 @@ def has(names: Collection[str]) -> str:
     return f"; it has {', '.join(names)}" if names else "; it has no settings"
 
 
-NETWORK_GIVEN = ("classes", "channels", "shape")  # what a network is told of the data
+NETWORK_GIVEN = ("classes", "channels", "shape", "vocabulary", "features", "length", "target_length", "per_place", "users",
+                 "items")  # what a network is told of the data
 
 
 def target_misfits(place: str, node: Any, kind: Kind, ignored: Collection[str] = ()) -> list[str]:

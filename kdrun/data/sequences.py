@@ -23,6 +23,11 @@ class Sequences:
     mask: Tensor
     prefix: Tensor | None = None
 
+    @classmethod
+    def padded(cls, values: Tensor, lengths: Tensor) -> "Sequences":
+        """Sequences [B, T, ...] of which so many places [B] are no padding."""
+        return cls(values, torch.arange(values.shape[1], device=values.device) < lengths[:, None])
+
     def map(self, change: Callable[[Tensor], Tensor]) -> "Sequences":
         """The same with every tensor changed."""
         return Sequences(change(self.values), change(self.mask), None if self.prefix is None else change(self.prefix))

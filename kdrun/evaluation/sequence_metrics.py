@@ -98,8 +98,8 @@ def sequence_accuracy(references: Iterable[Sequence[Sequence[Any]]], answers: It
     return sum(right) / len(right) if right else None
 
 
-def segments(tags: Iterable[int], gap: int) -> list[int]:
-    """The runs of equal tags, an item each, without gaps.
+def segments(tags: Iterable[int], gap: int | None) -> list[int]:
+    """The runs of equal tags, an item each, without gaps (which have a tag of their own, or None).
 
     >>> segments([10, 3, 3, 10, 3, 7, 7], gap=10)
     [3, 3, 7]

@@ -15,7 +15,7 @@ from kdrun.config import registry
 from kdrun.config.schema import TEACHER_OWN, instantiate, locate
 from kdrun.data.data import Data
 from kdrun.models.roles import Frozen, Role, frozen
-from kdrun.tasks.base import Task
+from kdrun.tasks.base import Task, input_kinds
 from kdrun.utils import distributed
 from kdrun.utils.seeding import seeded
 
@@ -79,7 +79,7 @@ class NetworkSpec:
         """
         kind = locate(self.settings["_target_"], "network")
         if not data.task.fits(kind):
-            raise ValueError(f"it sees {getattr(kind, 'inputs', 'pictures')} and is no network for {data.task.key} of "
+            raise ValueError(f"it sees {' or '.join(input_kinds(kind))} and is no network for {data.task.key} of "
                              f"{data.task.inputs}; {' or '.join(fitting(data.task)) or 'none of kdrun'} would do")
         return instantiate(self.settings, "network", data.task.given())
 

@@ -14,7 +14,7 @@ from kdrun.data.samples import Samples, Source
 from kdrun.data.sequences import Inputs
 from kdrun.models.output import ModelOutput
 
-__all__ = ["InputKind", "Task", "task_class"]
+__all__ = ["InputKind", "Task", "input_kinds", "task_class"]
 
 InputKind = Literal["pictures", "tokens", "frames", "pairs"]
 
@@ -77,7 +77,7 @@ class Task:
 
     def fits(self, network: Any) -> bool:
         """Whether a class of networks (or a function that makes them) sees such inputs and answers such questions."""
-        return (getattr(network, "inputs", "pictures") == self.inputs
+        return (self.inputs in input_kinds(network)
                 and self.key in getattr(network, "tasks", ("classification", "retrieval")))
 
     def expected(self, count: int) -> tuple[int | None, ...]:
@@ -137,6 +137,12 @@ class Task:
     def decode(self, output: ModelOutput) -> Any:
         """The answers as a user reads them: names of classes, texts, boxes."""
         return [self.classes[label] for label in output.logits.argmax(dim=1).tolist()]
+
+
+def input_kinds(network: Any) -> tuple[InputKind, ...]:
+    """What a class of networks (or a function that makes them) sees: pictures where it says nothing else."""
+    kinds: InputKind | tuple[InputKind, ...] = getattr(network, "inputs", "pictures")
+    return (kinds,) if isinstance(kinds, str) else kinds
 
 
 def task_class(key: str) -> type[Task]:

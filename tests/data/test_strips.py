@@ -1,6 +1,11 @@
+from typing import Literal
+
+import pytest
 import torch
 
-from kdrun.data.strips import GAP, Strips, compose
+from kdrun.data.samples import Source
+from kdrun.data.strips import GAP, Strips, compose, digit_strips
+from kdrun.tasks.base import task_class
 
 IMAGES = torch.stack([torch.full((2, 3), 0.25), torch.full((2, 3), 0.75)])  # two digits, 3 columns each
 LABELS = torch.tensor([4, 9])
@@ -47,3 +52,28 @@ def test_stacked_frames_hold_their_neighbours() -> None:
 def test_the_same_draws_give_the_same_strips() -> None:
     assert torch.equal(strips(noise=0.1).frames, strips(noise=0.1).frames)
     assert not torch.equal(strips(noise=0.1).frames, strips(noise=0.1, seed=1).frames)
+
+
+def small(task: Literal["tagging", "transcription"], fewest: int = 2) -> Source:
+    return digit_strips(task=task, train_strips=30, validation_strips=10, test_strips=20, validation_digits=0.1,
+                        test_digits=0.3, fewest=fewest, most=5, gap=3, noise=0.0, stack=0)
+
+
+def test_both_tasks_have_the_same_strips_and_no_digit_in_two_splits() -> None:
+    tagging, transcription = small("tagging"), small("transcription")
+    assert torch.equal(tagging.train.inputs, transcription.train.inputs)
+    assert tagging.info == {"gap": tagging.classes.index("gap")}
+    assert [len(part) for part in tagging.parts.values()] == [30, 20, 10]
+    for source in (tagging, transcription):
+        shape = tuple(source.train.inputs.shape[1:])
+        assert task_class(source.task)(source.classes, shape, source.info).problems(source) == []
+    digits_of = []
+    for part in tagging.parts.values():
+        ends = (part.labels != GAP).long().diff(dim=1, prepend=torch.zeros(len(part), 1, dtype=torch.int64)) == 1
+        digits_of.append({part.inputs[row, column:column + 8].numpy().tobytes() for row, column in ends.nonzero().tolist()})
+    assert not set.intersection(digits_of[0], digits_of[1] | digits_of[2])
+
+
+def test_a_strip_of_fewer_digits_than_it_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="need most=6 or more"):
+        small("tagging", fewest=6)
