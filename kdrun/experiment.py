@@ -14,19 +14,10 @@ from torch import nn
 
 from kdrun import __version__
 from kdrun.config import registry, speed
+from kdrun.config.identity import identity, run_folder
+from kdrun.config.instantiation import declared, instantiate, locate
 from kdrun.config.recipe import Recipe
-from kdrun.config.schema import (
-    TEACHER_OWN,
-    ConfigError,
-    Settings,
-    identity,
-    instantiate,
-    locate,
-    own_recipe,
-    run_folder,
-    said,
-    teacher_recipe,
-)
+from kdrun.config.schema import ConfigError, Settings
 from kdrun.config.validation import problems
 from kdrun.data.data import Data, DatasetSettings, read
 from kdrun.data.latest import kept
@@ -72,7 +63,7 @@ def run(settings: Settings, screen: Progress, folder: Path | None = None, other_
     folder = folder or run_folder(settings)
     if distributed.asked():
         screen = join(settings, screen)
-    if not settings.values["rerun"] and (found := distributed.same(
+    if not settings.run.rerun and (found := distributed.same(
             finished(folder, screen.note) if distributed.first() else None)):
         screen.note(f"finished before ({folder}); rerun=true does it again")
         return found
@@ -99,11 +90,11 @@ def join(settings: Settings, screen: Progress) -> Progress:
     Raises:
         ConfigError: the run cannot be shared out.
     """
-    if settings.values["teacher"].get("remember"):
+    if settings.teacher.remember:
         raise ConfigError(["teacher.remember: a teacher that several processes share is not remembered; set "
                        "teacher.remember=false, or start one process"])
     try:
-        distributed.start(settings.values["device"])
+        distributed.start(settings.run.device)
     except ValueError as error:
         raise ConfigError([str(error)]) from error
     return screen if distributed.first() else Progress(None)
@@ -134,18 +125,18 @@ class Experiment:
         """
         if found := problems(settings):
             raise ConfigError(found)
-        values = settings.values
-        torch.set_num_threads(values["threads"])
-        chosen = values["device"]
+        assert settings.run.threads is not None, "settings know the number of cores"
+        torch.set_num_threads(settings.run.threads)
+        chosen = settings.run.device
         device = distributed.start(chosen) if distributed.asked() else torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if chosen == "auto" else chosen)
-        speed.apply(values["speed"], device)
-        data = read_dataset(values["dataset"])
+        speed.apply(settings.speed, device)
+        data = read_dataset(settings.node("dataset"))
         if data.found:
             screen.note(data.found)
-        experiment = cls(settings, screen, data, Recipe(**values["recipe"]), device,
-                         Store(settings.outputs / "store", screen.note), NetworkSpec.read(values["student"], "student"),
-                         teacher_specs(values))
+        experiment = cls(settings, screen, data, settings.recipe, device,
+                         Store(settings.outputs / "store", screen.note), NetworkSpec.read(settings.student.node, "student"),
+                         teacher_specs(settings))
         experiment.rehearse()
         return experiment
 
@@ -196,45 +187,40 @@ class Experiment:
         """Whether networks are trained in the machine's own memory."""
         return self.device.type == "cpu"
 
-    @property
-    def teacher_recipe(self) -> Recipe:
-        """How teachers are trained."""
-        return Recipe(**teacher_recipe(self.settings.values)) if own_recipe(self.settings.values) else self.recipe
-
     def method(self) -> Method:
         """The method, anew."""
-        return instantiate(self.settings.values["method"], "method")
+        return instantiate(self.settings.node("method"), "method")
 
     def scheme(self) -> Scheme:
         """The scheme, anew."""
-        return instantiate(self.settings.values["scheme"], "scheme")
+        return instantiate(self.settings.node("scheme"), "scheme")
 
     def factory(self, rehearsal: bool = False, data: Data | None = None) -> NetworkFactory:
         """Where the scheme and the method get their networks."""
-        precision = torch.bfloat16 if self.settings.values["precision"] == "bf16" else None
+        precision = torch.bfloat16 if self.settings.run.precision == "bf16" else None
         factory = NetworkFactory(self.student, self.teacher_specs, data or self.data, self.settings.seed, self.device,
                                  precision)
-        factory.memory_format = speed.memory_format(self.settings.values["speed"]["memory_format"])
+        factory.memory_format = speed.memory_format(self.settings.speed.memory_format)
         if not rehearsal:
-            factory.compiled = self.settings.values["speed"]["compile"]
+            factory.compiled = self.settings.speed.compile
             factory.train, factory.follow = lambda spec, part: self.alone(spec, part).network, self.followed
-            if self.settings.values["teacher"].get("remember"):
+            if self.settings.teacher.remember:
                 factory.remember = self.remember
         return factory
 
     def remember(self, role: Frozen, spec: NetworkSpec, stays: bool) -> None:
         """Give a frozen network a memory of its answers to the training batches."""
-        teacher = {**TEACHER_OWN, **self.settings.values["teacher"]}
+        teacher = self.settings.teacher
         data = self.data.seen(role.view)
         processor = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else \
             torch.backends.cpu.get_cpu_capability()  # which kernels run, and with them the last bits
         key = {"weights": digest_of_weights(role.network), "network": spec.settings, "data": data.digest,
                "precision": str(role.precision), "device": self.device.type, "processor": processor,
-               "speed": speed.shaping(self.settings.values["speed"]),
+               "speed": self.settings.speed.shaping(),
                "threads": torch.get_num_threads(), "software": fingerprint(*CAST, *resume.targets(spec.settings))}
         label = f"{data.settings.name}-{role.name.replace(' ', '_')}-{spec.name}-s{self.settings.seed}"
         role.memory = Answers(self.store.root / "answers", f"{role.name} {spec.name}", label, key,
-                              half=teacher["remember"] == "half", most=teacher["remember_gb"] * GIGABYTE, ahead=stays,
+                              half=teacher.remember == "half", most=teacher.remember_gb * GIGABYTE, ahead=stays,
                               note=self.screen.note)
         self.memories.append(role.memory)
 
@@ -249,7 +235,7 @@ class Experiment:
             return data.stream(batch_size=size, seed=seed, device=self.device)
 
         return Run(title, role, method, scheme, networks or scheme.networks(factory), data, stream, recipe, seed,
-                   self.device, factory, self.screen, folder, self.settings.values["checkpoint_seconds"])
+                   self.device, factory, self.screen, folder, self.settings.run.checkpoint_seconds)
 
     def teachers(self) -> list[TrainedNetwork]:
         """The trained teachers, where the scheme has one that is trained first."""
@@ -286,18 +272,17 @@ class Experiment:
         data = self.data.seen("student" if role == "baseline" else "teacher")
         factory = self.factory(data=data)
         part = "student" if role == "baseline" else role  # the baseline starts from the student's first weights
-        recipe = self.recipe if role == "baseline" else self.teacher_recipe
+        recipe = self.recipe if role == "baseline" else self.settings.teacher_recipe
         actor = factory.begun(spec, part)
         if spec.checkpoint and not spec.start:
             made = TrainedNetwork(role, spec.name, actor.network, answers(actor, data, data.test, self.device), None, None,
                         origin="checkpoint", checkpoint=digest_of(spec.checkpoint))
         else:
-            values = self.settings.values
             key = {"network": spec.settings, "data": data.digest, "part": part, "seed": self.settings.seed,
                    "recipe": {name: value for name, value in asdict(recipe).items() if name != "name"},
-                   "precision": values["precision"], "device": self.device.type,
+                   "precision": self.settings.run.precision, "device": self.device.type,
                    "software": fingerprint(*LOOP, *resume.targets(spec.settings)),
-                   "speed": speed.shaping(values["speed"])}
+                   "speed": self.settings.speed.shaping()}
             key |= {"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}
             key |= {"states": states} if states else {}
             key |= {"start": digest_of(spec.checkpoint), "new_head": spec.new_head} if spec.checkpoint else {}
@@ -407,10 +392,10 @@ def read_dataset(node: Mapping[str, Any]) -> Data:
         raise ConfigError([f"dataset: {line}" for line in str(error).splitlines()]) from error
 
 
-def teacher_specs(values: dict[str, Any]) -> list[NetworkSpec]:
+def teacher_specs(settings: Settings) -> list[NetworkSpec]:
     """The teachers: those named by `teachers`, or the one of `teacher`; none where the method learns from none."""
-    if said(values["method"], "teachers") == "none":
+    if declared(settings.node("method"), "teachers") == "none":
         return []
-    if values["teachers"] is None:
-        return [NetworkSpec.read(values["teacher"])]
-    return [NetworkSpec.read(registry.network(name)) for name in values["teachers"]]
+    if settings.run.teachers is None:
+        return [NetworkSpec.read(settings.teacher.node)]
+    return [NetworkSpec.read(registry.network(name)) for name in settings.run.teachers]

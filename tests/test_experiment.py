@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from kdrun import experiment
 from kdrun.analysis.run_index import collect
-from kdrun.config.schema import ConfigError, identity, run_folder
+from kdrun.config.identity import identity, run_folder
+from kdrun.config.schema import ConfigError
 from kdrun.evaluation import result_tables
 from kdrun.models.factory import NetworkSpec, load_checkpoint
 from kdrun.storage.finished import finished

@@ -11,6 +11,8 @@ import pytest
 from kdrun.cli import main, overrides
 from kdrun.config import registry, schema, targets
 from kdrun.config.constraints import FileName, misfit
+from kdrun.config.identity import run_folder
+from kdrun.config.instantiation import instantiate, locate
 from kdrun.data.samples import Source
 from kdrun.storage import resume
 from kdrun.storage.finished import finished
@@ -156,7 +158,7 @@ def test_instantiate_calls_nothing_of_another_kind(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for target in ("os.mkdir", "pathlib.Path", "tests.test_hostile.sweep_of"):
         with pytest.raises(ValueError, match=r"is n(ot|either)"):
-            schema.instantiate({"_target_": target, "path": "made"}, kind)
+            instantiate({"_target_": target, "path": "made"}, kind)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,7 +167,7 @@ def test_every_target_that_ships_is_of_the_kind_of_its_place(monkeypatch):
     for group, kind in {"dataset": "reader", "model": "network", **targets.PLACES}.items():
         for name in registry.options(group):
             if target := registry.load(group, name).get("_target_"):
-                schema.locate(target, kind)
+                locate(target, kind)
 
 
 def test_a_decorated_reader_is_a_reader(tmp_path, monkeypatch):
@@ -238,7 +240,7 @@ def test_a_damaged_asked_json_does_not_stop_the_command_that_makes_it_again(tmp_
 
 def test_what_is_in_the_way_of_a_run_is_told_before_it(folder, refused):
     settings = toy_settings("kd", f"outputs={folder}/outputs")
-    place = schema.run_folder(settings)
+    place = run_folder(settings)
     (place / "kdrun.log").mkdir(parents=True)
     (place / resume.CHECKPOINTS).touch()
     (folder / "outputs/store").touch()

@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 
 from kdrun import experiment
 from kdrun.config import registry
-from kdrun.config.schema import Settings, register
+from kdrun.config.registration import register
+from kdrun.config.schema import Settings
 from kdrun.training.loop import Run
 from kdrun.utils.progress import Progress
 

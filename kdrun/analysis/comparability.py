@@ -11,8 +11,8 @@ from functools import cache
 from typing import Any
 
 from kdrun.config import registry
-from kdrun.config.schema import SLOTS, STUDENT_OWN, TEACHER_OWN, own_recipe, teacher_recipe, told
-from kdrun.utils.wording import counted
+from kdrun.config.schema import SLOTS, STUDENT_OWN, TEACHER_OWN, own_recipe, teacher_recipe
+from kdrun.utils.wording import counted, formatted
 
 __all__ = ["comparison", "recipe_epochs", "same_label", "variant"]
 
@@ -160,7 +160,7 @@ def variant(run: Mapping[str, Any], method: str) -> str:
             changed.append(choices["scheme"])
         changed += differences(settings["method"], usual("method", choices["method"], choices), settings)
     else:  # a method of the user's own, whose usual settings are not known here
-        changed += [choices["scheme"], f"settings {hashlib.sha256(told(settings['method']).encode()).hexdigest()[:6]}"]
+        changed += [choices["scheme"], f"settings {hashlib.sha256(formatted(settings['method']).encode()).hexdigest()[:6]}"]
     if written("scheme", choices["scheme"]):
         changed += differences(settings["scheme"], usual("scheme", choices["scheme"], {}), settings)
     return f"{method} ({', '.join(changed)})" if changed else method
@@ -215,4 +215,4 @@ def looked_up(settings: Any, place: str) -> Any:
 
 def shown(value: Any) -> str:
     """A value as a command line would have it: a text without its quotes."""
-    return value if isinstance(value, str) else told(value)
+    return value if isinstance(value, str) else formatted(value)

@@ -128,7 +128,7 @@ def evaluation(subject: Subject) -> Iterator[Row]:
     unseen, cut = prepared(subject, "vanilla"), Cut(subject.batches, subject)  # what is left after its last step is to save
     unseen.build_stream, unseen.folder = lambda: cut, subject.folder / "checkpoints"  # type: ignore[assignment,return-value]
     distill(unseen)
-    saved, every = clock.seconds(clock.now() - cut.ends[-1]), made.settings.values["checkpoint_seconds"]
+    saved, every = clock.seconds(clock.now() - cut.ends[-1]), made.settings.run.checkpoint_seconds
     yield Row("evaluation", "a checkpoint", saved, "the time between two", every, saved / every, "%", ("at most", 0.05))
     few = torch.arange(subject.batch_size)
     small = replace(subject.experiment("kd"), data=replace(run.data, train=run.data.train[few]))

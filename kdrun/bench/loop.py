@@ -68,8 +68,8 @@ def prepared(subject: Subject, method: str, *words: str, count: int | None = Non
     made = subject.experiment(method, *words)
     train, nothing = made.data.train[torch.arange(count or len(made.data.train))], torch.zeros(0, dtype=torch.int64)
     factory = made.factory(rehearsal=True, data=replace(made.data, train=train, validation=made.data.validation[nothing]))
-    factory.compiled = made.settings.values["speed"]["compile"]
-    if made.settings.values["teacher"].get("remember"):
+    factory.compiled = made.settings.speed.compile
+    if made.settings.teacher.remember:
         factory.remember = made.remember
     return made.run_of("bench", "student", made.method(), made.scheme(), factory)
 

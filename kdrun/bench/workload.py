@@ -8,7 +8,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from kdrun.bench.measure import Clock
-from kdrun.config import registry, schema
+from kdrun.config import registry
+from kdrun.config.registration import register
 from kdrun.config.schema import Settings
 from kdrun.data.batch import Batch
 from kdrun.data.samples import Samples, Source
@@ -64,7 +65,7 @@ class Subject:
 
     def settings(self, method: str, *words: str) -> Settings:
         """A run's settings, by the recipe of most comparisons."""
-        schema.register([])
+        register([])
         asked = [f"method={method}", f"teacher={self.teacher}", f"student={self.student}", "recipe=standard", "recipe.epochs=1",
                  "recipe.init_epochs=1", f"recipe.batch_size={self.batch_size}", f"threads={self.threads}",
                  f"device={self.device}", f"outputs={self.folder}", *self.words, *words]
@@ -87,7 +88,7 @@ class Subject:
             ConfigError: something does not fit together.
         """
         settings = self.settings(method, *words)
-        made = replace(self.plain, settings=settings, teacher_specs=teacher_specs(settings.values), trained={}, extra_tables={},
+        made = replace(self.plain, settings=settings, teacher_specs=teacher_specs(settings), trained={}, extra_tables={},
                        memories=[])
         made.rehearse()
         return made

@@ -203,6 +203,7 @@ def hydra_command(words: list[str], sweep: Path | None = None, guard: "Guard | N
 
     from kdrun.cli import overrides
     from kdrun.config import method_settings, presets, schema
+    from kdrun.config.registration import register
     from kdrun.sweeps.launchers.base import Task
 
     words = presets.without_plus(words)
@@ -216,7 +217,7 @@ def hydra_command(words: list[str], sweep: Path | None = None, guard: "Guard | N
         raise schema.ConfigError([f"there is no config folder {folder}" for folder in missing])
     given = options.overrides
     wanted = presets.expanded(options.overrides, options.multirun)
-    schema.register(folders, rows=bool(folders) or any(presets.GROUP in word for word in words))
+    register(folders, rows=bool(folders) or any(presets.GROUP in word for word in words))
     wanted = wanted if options.multirun else overrides.settled(wanted, folders)
     common, own = method_settings.parted(wanted)
     words = [*common, *(word for word in words if word not in options.overrides)]  # Hydra wants no mixture

@@ -15,9 +15,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from kdrun.config import method_settings, registry, schema, validation
+from kdrun.config import method_settings, registry, validation
 from kdrun.config.composition import Composed, composed, group_choices, without_code
 from kdrun.config.constraints import closest
+from kdrun.config.identity import run_folder
+from kdrun.config.instantiation import instantiate
 from kdrun.config.schema import ConfigError, Settings
 from kdrun.storage.resume import CHECKPOINTS, RUN_FILES
 from kdrun.utils.files import in_the_way
@@ -116,10 +118,10 @@ def check(overrides: Sequence[str], folders: Sequence[Path], several: bool,
                 found.setdefault(line, []).append(number)
             if settings is not None:
                 checked.append(settings)
-                if not several and not lines and schema.instantiate(settings.values["launch"], "launcher").together:
+                if not several and not lines and instantiate(settings.node("launch"), "launcher").together:
                     found["launch: it places the jobs of a sweep, and this is one run; add -m or leave it out"] = [number]
         if searches and not found:
-            schema.instantiate(checked[0].values["sweep"], "search").space(checked[0], parsed)
+            instantiate(checked[0].node("sweep"), "search").space(checked[0], parsed)
     if found:
         raise ConfigError(as_told(found, jobs))
     if lines := unwritable(checked[0].outputs) or [line for folder in dict.fromkeys(map(run_folder_of, checked))
@@ -274,7 +276,7 @@ def run_folder_of(settings: Settings) -> Path:
         ConfigError: what was chosen cannot be in its name.
     """
     try:
-        return schema.run_folder(settings)
+        return run_folder(settings)
     except ValueError as error:
         raise ConfigError([str(error)]) from error
 

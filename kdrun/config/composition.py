@@ -15,6 +15,7 @@ from yaml import YAMLError
 from kdrun.config import presets, registry, schema, validation
 from kdrun.config.constraints import annotations, closest, misfit
 from kdrun.config.schema import ConfigError
+from kdrun.utils.wording import formatted
 
 __all__ = ["Composed", "composed", "group_choices", "reasons", "without_code"]
 
@@ -69,7 +70,7 @@ def without_code(words: Sequence[str]) -> list[str] | None:
         if key not in own or key == "device" or override.type is not OverrideType.CHANGE:
             return None
         if reason := misfit(value := override.value(), own[key]):
-            found.append(f"{key}: got {schema.told(value)}, wanted {reason}")
+            found.append(f"{key}: got {formatted(value)}, wanted {reason}")
     return found
 
 
@@ -89,10 +90,10 @@ def choices(words: Sequence[str]) -> tuple[list[str], list[str]]:
         if several or isinstance(value, dict) or value in hints:
             good.append(override.input_line)
         elif isinstance(value, list):
-            lines.append(f"{group}: got {schema.told(value)}, wanted one {group}"
+            lines.append(f"{group}: got {formatted(value)}, wanted one {group}"
                          + (", or several by teachers=[...]" if group == "teacher" else ""))
         else:
-            name = value if isinstance(value, str) else schema.told(value)
+            name = value if isinstance(value, str) else formatted(value)
             lines.append(f"unknown {group} '{name}'" + (closest(name, hints) or f"; there is {', '.join(known) or 'none'}"))
     return good, lines
 

@@ -5,12 +5,12 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kdrun.config.constraints import AtLeastOne, Bounds, Count, Epochs, NonNegative, Positive, Proportion
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Recipe"]
 
@@ -63,8 +63,10 @@ class Recipe:
     ema: Annotated[float, Bounds(above=0, below=1)] | None
     skip_bad_batches: Count
 
-    def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    def build(self, parameters: "Iterable[torch.Tensor]") -> "torch.optim.Optimizer":
         """An optimizer over these parameters."""
+        import torch  # here: settings are read where torch would take too long to load
+
         weights = list(parameters)
         decayed = [weight for weight in weights if weight.ndim > 1] if self.no_decay else weights
         exempt = [weight for weight in weights if weight.ndim <= 1] if self.no_decay else []

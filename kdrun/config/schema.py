@@ -1,41 +1,25 @@
-"""The configuration: how it is composed, what it is called, and how what it names is built."""
+"""The configuration: what Hydra composed, as typed settings."""
 
-import hashlib
-import importlib
-import inspect
-import json
-import sys
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from kdrun import __version__
-from kdrun.config import registry, speed, targets
-from kdrun.config.constraints import AtLeastOne, Count, Fraction, NetworkName, Positive, annotations
-from kdrun.config.targets import Kind
-from kdrun.utils.names import file_name
+from kdrun.config import registry, speed
+from kdrun.config.constraints import AtLeastOne, Count, Fraction, NetworkName, Positive
+from kdrun.config.recipe import Recipe
+from kdrun.config.speed import SpeedSettings
+from kdrun.utils.wording import formatted
 
-__all__ = [
-    "ConfigError",
-    "MeasureSettings",
-    "RunSettings",
-    "Settings",
-    "identity",
-    "instantiate",
-    "locate",
-    "own_recipe",
-    "register",
-    "run_folder",
-    "said",
-    "teacher_recipe",
-    "told",
-]
+__all__ = ["GROUPS", "SLOTS", "STUDENT_OWN", "TEACHER_OWN", "UNSET", "ConfigError", "MeasureSettings", "NetworkSettings",
+           "RunSettings", "Settings", "TeacherSettings", "own_recipe", "teacher_recipe"]
 
 GROUPS = ("dataset", "teacher", "student", "method", "scheme", "recipe")
+Node = Mapping[str, Any]  # what a group's choice holds: `_target_` and the arguments of what is built from it
 STUDENT_OWN: dict[str, Any] = {"checkpoint": None, "checkpoint_head": None}  # beside what networks have
 TEACHER_OWN: dict[str, Any] = {**STUDENT_OWN, "recipe": None, "remember": False, "remember_gb": 20}
 SLOTS = {"method": ("base", "first", "second", "third"), "dataset": ("base",)}  # what a choice of a group may be made of
@@ -75,6 +59,46 @@ class RunSettings:
     checkpoint_seconds: Positive
     measures: dict
     speed: dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """A network in a role.
+
+    Attributes:
+        node: its `_target_` and arguments, and what the role adds to them.
+        checkpoint: weights of the user's own; None for none.
+        new_head: whether those are taken without the classifier's.
+    """
+
+    node: Node
+    checkpoint: Path | None
+    new_head: bool
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        return registry.network_name(self.node)
+
+    @property
+    def trained_by_user(self) -> bool:
+        """Whether it is taken from a file as it is, so that nothing trains it."""
+        return self.checkpoint is not None and not self.new_head
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherSettings(NetworkSettings):
+    """The teacher.
+
+    Attributes:
+        recipe: settings of the recipe that are its own; None for the run's recipe.
+        remember: whether its answers are remembered on disk; `half` for in half precision.
+        remember_gb: how much disk they may take, 10^9 bytes.
+    """
+
+    recipe: Mapping[str, Any] | None
+    remember: bool | Literal["half"]
+    remember_gb: float
 
 
 UNSET: Final = object()  # stands for a setting without a value, so that everything else can be checked all the same
@@ -126,6 +150,64 @@ class Settings:
         groups = (*GROUPS, *(f"method/{slot}" for slot in SLOTS["method"]))
         return cls(values, {group: str(choices[group]) for group in groups if choices.get(group) is not None}), unset
 
+    @cached_property
+    def run(self) -> RunSettings:
+        """The settings outside every group.
+
+        Raises:
+            ConfigError: another version recorded them, without one that is needed here.
+        """
+        return RunSettings(**self.typed(self.values, RunSettings))
+
+    @cached_property
+    def measures(self) -> MeasureSettings:
+        """What the distillation score weighs."""
+        return MeasureSettings(**self.typed(self.values["measures"], MeasureSettings, "measures."))
+
+    @cached_property
+    def speed(self) -> SpeedSettings:
+        """How the arithmetic is done."""
+        return SpeedSettings(**self.typed(self.values["speed"], SpeedSettings, "speed."))
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How networks are trained."""
+        return Recipe(**self.typed(self.values["recipe"], Recipe, "recipe."))
+
+    @cached_property
+    def teacher_recipe(self) -> Recipe:
+        """How teachers are trained that are trained first."""
+        return Recipe(**teacher_recipe(self.values)) if own_recipe(self.values) else self.recipe
+
+    @property
+    def student(self) -> NetworkSettings:
+        """The student."""
+        return NetworkSettings(**network_parts(self.values["student"]))
+
+    @property
+    def teacher(self) -> TeacherSettings:
+        """The teacher, which may have siblings (`run.teachers`)."""
+        node = {**TEACHER_OWN, **self.values["teacher"]}  # what earlier versions recorded lacks some
+        return TeacherSettings(**network_parts(self.values["teacher"]), recipe=node["recipe"], remember=node["remember"],
+                               remember_gb=node["remember_gb"])
+
+    def node(self, group: str) -> Node:
+        """What is built from a group: dataset, method, scheme, launch or sweep."""
+        return self.values[group]
+
+    @staticmethod
+    def typed(values: Mapping[str, Any], schema: type, place: str = "") -> dict[str, Any]:
+        """Those of some values that a dataclass has.
+
+        Raises:
+            ConfigError: one is missing.
+        """
+        names = [field.name for field in fields(schema)]
+        if missing := [name for name in names if name not in values]:
+            raise ConfigError([f"{place}{name} is not set; another version of kdrun recorded these settings"
+                               for name in missing])
+        return {name: values[name] for name in names}
+
     @property
     def seed(self) -> int:
         """The run's seed."""
@@ -143,6 +225,13 @@ class Settings:
         parts = {slot: self.choices[group] for slot in SLOTS["method"] if (group := f"method/{slot}") in self.choices}
         usual = {slot: part for slot, part in usual_parts(key).items() if part is not None}
         return "+".join([key, *parts.values()] if parts != usual else [key])
+
+
+def network_parts(node: Node) -> dict[str, Any]:
+    """The arguments of `NetworkSettings`."""
+    checkpoint = node.get("checkpoint")
+    return {"node": node, "checkpoint": Path(checkpoint) if checkpoint else None,
+            "new_head": node.get("checkpoint_head") == "new"}
 
 
 def plain(cfg: Any, key: Any, place: str, unset: list[str]) -> Any:
@@ -183,7 +272,7 @@ def teacher_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
     run, teacher = values["recipe"], values["teacher"]
     given = teacher.get("recipe") if isinstance(teacher, Mapping) else None
     own = given if isinstance(given, Mapping) else {}
-    changed = ", ".join(f"{key}={value if isinstance(value, str) else told(value)}" for key, value in own.items()
+    changed = ", ".join(f"{key}={value if isinstance(value, str) else formatted(value)}" for key, value in own.items()
                         if value != run.get(key))
     return {**run, **({"name": f"{run.get('name')} ({changed})"} if changed else {}), **own}
 
@@ -193,166 +282,3 @@ def own_recipe(values: Mapping[str, Any]) -> dict[str, Any] | None:
     teachers, run = ({key: value for key, value in recipe.items() if key != "name"}
                      for recipe in (teacher_recipe(values), values["recipe"]))
     return None if teachers == run else teachers
-
-
-def identity(settings: Settings) -> str:
-    """A digest of everything that the results depend on: equal digests, equal runs."""
-    ignored = {"outputs", "rerun", "checkpoint_seconds", "launch", "sweep"}
-    if speed.on_gpu(str(settings.values.get("device"))):
-        ignored.add("threads")  # the CPU only feeds the GPU, which does what depends on the order of additions
-    values = {key: value for key, value in settings.values.items() if key not in ignored}
-    values["speed"] = speed.shaping(values["speed"])
-    teacher = values.get("teacher", {})
-    exact = {"remember_gb", *({"remember"} if teacher.get("remember") != "half" else ())}  # change no bit of any result
-    values["teacher"] = {**{key: value for key, value in teacher.items() if key not in exact}, "recipe": own_recipe(values)}
-    for role in ("teacher", "student"):
-        checkpoint = values.get(role, {}).get("checkpoint")
-        if checkpoint and Path(checkpoint).is_file():
-            from kdrun.utils.files import digest_of
-
-            values[role] = {**values[role], "checkpoint": digest_of(Path(checkpoint))}
-    whole = json.dumps([__version__, settings.choices, values], sort_keys=True, default=str)
-    return hashlib.sha256(whole.encode()).hexdigest()
-
-
-def run_folder(settings: Settings) -> Path:
-    """The folder of a run: readable, and named by content.
-
-    Raises:
-        ValueError: what was chosen cannot be in its name.
-    """
-    scheme = settings.choices["scheme"]
-    parts = [settings.choices["dataset"], settings.method, *([scheme] if scheme != "offline" else []),
-             settings.choices["student"], f"s{settings.seed}", identity(settings)[:8]]
-    return settings.outputs / "runs" / file_name(*parts)
-
-
-class Choices(dict[str, Any]):
-    """What Hydra's store of configs holds.
-
-    Hydra copies the store for every job that it composes, and then the config that it takes from it once more. With a
-    choice for every network and method the first copy takes longer than the rest of the composition.
-    """
-
-    def __deepcopy__(self, memo: object) -> "Choices":
-        return self
-
-
-def register(folders: Collection[Path], rows: bool = True) -> None:
-    """Tell Hydra what is not in files: the roles that share the networks, the bases of others, the folder's name.
-
-    Args:
-        folders: of the user's own configs.
-        rows: whether the rows of presets too, which take longer than all else and are seldom asked for.
-    """
-    from hydra.core.config_store import ConfigStore
-
-    # Hydra takes plugins from a package `hydra_plugins` on the path alone
-    plugins = str(Path(__file__).parents[1] / "sweeps" / "plugins")
-    if plugins not in sys.path:
-        sys.path.append(plugins)
-    registry.use(folders)
-    store = ConfigStore.instance()
-    if not isinstance(store.repo, Choices):
-        store.repo = Choices(store.repo)
-
-    def choice(group: str, name: str, node: dict[str, Any]) -> None:
-        place = store.repo
-        for part in group.split("/"):
-            place = place.get(part, {})
-        if f"{name}.yaml" not in place:  # by an earlier call: a node depends on its name alone
-            store.store(group=group, name=name, node=node)
-
-    for role, own in (("teacher", TEACHER_OWN), ("student", STUDENT_OWN)):
-        for name in registry.options("model"):
-            choice(role, name, {"defaults": [{"/model@_here_": name}, "_self_"], **own})
-    for group, slots in SLOTS.items():
-        for name in registry.options(group):
-            for slot in slots:
-                choice(f"{group}/{slot}", name, {"defaults": [{f"/{group}@_here_": name}]})
-
-    if rows:
-        from kdrun.config import presets
-
-        presets.register(store)
-
-    def folder(*, _root_: DictConfig) -> str:
-        return str(run_folder(Settings.read(_root_, _root_.hydra.runtime.choices)))
-
-    OmegaConf.register_new_resolver("run_folder", folder, replace=True)
-    OmegaConf.register_new_resolver("precision_of", speed.precision_of, replace=True)
-
-
-def told(value: Any) -> str:
-    """A value as YAML would have it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(told, value))}]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {told(entry)}" for key, entry in value.items()) + "}"
-    return repr(value)
-
-
-def locate(target: str, kind: Kind | None = None) -> Callable[..., Any]:
-    """The class or function of a `_target_`.
-
-    Args:
-        target: the `_target_`.
-        kind: what it has to be, if it is to be called.
-
-    Raises:
-        ValueError: there is none, or it is not of the kind.
-    """
-    module, _, name = str(target).rpartition(".")
-    if not module:
-        raise ValueError(f"got {told(target)}, wanted MODULE.NAME")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # importing runs the module, which may fail in any way
-        reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"cannot import {target} ({reason})") from error
-    if kind is not None:
-        targets.check(found, target, kind)
-    return found
-
-
-def instantiate(node: Mapping[str, Any], kind: Kind, given: Mapping[str, Any] | None = None) -> Any:
-    """Call a node's `_target_` with the node's settings and those of `given` that it asks for.
-
-    A setting that names a `_target_` of its own is built too, where its annotation says that it may be.
-
-    Args:
-        node: settings with a `_target_`.
-        kind: what it has to be; nothing else is called.
-        given: what is known beside the settings, by name.
-
-    Raises:
-        ValueError: the target is not there, or not of the kind; or it raises that.
-    """
-    target = locate(node["_target_"], kind)
-    wanted, annotated = inspect.signature(target).parameters, annotations(target)
-
-    def built(key: str, value: Any) -> Any:
-        inner = targets.nested(annotated.get(key, Any), kind) if isinstance(value, Mapping) and "_target_" in value else None
-        return value if inner is None else instantiate(value, inner, given)
-
-    settings = {key: built(key, value) for key, value in node.items() if key in wanted}
-    return target(**settings, **{key: value for key, value in (given or {}).items() if key in wanted})
-
-
-def said(node: Mapping[str, Any], what: Literal["teachers", "knowledge"]) -> str:
-    """What a method says of itself; for one that is made of others, what those say.
-
-    As many teachers as suit all of them, and the knowledge of each: "feature+response".
-    """
-    from kdrun.methods.base import Curriculum
-
-    kind: Any = locate(node["_target_"])
-    parts = [said(node[slot], what) for slot in SLOTS["method"]
-             if isinstance(node.get(slot), Mapping) and node[slot]["_target_"] is not UNSET]
-    if what == "knowledge":
-        return "+".join(sorted({name for part in parts for name in part.split("+")} - {"none"})) or kind.knowledge
-    if not parts or issubclass(kind, Curriculum):  # which gives its base one after the other
-        return kind.teachers
-    return next(count for count in ("one", "many", "none") if count in parts)

@@ -8,7 +8,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class SpeedSettings:
     cudnn_benchmark: bool
     keep_memory: bool
 
+    def shaping(self) -> dict[str, Any]:
+        """Those on which the last bits of a result depend."""
+        return shaping(asdict(self))
+
 
 def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the settings on which the last bits of a result depend."""
@@ -55,20 +59,20 @@ def environment() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def apply(settings: Mapping[str, Any], device: "torch.device") -> None:
+def apply(settings: SpeedSettings, device: "torch.device") -> None:
     """Set this process up for a run.
 
     Args:
-        settings: as in `SpeedSettings`.
-        device: of the run.
+        settings: of the run.
+        device: likewise.
     """
     import torch
 
-    if settings["keep_memory"]:
+    if settings.keep_memory:
         keep_memory()
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = settings["cudnn_benchmark"]
-    if not settings["compile"]:
+        torch.backends.cudnn.benchmark = settings.cudnn_benchmark
+    if not settings.compile:
         without_dynamo()
 
 

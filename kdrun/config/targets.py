@@ -4,19 +4,25 @@ import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import FunctionType
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Final, Literal, get_args, get_type_hints
 
 import yaml
 
 from kdrun.config import registry
 
-__all__ = ["PLACES", "Kind", "check", "known_targets", "nested", "strangers", "targets"]
+__all__ = ["BASES", "CURRICULUM", "PLACES", "Kind", "check", "is_a", "known_targets", "nested", "strangers", "targets"]
 
 Kind = Literal["reader", "network", "method", "scheme", "launcher", "search"]
 
 PLACES: Mapping[str, Kind] = {"dataset": "reader", "teacher": "network", "student": "network", "method": "method",
                               "scheme": "scheme", "launch": "launcher", "sweep": "search"}
 """What is built from each group of the configuration."""
+
+BASES: Final[Mapping[str, str]] = {"reader": "kdrun.data.samples.Source", "network": "torch.nn.modules.module.Module",
+                                   "method": "kdrun.methods.base.Method", "scheme": "kdrun.training.schemes.Scheme"}
+"""The class that each kind is of, or that its functions return: by name, for the configuration imports none of them."""
+
+CURRICULUM: Final = "kdrun.methods.base.Curriculum"
 
 TITLES: Mapping[Kind, str] = {
     "reader": "not a function that returns a kdrun.data.samples.Source",
@@ -45,38 +51,31 @@ def check(target: Any, name: str, kind: Kind) -> None:
 
 def fits(target: Any, kind: Kind) -> bool:
     """Whether a target is of a kind."""
-    from torch import nn
-
     if kind in ("launcher", "search"):
         needed = ("extra", "run", "problems", *(("together",) if kind == "launcher" else ()))
         return isinstance(target, type) and all(hasattr(target, name) for name in needed)
-    if kind == "method":
-        from kdrun.methods.base import Method
-
-        return is_class(target, Method)
-    if kind == "scheme":
-        from kdrun.training.schemes import Scheme
-
-        return is_class(target, Scheme)
-    if kind == "network":
-        return is_class(target, nn.Module) or makes(target, nn.Module)
-    from kdrun.data.samples import Source
-
-    return makes(target, Source)
+    if kind == "reader":
+        return makes(target, BASES[kind])
+    return is_a(target, BASES[kind]) or (kind == "network" and makes(target, BASES[kind]))
 
 
-def is_class(target: Any, base: type) -> bool:
-    """Whether a target is a class of this kind."""
-    return isinstance(target, type) and issubclass(target, base)
+def is_a(target: Any, base: str) -> bool:
+    """Whether a target is this class or derived from it.
+
+    Args:
+        target: anything.
+        base: the module and the name of a class.
+    """
+    return isinstance(target, type) and any(f"{one.__module__}.{one.__qualname__}" == base for one in target.__mro__)
 
 
-def makes(target: Any, base: type) -> bool:
+def makes(target: Any, base: str) -> bool:
     """Whether a target is a function that says that it returns this; of the user's own modules it need not say so."""
     function = inspect.unwrap(target) if callable(target) else target  # a decorated one, as by functools.cache
     if not isinstance(function, FunctionType):
         return False
     try:
-        return is_class(get_type_hints(function).get("return"), base) or is_own(function)
+        return is_a(get_type_hints(function).get("return"), base) or is_own(function)
     except (NameError, TypeError, AttributeError):  # an annotation that cannot be read
         return is_own(function)
 
@@ -96,16 +95,10 @@ def nested(annotation: Any, outer: Kind) -> Kind | None:
         annotation: of the argument; Any where there is none.
         outer: what the argument is of.
     """
-    from torch import nn
-
-    from kdrun.methods.base import Method
-
     if annotation is Any:
         return outer if outer in ("network", "method") else None
-    for kind, base in (("method", Method), ("network", nn.Module)):
-        if any(is_class(one, base) for one in (annotation, *get_args(annotation))):
-            return kind  # type: ignore[return-value]
-    return None
+    kinds: tuple[Kind, ...] = ("method", "network")
+    return next((kind for kind in kinds if any(is_a(one, BASES[kind]) for one in (annotation, *get_args(annotation)))), None)
 
 
 def targets(node: Any) -> Iterator[str]:

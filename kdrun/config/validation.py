@@ -10,6 +10,8 @@ from typing import Any
 
 from kdrun.config import registry, targets
 from kdrun.config.constraints import FileName, Positive, annotations, closest, misfit
+from kdrun.config.instantiation import declared, instantiate, locate
+from kdrun.config.recipe import Recipe
 from kdrun.config.schema import (
     GROUPS,
     SLOTS,
@@ -19,13 +21,10 @@ from kdrun.config.schema import (
     MeasureSettings,
     RunSettings,
     Settings,
-    instantiate,
-    locate,
-    said,
-    told,
 )
 from kdrun.config.speed import SpeedSettings
 from kdrun.config.targets import PLACES, Kind
+from kdrun.utils.wording import formatted
 
 __all__ = ["problems", "unknown_key"]
 
@@ -41,14 +40,14 @@ def misfits(place: str, node: Any, target: Any, ignored: Collection[str] = (), k
         kind: of the target, if its settings may be built of others.
     """
     if not isinstance(node, Mapping):
-        return [] if node is UNSET else [f"{place}: got {told(node)}, wanted a group of settings"]
+        return [] if node is UNSET else [f"{place}: got {formatted(node)}, wanted a group of settings"]
     wanted = {key: parameter for key, parameter in inspect.signature(target).parameters.items() if key != "self"}
     annotated = annotations(target)
     found = []
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in wanted.values())
     for key, value in node.items():
         if kind == "network" and key in NETWORK_GIVEN and key in wanted:
-            found.append(f"{place}.{key}: got {told(value)}, but that comes from the data; leave it out")
+            found.append(f"{place}.{key}: got {formatted(value)}, but that comes from the data; leave it out")
         if key == "_target_" or key in ignored or value is UNSET:
             continue
         if key not in wanted:
@@ -62,7 +61,7 @@ def misfits(place: str, node: Any, target: Any, ignored: Collection[str] = (), k
         if inner and (names_target or (inner == "method" and annotation is not Any and value is not None)):
             found += target_misfits(f"{place}.{key}", value, inner, ignored)
         elif reason := misfit(value, annotation) or ("no _target_ here" if names_target and annotation is Any else None):
-            found.append(f"{place}.{key}: got {told(value)}, wanted {reason}")
+            found.append(f"{place}.{key}: got {formatted(value)}, wanted {reason}")
     found += [f"{place}.{key} is not set" for key, parameter in wanted.items()
               if key not in node and key not in ignored and parameter.default is parameter.empty
               and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)]
@@ -112,7 +111,7 @@ def target_misfits(place: str, node: Any, kind: Kind, ignored: Collection[str] =
     """`misfits` with the signature of the node's own `_target_`, which has to be of a kind."""
     if not isinstance(node, Mapping):
         choice = place.replace(".", "/")  # method.base is chosen by method/base=
-        return [] if node is UNSET else [f"{place}: got {told(node)}, wanted a choice of its group: {choice}=NAME"]
+        return [] if node is UNSET else [f"{place}: got {formatted(node)}, wanted a choice of its group: {choice}=NAME"]
     if "_target_" not in node:
         return [f"{place}._target_ is not set; give MODULE.NAME of its class"]
     if node["_target_"] is UNSET:
@@ -126,8 +125,6 @@ def target_misfits(place: str, node: Any, kind: Kind, ignored: Collection[str] =
 
 def problems(settings: Settings) -> list[str]:
     """Everything in a configuration that cannot be, a line each: nothing is read or trained to find out."""
-    from kdrun.config.recipe import Recipe
-
     values = settings.values
     if found := [*choice_problems(settings.choices), *text_problems("", values)]:  # and nothing is made of such
         return found
@@ -146,7 +143,7 @@ def problems(settings: Settings) -> list[str]:
         node = values.get(role)
         found += target_misfits(role, node, "network", ignored=(*extra, *NETWORK_GIVEN))
         if isinstance(node, Mapping) and (name := node.get("name")) is not UNSET and (reason := misfit(name, FileName)):
-            found.append(f"{role}.name: got {told(name)}, wanted {reason}")
+            found.append(f"{role}.name: got {formatted(name)}, wanted {reason}")
     teacher = values.get("teacher")
     checkpoint = teacher.get("checkpoint") if isinstance(teacher, Mapping) else None
     found += [line for role in ("teacher", "student") for line in checkpoint_problems(role, values.get(role))]
@@ -156,17 +153,17 @@ def problems(settings: Settings) -> list[str]:
     found += method_problems(settings, bool(checkpoint))
     found += [line for group in CONDUCT for line in target_misfits(group, values.get(group), PLACES[group])]
     found += device_problems(values.get("device"))
-    return found or [line for group in CONDUCT for line in conduct_problems(group, values)]
+    return found or [line for group in CONDUCT for line in conduct_problems(group, settings)]
 
 
 def choice_problems(choices: Mapping[str, Any]) -> list[str]:
     """Where there is no such method, or a choice is none; a recorded run may name what a command line cannot."""
-    found = [f"{group}: got {told(choices.get(group))}, wanted a choice of its group: {group}=NAME"
+    found = [f"{group}: got {formatted(choices.get(group))}, wanted a choice of its group: {group}=NAME"
              for group in {"method": None, "scheme": None, **choices} if not isinstance(choices.get(group), str)]
     for group in () if found else ("method", *(f"method/{slot}" for slot in SLOTS["method"])):
         known = {**registry.options(group), **registry.options("method")}
         if (choice := choices.get(group)) is not None and choice not in known:
-            found.append(f"unknown {group} {told(choice)}" + (closest(choice, known) or f"; there is {', '.join(known)}"))
+            found.append(f"unknown {group} {formatted(choice)}" + (closest(choice, known) or f"; there is {', '.join(known)}"))
     return [*found, *text_problems("choice of ", choices)]
 
 
@@ -178,7 +175,7 @@ def text_problems(place: str, node: Any) -> list[str]:
         return [line for number, value in enumerate(node) for line in text_problems(f"{place[:-1]}[{number}].", value)]
     if not isinstance(node, str) or not (odd := unprintable(node, named=place.endswith("name."))):
         return []
-    return [f"{place[:-1]}: got {told(node)}, wanted a text without {odd}"]
+    return [f"{place[:-1]}: got {formatted(node)}, wanted a text without {odd}"]
 
 
 def unprintable(text: str, named: bool) -> str:
@@ -202,8 +199,6 @@ def dataset_problems(place: str, node: Any) -> list[str]:
 
 def method_problems(settings: Settings, checkpoint: bool) -> list[str]:
     """Where a method cannot be, or does not fit its scheme, its base or its teachers."""
-    from kdrun.methods.base import Curriculum
-
     node: Any = settings.values.get("method")
     choice = settings.choices
     found = target_misfits("method", node, "method")
@@ -213,16 +208,16 @@ def method_problems(settings: Settings, checkpoint: bool) -> list[str]:
     name = f"method={choice.get('method')}"
     if kind.schemes and choice.get("scheme") not in (None, *kind.schemes):
         found.append(f"{name} does not run under scheme={choice['scheme']}; it runs under {', '.join(kind.schemes)}")
-    found += teacher_problems(name, said(node, "teachers"), settings.values, checkpoint)
+    found += teacher_problems(name, declared(node, "teachers"), settings.values, checkpoint)
     parts = {slot: node[slot] for slot in SLOTS["method"] if isinstance(node.get(slot), Mapping)}
     for slot, part in parts.items():
         if part["_target_"] is UNSET:
             continue
         lent: Any = locate(part["_target_"])
         chosen = f"method/{slot}={choice.get(f'method/{slot}')}"
-        if issubclass(lent, Curriculum):
+        if targets.is_a(lent, targets.CURRICULUM):
             return [*found, f"{chosen} is a curriculum itself, and has no loss to lend to {name}; take another {slot}"]
-        if issubclass(kind, Curriculum):
+        if targets.is_a(kind, targets.CURRICULUM):
             if "offline" not in lent.schemes:
                 found.append(f"{chosen} cannot learn from a trained teacher, and {name} gives it one")
         elif choice.get("scheme") not in (None, *lent.schemes):
@@ -246,7 +241,7 @@ def teacher_problems(name: str, wanted: str, values: Mapping[str, Any], checkpoi
         return ["teacher.recipe: the chosen scheme has no teacher that is trained first; leave it out, or give scheme=offline"]
     if isinstance(given, list) and (not given or (wanted == "one" and len(given) > 1)):
         few = "one teacher" if wanted == "one" else "at least one"
-        return [f"teachers: got {told(given)}, but {name} learns from {few}"]
+        return [f"teachers: got {formatted(given)}, but {name} learns from {few}"]
     return []
 
 
@@ -261,7 +256,7 @@ def checkpoint_problems(role: str, node: Any) -> list[str]:
         found.append(f"{role}.checkpoint: {path} is a folder, wanted a file of weights" if path.is_dir() else
                      f"{role}.checkpoint: there is no file {path}")
     if head is not None and head is not UNSET and head != "new":
-        found.append(f"{role}.checkpoint_head: got {told(head)}, wanted new (a classifier that is trained anew) or null")
+        found.append(f"{role}.checkpoint_head: got {formatted(head)}, wanted new (a classifier that is trained anew) or null")
     elif head == "new" and not checkpoint:
         found.append(f"{role}.checkpoint_head: there is no {role}.checkpoint whose classifier it could replace")
     return found
@@ -277,8 +272,6 @@ def trained_first(scheme: Any) -> bool:
 
 def recipe_problems(values: Mapping[str, Any], checkpoint: bool) -> list[str]:
     """What is wrong with the teachers' own recipe."""
-    from kdrun.config.recipe import Recipe
-
     teacher, run = values.get("teacher"), values.get("recipe")
     own = teacher.get("recipe") if isinstance(teacher, Mapping) else None
     if own is None or own is UNSET:
@@ -288,8 +281,8 @@ def recipe_problems(values: Mapping[str, Any], checkpoint: bool) -> list[str]:
         return [f"teacher.recipe: '{own}' is made of more than recipes; give settings, as {{epochs: 100}}" if own in known else
                 f"teacher.recipe: unknown recipe '{own}'" + (closest(own, known) or f"; there is {', '.join(known)}")]
     if not isinstance(own, Mapping):
-        return [f"teacher.recipe: got {told(own)}, wanted the name of a recipe ({', '.join(known)}), or settings that differ "
-                "from the run's, as {epochs: 100}"]
+        return [f"teacher.recipe: got {formatted(own)}, wanted the name of a recipe ({', '.join(known)}), or settings "
+                "that differ from the run's, as {epochs: 100}"]
     base = run if isinstance(run, Mapping) else {}
     told_of_run = misfits("teacher.recipe", base, Recipe)
     found = [line for line in misfits("teacher.recipe", {**base, **own}, Recipe) if line not in told_of_run]
@@ -312,19 +305,19 @@ def recipe_clashes(place: str, recipe: Any) -> list[str]:
 
 def memory_problems(teacher: Any) -> list[str]:
     """What is wrong with how a teacher's answers are to be remembered."""
-    from kdrun.utils import distributed
+    from kdrun.utils import distributed  # with torch
 
     if not isinstance(teacher, Mapping):
         return []
     kept, most = (teacher.get(key, TEACHER_OWN[key]) for key in ("remember", "remember_gb"))
     found = []
     if kept is not UNSET and not isinstance(kept, bool) and kept != "half":
-        found.append(f"teacher.remember: got {told(kept)}, wanted true, false or half (of the precision, on disk)")
+        found.append(f"teacher.remember: got {formatted(kept)}, wanted true, false or half (of the precision, on disk)")
     elif kept is not UNSET and kept and distributed.asked():
-        found.append(f"teacher.remember: got {told(kept)}, but processes that share a run (torchrun) do not remember; leave "
-                     "it out")
+        found.append(f"teacher.remember: got {formatted(kept)}, but processes that share a run (torchrun) do not remember; "
+                     "leave it out")
     if most is not UNSET and (reason := misfit(most, Positive)):
-        found.append(f"teacher.remember_gb: got {told(most)}, wanted {reason}")
+        found.append(f"teacher.remember_gb: got {formatted(most)}, wanted {reason}")
     return found
 
 
@@ -339,23 +332,23 @@ def device_problems(device: Any) -> list[str]:
     except RuntimeError:
         asked = None
     if asked is None or asked.type not in ("cpu", "cuda"):
-        return [f"device: got {told(device)}, wanted auto, cpu or cuda"]
+        return [f"device: got {formatted(device)}, wanted auto, cpu or cuda"]
     if asked.type == "cuda" and (asked.index or 0) >= (count := torch.cuda.device_count()):
-        return [f"device: got {told(device)}, but torch sees " + (f"{count} GPUs here, numbered from 0" if count else
+        return [f"device: got {formatted(device)}, but torch sees " + (f"{count} GPUs here, numbered from 0" if count else
                                                                   "no GPU here; use device=cpu")]
     return []
 
 
-def conduct_problems(group: str, values: Mapping[str, Any]) -> list[str]:
+def conduct_problems(group: str, settings: Settings) -> list[str]:
     """What is wrong with which jobs are to run or where, given that every setting is fit in itself."""
-    node: Any = values[group]
+    node: Any = settings.node(group)
     if UNSET in (node, *(node if isinstance(node, Mapping) else {}).values()):
         return []
     kind: Any = locate(node["_target_"])
     if kind.extra is not None and importlib.util.find_spec(kind.extra[1]) is None:
         extra, package = kind.extra
         return [f"{group}: {kind.__name__} needs {package}: pip install 'kdrun[{extra}]'"]
-    return instantiate(node, PLACES[group]).problems(values)
+    return instantiate(node, PLACES[group]).problems(settings)
 
 
 def known_keys(schema: Any) -> list[str]:

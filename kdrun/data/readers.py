@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from kdrun.config.constraints import AtLeastOne, Bounds, Filled, Positive
-from kdrun.config.schema import instantiate
+from kdrun.config.instantiation import instantiate
 from kdrun.data.modalities import ModalityName
 from kdrun.data.samples import Samples, Source
 from kdrun.utils.wording import counted

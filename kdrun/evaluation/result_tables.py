@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
 
-from kdrun.config.schema import Settings, own_recipe, said, teacher_recipe
+from kdrun.config.instantiation import declared
+from kdrun.config.schema import Settings, own_recipe, teacher_recipe
 from kdrun.data.data import Data
 from kdrun.data.sequences import Inputs, Sequences
 from kdrun.evaluation import metrics
@@ -108,7 +109,7 @@ def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: lis
     task = data.task
     told = {"run": run, "seed": settings.seed, "dataset": settings.values["dataset"]["name"], "task": task.key,
             "method": settings.method, "scheme": settings.choices["scheme"],
-            "knowledge": said(settings.values["method"], "knowledge"), "family": card.family,
+            "knowledge": declared(settings.values["method"], "knowledge"), "family": card.family,
             "recipe": settings.values["recipe"]["name"], "headline": task.headline}
     found = []
     teacher = next((one for one in made if one.role == "teacher"), None)

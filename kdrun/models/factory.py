@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from kdrun.config import registry
-from kdrun.config.schema import TEACHER_OWN, instantiate, locate
+from kdrun.config.instantiation import instantiate, locate
+from kdrun.config.schema import TEACHER_OWN
 from kdrun.data.data import Data
 from kdrun.models.roles import Frozen, Role, frozen
 from kdrun.tasks.base import Task, input_kinds

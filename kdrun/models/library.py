@@ -7,10 +7,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from kdrun.config.constraints import AtLeastOne, closest
-from kdrun.config.schema import told
 from kdrun.models import tracing
 from kdrun.models.output import ModelOutput
 from kdrun.models.tapped import Tapped, replaced_head
+from kdrun.utils.wording import formatted
 
 __all__ = ["LibraryNetwork"]
 
@@ -56,7 +56,7 @@ def of_torchvision(name: str, weights: str | None, classes: int, channels: int) 
 
     known = models.list_models(module=models)
     if name not in known:
-        raise ValueError(f"name: torchvision has no network {told(name)}" +
+        raise ValueError(f"name: torchvision has no network {formatted(name)}" +
                          (closest(name, known) or f"; it has {', '.join(known)}"))
     if channels not in (1, 3):
         raise ValueError(f"torchvision's networks see pictures of 1 or 3 channels, and these have {channels}")
@@ -66,7 +66,7 @@ def of_torchvision(name: str, weights: str | None, classes: int, channels: int) 
             return without_aids(models.get_model(name, num_classes=classes)), 3
     offered = models.get_model_weights(name)
     if weights not in offered.__members__:  # where DEFAULT is another name for one of them
-        raise ValueError(f"weights: got {told(weights)}, wanted one of {', '.join(offered.__members__)} for {name}")
+        raise ValueError(f"weights: got {formatted(weights)}, wanted one of {', '.join(offered.__members__)} for {name}")
     chosen: Any = offered[weights]
     try:
         network = without_aids(models.get_model(name, weights=chosen))
@@ -100,13 +100,13 @@ def of_timm(name: str, weights: str | None, classes: int, channels: int) -> tupl
     except ImportError as error:
         raise ValueError("timm is not installed; pip install 'kdrun[zoo]'") from error
     if not timm.is_model(name):
-        raise ValueError(f"name: timm has no network {told(name)}" + (closest(name, timm.list_models()) or
+        raise ValueError(f"name: timm has no network {formatted(name)}" + (closest(name, timm.list_models()) or
                          f"; its {len(timm.list_models())} names are told by timm.list_models()"))
     tag = f"{name}.{weights}" if weights not in (None, "DEFAULT") else name
     tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")
     if (weights or "." in name) and tag.partition(".")[2] and tag not in tags:
         offered = ", ".join(one.partition(".")[2] for one in tags) or "none"
-        raise ValueError(f"weights: got {told(weights)} for {name}, wanted DEFAULT or one of timm's: {offered}")
+        raise ValueError(f"weights: got {formatted(weights)} for {name}, wanted DEFAULT or one of timm's: {offered}")
     try:
         return timm.create_model(tag, pretrained=weights is not None, num_classes=classes, in_chans=channels), channels
     except Exception as error:  # the hub raises errors of its own

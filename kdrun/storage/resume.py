@@ -256,12 +256,12 @@ def texts(node: Any) -> Iterator[str]:
 
 def elsewhere(settings: Settings, outputs: Path) -> list[str]:
     """Where the settings of a recorded sweep reach beyond the outputs that it lies in, a line each."""
-    values = settings.values
-    storage = values["sweep"].get("storage")
+    launch = str(settings.node("launch")["_target_"])
+    storage = settings.node("sweep").get("storage")
     found = [f"its settings write to {path}, not to {outputs}; if you know who made the folder, add --trust"
              for path in (settings.outputs, *([Path(storage).absolute()] if storage else []))
              if outputs not in (path, *path.parents)]
-    if not str(values["launch"]["_target_"]).startswith("kdrun.sweeps.launchers.workers."):
-        found.append(f"its settings send jobs to {values['launch']['_target_']}, which runs what it is told to by files of "
+    if not launch.startswith("kdrun.sweeps.launchers.workers."):
+        found.append(f"its settings send jobs to {launch}, which runs what it is told to by files of "
                      "the folder; if you know who made the folder, add --trust")
     return found

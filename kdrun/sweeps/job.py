@@ -18,7 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from kdrun.config import registry
-from kdrun.config.schema import ConfigError, Settings, instantiate
+from kdrun.config.instantiation import instantiate
+from kdrun.config.schema import ConfigError, Settings
 from kdrun.storage.resume import ASKED, asked_in
 from kdrun.sweeps import summary
 from kdrun.sweeps.search.pruning import PRUNED, Pruned, screen_of

@@ -1,6 +1,9 @@
 """How counts and names are worded in messages, tables and headings."""
 
-__all__ = ["counted", "printable"]
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["counted", "formatted", "printable"]
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -17,3 +20,14 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def printable(text: str) -> str:
     """A text for a terminal: what would move its cursor, or is no character at all, is written as an escape."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def formatted(value: Any) -> str:
+    """A value as YAML would have it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(formatted, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {formatted(entry)}" for key, entry in value.items()) + "}"
+    return repr(value)

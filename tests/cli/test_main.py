@@ -40,9 +40,9 @@ def test_version(kdrun):
 
 
 def test_listing_is_light():
-    code = ("import sys; from kdrun import cli, listing\n"
+    code = ("import sys; from kdrun.cli import listing, main\n"
             "for words in (['--version'], ['list'], *(['list', kind] for kind in listing.TABLES)):\n"
-            "    assert cli.main(words) == 0, words\n"
+            "    assert main.main(words) == 0, words\n"
             "heavy = {'torch', 'torchvision', 'pandas', 'sklearn', 'matplotlib', 'hydra'} & set(sys.modules)\n"
             "assert not heavy, heavy\n")
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -196,7 +196,7 @@ def test_ones_own_data_network_and_method(kdrun, tmp_path):
 
 def test_a_slip_is_told_before_torch_is_imported(tmp_path):
     slips = [["method=fitnet", "seed=-1"], ["method.temperatur=3"], ["-m", "method=kd,att", "seed=1,2"], ["student=nonsense"]]
-    code = (f"import sys; from kdrun import cli\nfor words in {slips!r}:\n    assert cli.main(words) == 2\n"
+    code = (f"import sys; from kdrun.cli import main\nfor words in {slips!r}:\n    assert main.main(words) == 2\n"
             "assert 'torch' not in sys.modules\n")
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert told.returncode == 0, told.stderr

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from kdrun.config.schema import ConfigError, run_folder
+from kdrun.config.identity import run_folder
+from kdrun.config.schema import ConfigError
 from kdrun.config.validation import problems
 from kdrun.training.loop import distill
 from tests.toy import rows_of, toy_experiment, toy_run, toy_settings

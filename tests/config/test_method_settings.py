@@ -6,7 +6,8 @@ import pytest
 
 from kdrun.cli import main, overrides
 from kdrun.config import method_settings
-from kdrun.config.schema import ConfigError, register
+from kdrun.config.registration import register
+from kdrun.config.schema import ConfigError
 from kdrun.sweeps.search.space import parsed, read
 from tests.toy import TINY
 

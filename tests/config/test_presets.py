@@ -6,8 +6,10 @@ from kdrun.analysis import published
 from kdrun.analysis.networks import printed_networks
 from kdrun.cli import main, overrides
 from kdrun.cli.listing import TABLES, help_text
-from kdrun.config import presets, registry, schema
+from kdrun.config import presets, registry
+from kdrun.config.identity import identity
 from kdrun.config.recipe import Recipe
+from kdrun.config.registration import register
 from kdrun.config.schema import ConfigError
 
 SURVEYS = {"survey/gou_table_5": "Gou 5", "survey/gou_table_6": "Gou 6", "survey/alkhulaifi_1": "Alkhulaifi 1",
@@ -17,7 +19,7 @@ NOT_PICTURES = {"mt_switch"}  # of speech
 
 def jobs(*words, several=True, folders=()):
     """What a command line comes to."""
-    schema.register(folders)
+    register(folders)
     return overrides.check(presets.expanded(presets.without_plus(words), several), folders, several)
 
 
@@ -52,7 +54,7 @@ def test_the_command_line_wins_over_a_row(own):
 def test_a_row_is_the_same_run_as_its_words(own):
     (row,) = jobs("experiment=sub/mine/plain", several=False)
     (words,) = jobs("method=kd", "student=resnet14", "recipe.epochs=3", several=False)
-    assert schema.identity(row) == schema.identity(words)
+    assert identity(row) == identity(words)
 
 
 @pytest.mark.parametrize("word", ["experiment=sub/mine/plain", "+experiment=sub/mine/plain"])
@@ -87,7 +89,7 @@ def test_a_row_that_cannot_be_read(own):
     (own / "experiment/wrong.yaml").write_text("rows: {one: 'method kd'}\n")
     presets.rows.cache_clear()
     with pytest.raises(ConfigError, match="experiment=wrong/one: 'method' is not a setting"):
-        schema.register([])
+        register([])
 
 
 def test_a_config_may_sweep_by_itself(own):
@@ -123,7 +125,7 @@ def test_they_are_listed(own):
 def test_every_row_of_the_surveys_presets_can_be_run(tmp_path, preset):
     found = jobs(f"+experiment={preset}", f"outputs={tmp_path}")
     assert len(found) == len(presets.rows(preset)) > 0
-    assert len({schema.identity(job) for job in found}) == len(found)
+    assert len({identity(job) for job in found}) == len(found)
 
 
 @pytest.mark.parametrize("table", SURVEYS)

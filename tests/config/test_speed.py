@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from kdrun.config import speed
-from kdrun.config.schema import Settings, identity, run_folder
+from kdrun.config.identity import identity, run_folder
+from kdrun.config.schema import Settings
 from kdrun.experiment import Experiment
 from kdrun.storage.network_store import Store
 from kdrun.utils.progress import Progress
@@ -22,7 +23,7 @@ def told_by(code: str, **environment: str) -> str:
 
 
 def test_waiting_threads_sleep_unless_the_user_wants_them_to_spin():
-    code = ("import os, sys; from kdrun import speed; speed.environment()\n"
+    code = ("import os, sys; from kdrun.config import speed; speed.environment()\n"
             "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)")
     assert told_by(code) == "PASSIVE False"
     assert told_by(code, OMP_WAIT_POLICY="ACTIVE") == "ACTIVE False"
@@ -31,7 +32,7 @@ def test_waiting_threads_sleep_unless_the_user_wants_them_to_spin():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
 def test_memory_kept_is_not_fetched_again():
     """Tensors of 48 MB, made and freed: their pages are fetched each time unless the process keeps them."""
-    code = ("import resource, torch; from kdrun import speed\n{}\n"
+    code = ("import resource, torch; from kdrun.config import speed\n{}\n"
             "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
             "for _ in range(10):\n    before = faults(); [torch.ones(12 * 2**20) for _ in range(2)]\n"
             "print(faults() - before)")
@@ -70,14 +71,14 @@ def test_optimizers_do_the_same_without_the_compiler():
 
 
 def test_a_job_loads_neither_compiler_nor_scikit_learn(tmp_path):
-    code = ("import sys\nfrom kdrun import cli, terminal\nbefore = terminal.Progress.phase\n"
+    code = ("import sys\nfrom kdrun.cli import main\nfrom kdrun.utils import progress\nbefore = progress.Progress.phase\n"
             "def phase(self, *told):\n"
             "    if self.console is not None:\n"
             "        heavy = {'torch._dynamo', 'torchvision', 'sklearn', 'scipy', 'pandas', 'matplotlib', 'sympy'}\n"
             "        print('loaded', sorted(heavy & set(sys.modules)))\n        sys.stdout.flush()\n"
             "        import os\n        os._exit(0)\n"
-            "    return before(self, *told)\nterminal.Progress.phase = phase\n"
-            f"cli.main(['threads=1', 'outputs={tmp_path}'])")
+            "    return before(self, *told)\nprogress.Progress.phase = phase\n"
+            f"main.main(['threads=1', 'outputs={tmp_path}'])")
     assert told_by(code) == "loaded []"
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import tensor
 
 from kdrun.config import registry
-from kdrun.config.schema import instantiate
+from kdrun.config.instantiation import instantiate
 from kdrun.data.batch import Batch
 from kdrun.methods.attention.at import AT
 from kdrun.methods.base import Method

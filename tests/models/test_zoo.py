@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from kdrun.config import registry
-from kdrun.config.schema import locate
+from kdrun.config.instantiation import locate
 from kdrun.models.densenet import DenseNet
 from kdrun.models.factory import NetworkSpec
 from kdrun.models.fitted import FittedModel

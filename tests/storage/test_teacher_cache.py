@@ -11,7 +11,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from kdrun import experiment
-from kdrun.config.schema import identity, run_folder
+from kdrun.config.identity import identity, run_folder
 from kdrun.config.validation import problems
 from kdrun.models.factory import NetworkSpec
 from kdrun.storage import teacher_cache

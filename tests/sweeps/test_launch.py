@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from kdrun.cli import main, overrides
-from kdrun.config import registry, schema, validation
+from kdrun.config import registry, validation
+from kdrun.config.identity import identity
+from kdrun.config.registration import register
 from kdrun.sweeps.launchers import slurm, workers
 from kdrun.sweeps.launchers.base import Job, death, spread
 from kdrun.sweeps.launchers.workers import Slot, slots
@@ -109,11 +111,11 @@ def test_a_death_has_its_reason():
 
 
 def test_where_a_run_takes_place_is_no_part_of_it():
-    schema.register([])
+    register([])
     places = [["launch=local"], ["launch=parallel", "launch.gpu_share=2"], ["launch=slurm", "launch.cluster=local"]]
     asked = [overrides.check([*words, f"seed={seed}"], [], several=True) for words in places for seed in (1, 2)]
-    assert [schema.identity(settings) for settings, in asked] == [schema.identity(asked[seed][0]) for seed in (0, 1)] * 3
-    assert schema.identity(asked[0][0]) != schema.identity(asked[1][0])
+    assert [identity(settings) for settings, in asked] == [identity(asked[seed][0]) for seed in (0, 1)] * 3
+    assert identity(asked[0][0]) != identity(asked[1][0])
 
 
 @pytest.mark.parametrize(("words", "line"), [

@@ -25,13 +25,13 @@ def views_learned(loader: NetworkLoader, runs: Sequence[StoredRun], each: int) -
         runs: any; those on other data are passed over.
         each: pictures of each view of each class.
     """
-    found = [run for run in runs if run.settings.values["dataset"]["_target_"] == READER]
+    found = [run for run in runs if run.settings.node("dataset")["_target_"] == READER]
     if not found:
         return Findings({}, [], ["views: no run on dataset=multiview"])
     rows, summary = [], []
     known: dict[StoredNetwork, list[list[float]]] = {}
     for run, role, network in loader.networks(found, ROLES):
-        made = MultiView.of(run.settings.values["dataset"])
+        made = MultiView.of(run.settings.node("dataset"))
         if network not in known:
             known[network] = accuracies(network, made, each)
         first, shares = whose(run, role, network), known[network]

@@ -133,7 +133,7 @@ class NetworkLoader:
         Raises:
             ConfigError: they cannot be read any more.
         """
-        node = run.settings.values["dataset"]
+        node = run.settings.node("dataset")
         key = json.dumps(node, sort_keys=True, default=str)
         if key not in self.read:
             try:
@@ -159,9 +159,8 @@ class NetworkLoader:
         Raises:
             Missing: the run has none, or it cannot be loaded, or it does not answer as it did.
         """
-        values = run.settings.values
-        specs = dict.fromkeys(("student", "baseline"), NetworkSpec.read(values["student"], "student"))
-        teachers = teacher_specs(values)
+        specs = dict.fromkeys(("student", "baseline"), NetworkSpec.read(run.settings.student.node, "student"))
+        teachers = teacher_specs(run.settings)
         if teachers:
             specs["teacher"] = teachers[0]
         if role not in specs:
@@ -173,7 +172,7 @@ class NetworkLoader:
         if file in self.loaded:
             return self.loaded[file]
         data = self.data(run)
-        precision = torch.bfloat16 if values["precision"] == "bf16" else None
+        precision = torch.bfloat16 if run.settings.run.precision == "bf16" else None
         factory = NetworkFactory(specs["student"], teachers, data, run.seed, self.device, precision)
         try:
             actor = factory.build(spec, role)

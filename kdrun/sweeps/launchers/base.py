@@ -14,7 +14,8 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from kdrun.config import schema
+from kdrun.config.registration import register
+from kdrun.config.schema import Settings
 from kdrun.utils import signals
 
 __all__ = ["Job", "Launcher", "Sweep", "Task", "death", "spread"]
@@ -47,7 +48,7 @@ class Launcher(Protocol):
     def run(self, sweep: "Sweep", jobs: Sequence[Job]) -> Mapping[int, float | None]:
         """Run the jobs and return their scores by their numbers: None for one that failed, or died without the others."""
 
-    def problems(self, values: Mapping[str, Any]) -> list[str]:
+    def problems(self, settings: Settings) -> list[str]:
         """What cannot be, given all settings: a line each."""
 
 
@@ -84,7 +85,7 @@ class Task:
         os.chdir(state["cwd"])
         sys.path += [folder for folder in state["path"] if folder not in sys.path]
         Plugins.instance()  # makes known the configs of all of them
-        schema.register(self.folders)
+        register(self.folders)
 
 
 @dataclass

@@ -3,10 +3,11 @@
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
+from kdrun.config.schema import Settings
 from kdrun.config.speed import cores
 from kdrun.sweeps.launchers.base import Job, Sweep
 from kdrun.utils import signals
@@ -34,10 +35,10 @@ class Ray:
     def __init__(self, *, address: str | None, cores: AtLeastOne, gpus: NonNegative, memory_gb: Positive | None) -> None:
         self.address, self.cores, self.gpus, self.memory_gb = address, cores, gpus, memory_gb
 
-    def problems(self, values: Mapping[str, Any]) -> list[str]:
+    def problems(self, settings: Settings) -> list[str]:
         """More threads than a job has cores, or more cores than this machine."""
-        if values["threads"] > self.cores:
-            return [f"threads: got {values['threads']}, but a job has launch.cores={self.cores}"]
+        if (threads := settings.run.threads) is not None and threads > self.cores:
+            return [f"threads: got {threads}, but a job has launch.cores={self.cores}"]
         if self.address is None and self.cores > cores():
             return [f"launch.cores: got {self.cores}, but there are {cores()} cores; wanted at most {cores()}"]
         return []

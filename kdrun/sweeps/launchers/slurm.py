@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kdrun.config.constraints import AtLeastOne, Count, Positive
-from kdrun.config.schema import ConfigError
+from kdrun.config.schema import ConfigError, Settings
 from kdrun.sweeps.launchers.base import Job, Sweep
 from kdrun.utils.wording import counted
 
@@ -47,11 +47,11 @@ class Slurm:
         self.cluster, self.partition, self.minutes, self.memory_gb = cluster, partition, minutes, memory_gb
         self.cores, self.gpus, self.at_once, self.renewals, self.options = cores, gpus, at_once, renewals, options
 
-    def problems(self, values: Mapping[str, Any]) -> list[str]:
+    def problems(self, settings: Settings) -> list[str]:
         """More threads than cores; no Slurm on this machine."""
         found = []
-        if values["threads"] > self.cores:
-            found.append(f"threads: got {values['threads']}, but a job has launch.cores={self.cores}")
+        if (threads := settings.run.threads) is not None and threads > self.cores:
+            found.append(f"threads: got {threads}, but a job has launch.cores={self.cores}")
         if self.cluster == "slurm" and shutil.which("srun") is None:
             found.append("launch=slurm: there is no srun here; start it on a machine of the cluster, or try it out with "
                          "launch.cluster=local")

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, ClassVar
 
 from kdrun.config.constraints import AtLeastOne
+from kdrun.config.schema import Settings
 from kdrun.config.speed import cores
 from kdrun.sweeps.launchers.base import Job, Sweep, death, spread
 from kdrun.utils import signals
@@ -90,7 +91,7 @@ class Local:
         """The share of the machine that each worker has."""
         return [Slot(sweep.config["threads"] or cores())]
 
-    def problems(self, values: Mapping[str, Any]) -> list[str]:
+    def problems(self, settings: Settings) -> list[str]:
         """Nothing can be wrong."""
         return []
 
@@ -148,16 +149,16 @@ class Parallel(Local):
 
     def slots(self, sweep: Sweep, count: int) -> list[Slot]:
         """The share of the machine that each worker has."""
-        return self.shares(sweep.config, count)
+        return self.shares(sweep.config.device, sweep.config.threads, count)
 
-    def shares(self, values: Any, count: int) -> list[Slot]:
+    def shares(self, device: str, threads: int | None, count: int) -> list[Slot]:
         """The shares of so many jobs with these settings."""
-        return slots(cores(), gpus(values["device"]), count, self.jobs, values["threads"] or cores(), self.gpu_share)
+        return slots(cores(), gpus(device), count, self.jobs, threads or cores(), self.gpu_share)
 
-    def problems(self, values: Mapping[str, Any]) -> list[str]:
+    def problems(self, settings: Settings) -> list[str]:
         """More jobs or threads than the machine has."""
         try:
-            self.shares(values, 1)
+            self.shares(settings.run.device, settings.run.threads, 1)
         except ValueError as error:
             return [str(error)]
         return []

@@ -1,7 +1,7 @@
 """What a search works with: composing jobs, launching them, and what came of each."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -31,7 +31,7 @@ class Search(Protocol):
     def run(self, context: "SweepContext", words: Sequence[str]) -> Any:
         """Run the jobs that the words of a command line ask for."""
 
-    def problems(self, values: Mapping[str, Any]) -> list[str]:
+    def problems(self, settings: Settings) -> list[str]:
         """What cannot be, given all settings: a line each."""
 
 

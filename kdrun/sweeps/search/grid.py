@@ -1,8 +1,9 @@
 """Every combination of the values that a command line gives."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from kdrun.config.schema import Settings
 from kdrun.sweeps.search.context import SweepContext
 from kdrun.utils.console import plain_console
 from kdrun.utils.progress import Progress
@@ -19,7 +20,7 @@ class Grid:
 
     extra = None
 
-    def problems(self, values: Mapping[str, Any]) -> list[str]:
+    def problems(self, settings: Settings) -> list[str]:
         """Nothing can be wrong."""
         return []
 

@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 
 from kdrun.config import method_settings
 from kdrun.config.constraints import AtLeastOne, Count, FileName
-from kdrun.config.schema import ConfigError, Settings, identity
-from kdrun.config.schema import told as written
+from kdrun.config.identity import identity
+from kdrun.config.schema import ConfigError, Settings
 from kdrun.config.validation import trained_first
 from kdrun.sweeps.search.context import SweepContext
 from kdrun.sweeps.search.objectives import DIRECTIONS, Objective, measured
@@ -27,6 +27,7 @@ from kdrun.utils.names import file_name
 from kdrun.utils.progress import Progress
 from kdrun.utils.signals import Interrupted
 from kdrun.utils.wording import counted
+from kdrun.utils.wording import formatted as written
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -77,9 +78,9 @@ class StudySearch:
         self.trials, self.seed, self.startup, self.batch = trials, seed, startup, batch
         self.storage, self.name, self.teacher_recipe = storage, name, teacher_recipe
 
-    def problems(self, values: Mapping[str, Any]) -> list[str]:
+    def problems(self, settings: Settings) -> list[str]:
         """What cannot be, given all settings: a line each."""
-        if values["dataset"]["validation"] == 0:
+        if settings.node("dataset")["validation"] == 0:
             return ["dataset.validation: got 0, but a search chooses by the validation split; give dataset.validation=0.1"]
         return []
 
@@ -243,11 +244,10 @@ class StudySearch:
         if self.teacher_recipe == "trial" or not (searched := space.recipe_keys):
             return []
         settings = context.settings_of(words)
-        teacher = settings.values["teacher"]
-        trained = bool(teacher.get("checkpoint")) and teacher.get("checkpoint_head") != "new"
-        if trained or teacher.get("recipe") or not trained_first(settings.values["scheme"]):
+        teacher = settings.teacher
+        if teacher.trained_by_user or teacher.recipe or not trained_first(settings.node("scheme")):
             return []
-        recipe = context.settings.values["recipe"]
+        recipe = context.settings.node("recipe")
         return [f"teacher.recipe={written({key: recipe[key] for key in recipe if '' in searched or key in searched})}"]
 
     def repeated(self, study: "Study", words: Sequence[str], number: int) -> tuple[Sequence[float], dict[str, Any]] | None:
@@ -307,9 +307,9 @@ class OptunaSearch(StudySearch):
         self.prune, self.prune_startup, self.prune_warmup = prune, prune_startup, prune_warmup
         self.titles, self.directions = objectives, [DIRECTIONS[one] for one in objectives]
 
-    def problems(self, values: Mapping[str, Any]) -> list[str]:
+    def problems(self, settings: Settings) -> list[str]:
         """What cannot be, given all settings: a line each."""
-        found = super().problems(values)
+        found = super().problems(settings)
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
             found.append(f"sweep.objectives: got [{', '.join(self.objectives)}], wanted one or several, each once, of "
                          + ", ".join(DIRECTIONS))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kdrun.config.constraints import AtLeastOne, Bounds, Count, FileName, Positive
 from kdrun.config.schema import ConfigError, Settings
-from kdrun.config.schema import told as written
 from kdrun.sweeps.search.context import SweepContext
 from kdrun.sweeps.search.objectives import budget_tolerance, n2n_reward
 from kdrun.sweeps.search.space import Choice, Dimension, Space, read
 from kdrun.sweeps.search.study import TOLD, StudySearch, TeacherRecipe, built_in
 from kdrun.utils.progress import Progress
+from kdrun.utils.wording import formatted as written
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -86,17 +86,17 @@ class WidthSearch(StudySearch):
         self.budget, self.factors, self.rollouts = budget, factors, rollouts
         self.sampler, self.learning_rate = sampler, learning_rate
 
-    def problems(self, values: Mapping[str, Any]) -> list[str]:
+    def problems(self, settings: Settings) -> list[str]:
         """What cannot be, given all settings: a line each."""
-        found = super().problems(values)
-        if key_of(values["student"]) is None:
-            found.append(f"sweep=width_search: the student {values['student']['name']} has no widths; choose one that has, "
+        found = super().problems(settings)
+        if key_of(settings.student.node) is None:
+            found.append(f"sweep=width_search: the student {settings.student.name} has no widths; choose one that has, "
                          "like resnet20, wrn_16_2, vgg8 or cnn")
         if not self.factors:
             found.append("sweep.factors: got [], wanted a list, each a number above 0 and at most 1")
-        if values["student"].get("checkpoint"):
+        if settings.student.checkpoint:
             found.append("sweep=width_search: student.checkpoint has the weights of one width; leave it out")
-        if values["teacher"].get("checkpoint") and values["teacher"].get("checkpoint_head") != "new":
+        if settings.teacher.trained_by_user:
             found.append("sweep=width_search: the reward needs the teacher's validation accuracy, which is not known of "
                          "teacher.checkpoint; leave it out")
         return found
@@ -108,7 +108,7 @@ class WidthSearch(StudySearch):
             ConfigError: something cannot be searched over.
         """
         self.settings = settings
-        student = settings.values["student"]
+        student = settings.student.node
         key = key_of(student)
         assert key is not None
         widths = student[key] if isinstance(student[key], list) else [student[key]]
@@ -146,7 +146,7 @@ class WidthSearch(StudySearch):
         """
         from kdrun.models.factory import NetworkSpec
 
-        spec = NetworkSpec.read(context.settings_of(words).values["student"], "student")
+        spec = NetworkSpec.read(context.settings_of(words).student.node, "student")
         return sum(weight.numel() for weight in spec.build(self.data).parameters())
 
     def search(self, study: "Study", storage: str, context: SweepContext, space: Space, screen: Progress) -> None:
@@ -168,7 +168,7 @@ class WidthSearch(StudySearch):
         """What the networks are built for."""
         from kdrun.experiment import read_dataset
 
-        return read_dataset(self.settings.values["dataset"]).seen("student")
+        return read_dataset(self.settings.node("dataset")).seen("student")
 
     def tolerance(self, number: int) -> float:
         """How much trial `number` is forgiven over the budget.

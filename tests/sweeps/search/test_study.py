@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import json
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -376,10 +376,10 @@ def test_nobody_watches_an_ordinary_job(tmp_path):
     ({"sampler": "nsga2", "population": 1}, "sweep.population: got 1, wanted a whole number at least 2"),
 ])
 def test_what_cannot_be(changes, told):
-    assert search(**changes).problems(kd().values)[0].startswith(told)
+    assert search(**changes).problems(kd())[0].startswith(told)
 
 
 def test_without_a_validation_split_there_is_nothing_to_choose_by():
-    values = kd().values | {"dataset": kd().values["dataset"] | {"validation": 0}}
-    assert search().problems(values) == [
+    settings = replace(kd(), values=kd().values | {"dataset": kd().values["dataset"] | {"validation": 0}})
+    assert search().problems(settings) == [
         "dataset.validation: got 0, but a search chooses by the validation split; give dataset.validation=0.1"]

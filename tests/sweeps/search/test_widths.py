@@ -78,7 +78,7 @@ def test_what_is_over_the_budget_is_not_trained_once_nothing_is_forgiven():
     (["teacher.checkpoint=t.pt"], "sweep=width_search: the reward needs the teacher's validation accuracy"),
 ])
 def test_what_cannot_be(words, told):
-    assert search().problems(settings_of(*words).values)[0].startswith(told)
+    assert search().problems(settings_of(*words))[0].startswith(told)
 
 
 def test_widths_that_come_out_the_same_are_trained_once(tmp_path):

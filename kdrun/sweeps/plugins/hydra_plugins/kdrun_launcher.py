@@ -20,7 +20,7 @@ class KdrunLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what a job needs to be composed and run."""
-        from kdrun.config.schema import instantiate
+        from kdrun.config.instantiation import instantiate
         from kdrun.sweeps.launchers.base import Sweep
 
         self.sweep = Sweep(hydra_context, task_function, config)

@@ -27,7 +27,7 @@ class KdrunSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what jobs need to be composed and run."""
-        from kdrun.config.schema import instantiate
+        from kdrun.config.instantiation import instantiate
         from kdrun.sweeps.search.context import SweepContext
 
         launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function,
