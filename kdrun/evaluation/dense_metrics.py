@@ -149,6 +149,8 @@ def matches(detections: Boxes, truths: Boxes, thresholds: Sequence[float]) -> Te
         for column, threshold in enumerate(thresholds):
             free = set(range(len(rows)))
             for rank, overlaps in zip(own, overlap, strict=True):
+                if max(overlaps) < threshold - 1e-10:
+                    continue  # as most are, and that is quickly seen
                 best = max(free, key=lambda place: (overlaps[place], -place), default=None)
                 # COCO's tolerance: an overlap of exactly the threshold counts, whatever its last bit
                 if best is not None and overlaps[best] >= threshold - 1e-10:
