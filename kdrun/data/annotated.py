@@ -4,15 +4,14 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import numpy as np
 import torch
 
 from kdrun.config.constraints import AtLeastOne, Bounds, Count, Filled, Positive
-from kdrun.data.compose import IGNORED
 from kdrun.data.readers import FORMATS, eight_bits
-from kdrun.data.samples import Samples, Source
+from kdrun.data.samples import IGNORED, Samples, Source
 from kdrun.utils.seeding import generator
 from kdrun.utils.wording import counted
 
@@ -141,8 +140,8 @@ def read_all(items: Iterable[T], read: Callable[[T], np.ndarray], memory_gb: flo
             continue
         used += pixels[-1].nbytes
         if used > memory_gb * 1e9:
-            raise ValueError(f"the pictures of {where} take more than {memory_gb:g} GB in memory; set a smaller dataset.size, or "
-                             "raise dataset.memory_gb")
+            raise ValueError(f"the pictures of {where} take more than {memory_gb:g} GB in memory; set a smaller dataset.size, "
+                             "or raise dataset.memory_gb")
     if problems:
         more = [f"and {len(problems) - 5} pictures more that cannot be read"] if len(problems) > 5 else []
         raise ValueError("\n".join(problems[:5] + more))
@@ -176,15 +175,15 @@ def masked_pictures(folder: Path, size: int | None, memory_gb: float) -> Samples
     found = {}
     for name in ("images", "masks"):
         if not (folder / name).is_dir():
-            raise ValueError(f"there is no folder {(folder / name).absolute()}; wanted images/ and masks/ in dataset.root, or in "
-                             "train/ and test/ inside it")
+            raise ValueError(f"there is no folder {(folder / name).absolute()}; wanted images/ and masks/ in dataset.root, or "
+                             "in train/ and test/ inside it")
         found[name] = {path.stem: path for path in sorted((folder / name).iterdir())
                        if path.suffix.lower() in FORMATS and path.is_file()}
     if not found["images"]:
         raise ValueError(f"{(folder / 'images').absolute()} holds no picture ({', '.join(sorted(FORMATS))})")
     if lonely := [stem for stem in found["images"] if stem not in found["masks"]]:
-        raise ValueError(f"{counted(len(lonely), 'picture')} of {(folder / 'images').absolute()} without a mask of the same name "
-                         f"in masks/, the first is {lonely[0]}")
+        raise ValueError(f"{counted(len(lonely), 'picture')} of {(folder / 'images').absolute()} without a mask of the same "
+                         f"name in masks/, the first is {lonely[0]}")
     paths = list(found["images"].values())
     pictures = read_all(paths, lambda path: open_picture(path, lambda opened: fitted(eight_bits(opened), size, smooth=True)),
                         memory_gb, str(folder.absolute()))

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["IGNORED", "Layout", "Scenes", "compose"]
+from kdrun.data.samples import IGNORED
 
-IGNORED = 255  # the label of pixels that do not count
-TRIES = 20     # places that are drawn for a digit until one is free
+__all__ = ["Layout", "Scenes", "compose"]
+
+TRIES = 20  # places that are drawn for a digit until one is free
 
 
 @dataclass(frozen=True, kw_only=True)

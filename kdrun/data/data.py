@@ -161,6 +161,10 @@ def check_pictures(settings: DatasetSettings, source: Source, train: Samples) ->
         ValueError: naming the setting.
     """
     height, width, channels = train.inputs.shape[1:]
+    moved = task_class(source.task).under_crops
+    if moved == "refused" and (odd := [name for name in ("crop", "flip") if getattr(settings, name)]):
+        raise ValueError(f"{odd[0]}: the labels of {source.task} do not move along; give {odd[0]}="
+                         + {"crop": "0", "flip": "false"}[odd[0]])
     if settings.crop > min(height, width):
         raise ValueError(f"crop is {settings.crop}, but the pictures have {height}x{width} pixels; wanted at most "
                          f"{min(height, width)}")

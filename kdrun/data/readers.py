@@ -119,7 +119,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
 
 
-def _eight_bits(picture: "PilImage") -> "PilImage":
+def eight_bits(picture: "PilImage") -> "PilImage":
     """A picture as grey or RGB of 8 bits a channel.
 
     Raises:
@@ -147,7 +147,7 @@ def _read_folder(folder: Path, classes: tuple[str, ...], size: int | None, memor
                            if entry.suffix.lower() in FORMATS and entry.is_file()):  # opening a pipe would wait for ever
             try:
                 with Image.open(path, formats=sorted(set(FORMATS.values()))) as opened:
-                    picture = _eight_bits(opened)
+                    picture = eight_bits(opened)
                     if size is not None:
                         picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
                     pixels = np.asarray(picture)

@@ -11,7 +11,9 @@ from torch import Tensor
 from kdrun.data.modalities import misfit
 from kdrun.utils.seeding import generator
 
-__all__ = ["Samples", "Source"]
+__all__ = ["IGNORED", "Samples", "Source"]
+
+IGNORED = 255  # the label of pixels that do not count
 
 
 @dataclass
@@ -148,25 +150,41 @@ class Source:
                 found.append(f"{bad} of the {len(part)} {name} samples hold NaN or infinity")
         return found
 
+    def annotation_problems(self, check: "Callable[[str, Samples], str | None]") -> list[str]:
+        """Everything that makes pictures with labels of their places unfit to train on, a line each.
+
+        Args:
+            check: says what is wrong with the labels of a split, which it is told by name; None where nothing is.
+        """
+        found = self.odd_names() + self.problems()
+        for name, part in self.parts.items():
+            if (line := picture_misfit(name, part.inputs)) and line not in found:
+                found.append(line)
+        return found or [line for name, part in self.parts.items() if (line := check(name, part))] or self.odd_sizes()
+
+    def odd_names(self) -> list[str]:
+        """A line on a class whose name no table can show."""
+        odd = [name for name in self.classes if not name.isprintable() or not name.strip()]
+        return [f"a class is called {odd[0]!r}, which no table can show; give it another name"] if odd else []
+
+    def odd_sizes(self) -> list[str]:
+        """A line on each split whose pictures have not the size of the training pictures."""
+        return [f"training pictures of {list(self.train.inputs.shape[1:])}, {name} pictures of "
+                f"{list(part.inputs.shape[1:])} (height, width, channels)" for name, part in self.parts.items()
+                if self.train.inputs.shape[1:] != part.inputs.shape[1:]]
+
     def picture_problems(self) -> list[str]:
         """Everything that makes labelled pictures unfit to train on, a line each."""
         found = []
         if len(self.classes) < 2:
             found.append(f"{len(self.classes)} class of pictures; a classifier needs at least two")
-        if odd := [name for name in self.classes if not name.isprintable() or not name.strip()]:
-            found.append(f"a class is called {odd[0]!r}, which no table can show; give it another name")
-        parts = self.parts
-        for name, part in parts.items():
+        found += self.odd_names()
+        for name, part in self.parts.items():
             images, labels = part.inputs, part.labels
+            if line := picture_misfit(name, images):
+                found.append(line)
             if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
-                found.append(f"the {name} pictures have the shape {list(images.shape)}; wanted [N, height, width, "
-                             "channels] with 1 to 4 channels")
                 continue
-            if images.dtype not in (torch.uint8, torch.float32):
-                found.append(f"the {name} pictures are {images.dtype}; wanted uint8 (0 to 255) or float32 (0 to 1)")
-            elif images.is_floating_point() and not bool(torch.isfinite(images).all()):
-                bad = int((~torch.isfinite(images).flatten(1).all(dim=1)).sum())
-                found.append(f"{bad} of the {len(images)} {name} pictures hold NaN or infinity")
             if labels.dtype != torch.int64 or labels.ndim != 1:
                 found.append(f"the {name} labels are {labels.dtype} of the shape {list(labels.shape)}; wanted int64 of [N]")
             elif len(images) != len(labels):
@@ -185,8 +203,19 @@ class Source:
                     found.append(f"no training picture of class {', '.join(empty[:5])}"
                                  + (f" and {len(empty) - 5} more" if len(empty) > 5 else ""))
         if not found:
-            found += [f"training pictures of {list(self.train.inputs.shape[1:])}, {name} pictures of "
-                      f"{list(part.inputs.shape[1:])} (height, width, channels)" for name, part in parts.items()
-                      if self.train.inputs.shape[1:] != part.inputs.shape[1:]]
+            found += self.odd_sizes()
         return found or [line for name in dict.fromkeys([self.sees, *self.views.values()])
                          if (line := misfit(name, self.train.inputs))]
+
+
+def picture_misfit(name: str, images: Tensor) -> str | None:
+    """What is wrong with the pictures of a split, by its name; None where nothing is."""
+    if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
+        return (f"the {name} pictures have the shape {list(images.shape)}; wanted [N, height, width, channels] with 1 to 4 "
+                "channels")
+    if images.dtype not in (torch.uint8, torch.float32):
+        return f"the {name} pictures are {images.dtype}; wanted uint8 (0 to 255) or float32 (0 to 1)"
+    if images.is_floating_point() and not bool(torch.isfinite(images).all()):
+        bad = int((~torch.isfinite(images).flatten(1).all(dim=1)).sum())
+        return f"{bad} of the {len(images)} {name} pictures hold NaN or infinity"
+    return None

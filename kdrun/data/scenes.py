@@ -1,6 +1,6 @@
 """A reader of scenes: handwritten digits on larger canvases, for segmentation, landmarks and detection."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -60,9 +60,10 @@ def scenes(*, task: Literal["segmentation", "landmarks", "detection"], train: At
     parts = [samples(compose(*source, count, layout, generator("scenes", name, seed)), task)
              for (name, source), count in zip(sources.items(), (train, held_out, test), strict=True)]
     names = ("background", *NAMES) if task == "segmentation" else NAMES
-    info = {"segmentation": {"max_rows": max_rows}, "landmarks": {"stride": stride, "sigma": sigma, "divide_by": divide_by},
-            "detection": {"stride": stride, "min_radius": min_radius}}[task]
-    return Source(parts[0], parts[2], names, validation=parts[1], task=task, info=info,
+    infos: dict[str, dict[str, Any]] = {
+        "segmentation": {"max_rows": max_rows}, "detection": {"stride": stride, "min_radius": min_radius},
+        "landmarks": {"stride": stride, "sigma": sigma, "divide_by": divide_by}}
+    return Source(parts[0], parts[2], names, validation=parts[1], task=task, info=infos[task],
                   found=f"{train} scenes to train on, {held_out} to choose by, {test} to test on, of different digits")
 
 

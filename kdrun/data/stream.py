@@ -1,6 +1,7 @@
 """Training batches from samples in memory: order and augmentation are functions of the seed and the epoch."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from kdrun.data.batch import Batch
 from kdrun.data.modalities import see
-from kdrun.data.samples import Samples
+from kdrun.data.samples import IGNORED, Samples
 from kdrun.tasks.base import Task
 from kdrun.utils.seeding import generator
 
@@ -105,12 +106,20 @@ class MemoryStream:
         self.kept: dict[str, tuple[int, tuple[Tensor, ...]]] = {}
         self.size = min(batch_size, len(samples))
         self.windows = self.cropped(samples.inputs, device) if task.inputs == "pictures" else None
+        self.label_windows = self.cropped(samples.labels[..., None], device, IGNORED) \
+            if task.under_crops == "moved" and (crop or flip) else None
 
-    def cropped(self, images: Tensor, device: torch.device) -> Tensor:
-        """Every crop of every picture [N, H, W, C], as views: [mirrored, N, top, left, H, W, C]."""
+    def cropped(self, images: Tensor, device: torch.device, around: int = 0) -> Tensor:
+        """Every crop of every picture [N, H, W, C], as views: [mirrored, N, top, left, H, W, C].
+
+        Args:
+            images: the pictures, or maps of their labels.
+            device: where they go.
+            around: what they are padded with.
+        """
         crop, flip = self.crop, self.flip
         height, width, channels = images.shape[1:]
-        padded = F.pad(images, (0, 0, crop, crop, crop, crop))
+        padded = F.pad(images, (0, 0, crop, crop, crop, crop), value=around)
         stored = torch.stack([padded, padded.flip(2)] if flip else [padded]).to(device)
         one, each, down, right, channel = stored.stride()
         return stored.as_strided((len(stored), len(padded), 2 * crop + 1, 2 * crop + 1, height, width, channels),
@@ -148,7 +157,9 @@ class MemoryStream:
             images = crops(rows)
             others = images if self.paired else images[torch.randperm(
                 len(rows), generator=generator("unpaired", self.seed, epoch, step)).to(images.device)]
-            batch = self.task.batch(self.samples, rows, self.normalise(images), generator("task", self.seed, epoch, step))
+            batch = self.task.batch(*self.labelled(rows, epoch), self.normalise(images),
+                                    generator("task", self.seed, epoch, step))
+            batch.index = rows
             batch.views = {name: seen(others) for name, seen in self.views.items()}
             batch.epoch, batch.epochs, batch.step = epoch, epochs, step
             yield batch
@@ -169,11 +180,19 @@ class MemoryStream:
         crops = self.crops(epoch, name)
         return lambda rows: self.normalise(crops(rows))
 
+    def labelled(self, rows: Tensor, epoch: int) -> tuple[Samples, Tensor]:
+        """Samples and which of them are those of a batch: all and these rows, or these alone with moved maps of labels."""
+        if self.label_windows is None:
+            return self.samples, rows
+        moved = self.placed(self.label_windows, epoch)(rows)[..., 0]
+        return replace(self.samples[rows], labels=moved), torch.arange(len(rows), device=rows.device)
+
     def crops(self, epoch: int, name: str = "augmentation") -> Callable[[Tensor], Tensor]:
         """The same as stored: pictures [B, H, W, C] before any modality, or inputs of another kind as they are."""
-        if self.windows is None:
-            return lambda rows: self.samples.inputs[rows]
-        windows = self.windows
+        return (lambda rows: self.samples.inputs[rows]) if self.windows is None else self.placed(self.windows, epoch, name)
+
+    def placed(self, windows: Tensor, epoch: int, name: str = "augmentation") -> Callable[[Tensor], Tensor]:
+        """From rows [B] to those of all crops that an epoch draws."""
         places, count = 2 * self.crop + 1, self.count
         top, left, mirrored = self.drawn(name, epoch, lambda draws: tuple(
             torch.randint(upper, (count,), generator=draws) for upper in (places, places, 1 + self.flip)))

@@ -29,7 +29,7 @@ class BackboneNetwork(nn.Module):
             raise ValueError(f"backbone: got {type(backbone).__name__}, wanted a network of kdrun's own with stages (ResNet, "
                              "CNN, ...)")
         self.backbone = backbone
-        backbone.head = nn.Identity()
+        backbone.head = nn.Identity()  # type: ignore[assignment]
         training = backbone.training
         backbone.eval()
         answer = backbone(pictures_like(backbone, shape))

@@ -35,6 +35,8 @@ class Task:
         row_labels: whether every row has a label of its own (`Batch.labels`).
         sample_labels: whether that is one label a sample, as relations between classes of samples need it.
         dense: whether the logits of a network have to be turned into rows.
+        under_crops: what becomes of labels when a picture is cropped or mirrored: they are the `same`; they are maps that are
+            `moved` along; or they cannot follow, so that it is `refused`.
         keeps: the fields of an output that evaluation keeps of every sample.
 
     Args:
@@ -52,6 +54,7 @@ class Task:
     row_labels: ClassVar[bool] = True
     sample_labels: ClassVar[bool] = False
     dense: ClassVar[bool] = True
+    under_crops: ClassVar[Literal["same", "moved", "refused"]] = "same"
     keeps: ClassVar[tuple[str, ...]] = ("logits",)
 
     def __init__(self, classes: tuple[str, ...], shape: tuple[int, ...], info: Mapping[str, Any] | None = None) -> None:

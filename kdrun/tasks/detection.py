@@ -1,7 +1,7 @@
 """Detection: which objects are there, and the box around each."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ class Detection(Task):
     headline = "map_50"
     measured = ("map_50", "map_50_95", "recall")
     watched = ("map_50",)
+    under_crops: ClassVar[Literal["same", "moved", "refused"]] = "refused"
     keeps: ClassVar[tuple[str, ...]] = ("logits", "heads")
 
     def __init__(self, classes: tuple[str, ...], shape: tuple[int, ...], info: Mapping[str, Any] | None = None) -> None:
@@ -61,6 +62,11 @@ class Detection(Task):
         """An object's centre, or none."""
         return 2
 
+    @property
+    def row_names(self) -> tuple[str, ...]:
+        """The two classes of a cell."""
+        return ("object", "none")
+
     def given(self) -> dict[str, Any]:
         """A heatmap for each class, which starts from a low heat, and heads of two numbers each."""
         return {**super().given(), "classes": len(self.classes), "heads": {"size": 2, "offset": 2}, "heat_bias": HEAT_BIAS}
@@ -71,19 +77,22 @@ class Detection(Task):
 
     def problems(self, source: Source) -> list[str]:
         """What makes pictures and boxes unfit."""
-        found = source.image_problems()
-        for name, part in source.parts.items():
-            boxes, labels = part.fields.get("boxes"), part.labels
-            if labels.dtype != torch.int64 or labels.ndim != 2:
-                found.append(f"the {name} labels are {labels.dtype} of the shape {list(labels.shape)}; wanted int64 of [N, D], "
-                             "the class of each box")
-            elif boxes is None or tuple(boxes.shape) != (*labels.shape, 4):
-                found.append(f"the {name} boxes have the shape {None if boxes is None else list(boxes.shape)}; wanted "
-                             f"{[*labels.shape, 4]}")
-            elif int(labels.max()) >= len(self.classes) or int(labels.max()) < 0:
-                found.append(f"there is no box in the {name} samples" if int(labels.max()) < 0 else
-                             f"the {name} boxes have the class {int(labels.max())}; wanted 0 to {len(self.classes) - 1}")
-        return found
+        return source.annotation_problems(self.box_problem)
+
+    def box_problem(self, name: str, part: Samples) -> str | None:
+        """What is wrong with the boxes of a split."""
+        boxes, labels = part.fields.get("boxes"), part.labels
+        if labels.dtype != torch.int64 or labels.ndim != 2:
+            return (f"the {name} labels are {labels.dtype} of the shape {list(labels.shape)}; wanted int64 of [N, D], the "
+                    "class of each box")
+        if boxes is None or list(boxes.shape) != [*labels.shape, 4]:
+            return (f"the {name} boxes have the shape {None if boxes is None else list(boxes.shape)}; wanted "
+                    f"{[*labels.shape, 4]}")
+        if int(labels.max()) < 0:
+            return f"there is no box in the {name} samples"
+        if int(labels.max()) >= len(self.classes):
+            return f"the {name} boxes have the class {int(labels.max())}; wanted 0 to {len(self.classes) - 1}"
+        return None
 
     def batch(self, samples: Samples, rows: Tensor, inputs: Tensor, draws: torch.Generator | None = None) -> Batch:
         """Pictures with the labels of some cells, and in `targets` the fields of `BoxTargets`.
@@ -126,11 +135,6 @@ class Detection(Task):
         precision, recall = detection_average_precision(self.boxes(answers), truths(samples), len(self.classes))
         return {"map_50": mean_defined(one[0] for one in precision),
                 "map_50_95": mean_defined(mean_defined(one) for one in precision), "recall": mean_defined(recall)}
-
-    def per_class(self, answers: ModelOutput, samples: Samples) -> dict[str, list[float | None]]:
-        """The average precision of each class at an IoU of 0.5."""
-        precision, _ = detection_average_precision(self.boxes(answers), truths(samples), len(self.classes), (0.5,))
-        return {"ap_50": [one[0] for one in precision]}
 
     def boxes(self, output: ModelOutput) -> Boxes:
         """The boxes of all pictures; only true peaks."""

@@ -1,7 +1,7 @@
 """Landmarks: where keypoints are, as heatmaps."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ class Landmarks(Task):
     headline = "pck_05"
     measured = ("pck_05", "pck_10", "mean_distance")
     watched = ("pck_05", "mean_distance")
+    under_crops: ClassVar[Literal["same", "moved", "refused"]] = "refused"
 
     def __init__(self, classes: tuple[str, ...], shape: tuple[int, ...], info: Mapping[str, Any] | None = None) -> None:
         super().__init__(classes, shape, info)
@@ -51,6 +52,11 @@ class Landmarks(Task):
         """Each row has a logit for every cell."""
         return self.grid[0] * self.grid[1]
 
+    @property
+    def row_names(self) -> tuple[str, ...]:
+        """Cells by row and column."""
+        return tuple(f"cell {row} {column}" for row in range(self.grid[0]) for column in range(self.grid[1]))
+
     def given(self) -> dict[str, Any]:
         """A heatmap for each keypoint, which start from 0, and no further head."""
         return {**super().given(), "classes": len(self.classes), "heads": {}, "heat_bias": 0.0}
@@ -61,18 +67,17 @@ class Landmarks(Task):
 
     def problems(self, source: Source) -> list[str]:
         """What makes pictures and keypoints unfit."""
-        found, joints = source.image_problems(), len(self.classes)
-        for name, part in source.parts.items():
-            points = part.fields.get("points")
-            if part.labels.dtype != torch.int64 or tuple(part.labels.shape) != (len(part.inputs), joints):
-                found.append(f"the {name} labels are {part.labels.dtype} of the shape {list(part.labels.shape)}; wanted int64 of "
-                             f"[{len(part.inputs)}, {joints}]: 1 where a keypoint is visible, or else 0")
-            elif points is None or tuple(points.shape) != (len(part.inputs), joints, 2):
-                found.append(f"the {name} points have the shape {None if points is None else list(points.shape)}; wanted "
-                             f"[{len(part.inputs)}, {joints}, 2]")
-            elif not part.labels.any():
-                found.append(f"no keypoint of the {name} samples is visible")
-        return found
+        return source.annotation_problems(self.point_problem)
+
+    def point_problem(self, name: str, part: Samples) -> str | None:
+        """What is wrong with the keypoints of a split."""
+        points, wanted = part.fields.get("points"), [len(part.inputs), len(self.classes)]
+        if part.labels.dtype != torch.int64 or list(part.labels.shape) != wanted:
+            return (f"the {name} labels are {part.labels.dtype} of the shape {list(part.labels.shape)}; wanted int64 of "
+                    f"{wanted}: 1 where a keypoint is visible, or else 0")
+        if points is None or list(points.shape) != [*wanted, 2]:
+            return f"the {name} points have the shape {None if points is None else list(points.shape)}; wanted {[*wanted, 2]}"
+        return None if bool(part.labels.any()) else f"no keypoint of the {name} samples is visible"
 
     def batch(self, samples: Samples, rows: Tensor, inputs: Tensor, draws: torch.Generator | None = None) -> Batch:
         """Pictures with the cells of their visible keypoints, and in `targets` the "heat" [B, J, h, w] and what is "visible"

@@ -1,7 +1,7 @@
 """Segmentation: the class of each pixel."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdrun.data.batch import Batch
 from kdrun.data.samples import IGNORED, Samples, Source
-from kdrun.evaluation.dense_metrics import confusion_matrix, mean_iou, per_class_iou, pixel_accuracy
+from kdrun.evaluation.dense_metrics import confusion_matrix, mean_iou, pixel_accuracy
 from kdrun.models.output import ModelOutput
 from kdrun.tasks.base import Task
 
@@ -32,7 +32,7 @@ class Segmentation(Task):
     headline = "miou"
     measured = ("miou", "pixel_accuracy")
     watched = ("miou", "pixel_accuracy")
-    label_maps: ClassVar[bool] = True
+    under_crops: ClassVar[Literal["same", "moved", "refused"]] = "moved"
 
     def __init__(self, classes: tuple[str, ...], shape: tuple[int, ...], info: Mapping[str, Any] | None = None) -> None:
         super().__init__(classes, shape, info)
@@ -44,19 +44,20 @@ class Segmentation(Task):
 
     def problems(self, source: Source) -> list[str]:
         """What makes pictures and masks unfit."""
-        found = source.image_problems()
-        for name, part in source.parts.items():
-            masks, size = part.labels, list(part.inputs.shape[:3])
-            if masks.dtype != torch.uint8 or list(masks.shape) != size:
-                found.append(f"the {name} masks are {masks.dtype} of the shape {list(masks.shape)}; wanted uint8 of {size}")
-                continue
-            counted = masks[masks != IGNORED]
-            if not len(counted):
-                found.append(f"all pixels of the {name} masks are {IGNORED}, which marks what does not count")
-            elif int(counted.max()) >= len(self.classes):
-                found.append(f"the {name} masks have the class {int(counted.max())}; wanted 0 to {len(self.classes) - 1}, or "
-                             f"{IGNORED} for what does not count")
-        return found
+        return source.annotation_problems(self.mask_problem)
+
+    def mask_problem(self, name: str, part: Samples) -> str | None:
+        """What is wrong with the masks of a split."""
+        masks, size = part.labels, list(part.inputs.shape[:3])
+        if masks.dtype != torch.uint8 or list(masks.shape) != size:
+            return f"the {name} masks are {masks.dtype} of the shape {list(masks.shape)}; wanted uint8 of {size}"
+        counted = masks[masks != IGNORED]
+        if not len(counted):
+            return f"all pixels of the {name} masks are {IGNORED}, which marks what does not count"
+        if int(counted.max()) >= len(self.classes):
+            return (f"the {name} masks have the class {int(counted.max())}; wanted 0 to {len(self.classes) - 1}, or {IGNORED} "
+                    "for what does not count")
+        return None
 
     def batch(self, samples: Samples, rows: Tensor, inputs: Tensor, draws: torch.Generator | None = None) -> Batch:
         """Pictures with the labels of their pixels, and in `targets` the whole "mask" [B, H, W], int64."""
@@ -82,16 +83,8 @@ class Segmentation(Task):
 
     def measures(self, answers: ModelOutput, samples: Samples) -> dict[str, float | None]:
         """The mean IoU of the classes that occur, and the share of right pixels, from one confusion matrix of the split."""
-        confusion = self.confusion(answers, samples)
+        confusion = confusion_matrix(answers.logits.argmax(dim=1), samples.labels, len(self.classes), IGNORED)
         return {"miou": mean_iou(confusion), "pixel_accuracy": pixel_accuracy(confusion)}
-
-    def per_class(self, answers: ModelOutput, samples: Samples) -> dict[str, list[float | None]]:
-        """The IoU of each class."""
-        return {"iou": per_class_iou(self.confusion(answers, samples))}
-
-    def confusion(self, answers: ModelOutput, samples: Samples) -> Tensor:
-        """How many pixels of each class are answered by each, [K, K]."""
-        return confusion_matrix(answers.logits.argmax(dim=1), samples.labels, len(self.classes), IGNORED)
 
     def decode(self, output: ModelOutput) -> Tensor:
         """The class of each pixel, [B, H, W]."""

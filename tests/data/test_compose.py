@@ -4,7 +4,8 @@ import dataclasses
 
 import torch
 
-from kdrun.data.compose import IGNORED, Layout, compose
+from kdrun.data.compose import Layout, compose
+from kdrun.data.samples import IGNORED
 
 LAYOUT = Layout(canvas=24, digits=(1, 3), side=(8, 12), overlap=0.1, clutter=0, piece=4, noise=0.0, threshold=0.35)
 

@@ -93,10 +93,10 @@ def test_a_folder_that_is_not_one_of_masks_is_refused(tmp_path):
     with pytest.raises(ValueError, match="wanted images/ and masks/"):
         masks(tmp_path)
     folder_of(tmp_path)
-    with pytest.raises(ValueError, match="classes names 2 classes, but the masks .* have the number 2"):
+    with pytest.raises(ValueError, match=r"classes names 2 classes, but the masks .* have the number 2"):
         masks(tmp_path, classes=["ground", "cat"])
     (tmp_path / "masks" / "1.png").unlink()
-    with pytest.raises(ValueError, match="1 picture of .* without a mask .* the first is 1"):
+    with pytest.raises(ValueError, match=r"1 picture of .* without a mask .* the first is 1"):
         masks(tmp_path)
     Image.new("RGB", (8, 6)).save(tmp_path / "masks" / "1.png")
     with pytest.raises(ValueError, match="its mode is RGB"):
