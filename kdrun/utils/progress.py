@@ -178,6 +178,23 @@ SHOWN: Final = (
 )
 
 
+def measures_shown(row: dict[str, Any]) -> list[Shown]:
+    """A line for each measure of a task that `SHOWN` does not know, the headline's first; rows have them after its value."""
+    columns = list(row)
+    if "headline_value" not in columns:  # of an older version
+        return []
+    known = {line.key for line in SHOWN}
+    own = columns[columns.index("headline_value") + 1:columns.index("distillation_score")]
+    return [Shown(key, key.replace("_", " "), percent if key == row["headline"] else number(4))
+            for key in own if key not in known]
+
+
+def headline_value(row: dict[str, Any]) -> float | None:
+    """What a row says of how good its network is; rows of an older version are of accuracy."""
+    value = row.get("headline_value")
+    return row.get("accuracy") if value is None else value
+
+
 def run_table(rows: list[dict[str, Any]], title: str) -> Table:
     """Teacher, baseline and student side by side; a measure that nobody has is left out."""
     busy = any(row.get("machine_busy") for row in rows)
@@ -187,8 +204,8 @@ def run_table(rows: list[dict[str, Any]], title: str) -> Table:
         notes.append("* the machine was busy with other work: a latency on a quiet one is lower")
     if weak:
         teacher, baseline = (next(row for row in rows if row["role"] == role) for role in ("teacher", "baseline"))
-        notes.append(f"! the teacher ({percent(teacher['accuracy'])}) is no better than the student alone "
-                     f"({percent(baseline['accuracy'])}): what compares with it looks better than it is")
+        notes.append(f"! the teacher ({percent(headline_value(teacher))}) is no better than the student alone "
+                     f"({percent(headline_value(baseline))}): what compares with it looks better than it is")
     table = Table(title=title, title_justify="left", title_style="bold", caption="\n".join(notes), caption_justify="left")
     table.add_column("")
     for row in rows:
@@ -203,7 +220,7 @@ def run_table(rows: list[dict[str, Any]], title: str) -> Table:
             mark = "!"
         return line.form(value) + mark
 
-    for line in SHOWN:
+    for line in (*measures_shown(rows[0]), *SHOWN):
         if any(row.get(line.key) is not None for row in rows):
             table.add_row(f"{line.name} {LOWER}" if line.lower else line.name, *(cell(line, row) for row in rows))
     return table

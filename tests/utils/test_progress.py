@@ -68,3 +68,15 @@ def test_counts(number, words, told):
 
 def test_a_gap_that_rounds_to_nothing_is_not_below_it():
     assert [points(-1e-15), points(-0.004), points(-0.006), points(None)] == ["+0.00", "+0.00", "-0.01", "–"]
+
+
+def test_a_table_has_the_measures_of_any_task_and_its_headline_as_a_share():
+    row = {"run": "r", "seed": 1, "role": "teacher", "model": "m", "headline": "recall_at_1", "headline_value": 0.25,
+           "recall_at_1": 0.25, "eer": 0.125, "distillation_score": None, "weak_teacher": None}
+    weak = row | {"role": "student", "distillation_score": 0.5, "weak_teacher": 1}
+    console = written()
+    console.print(run_table([row, row | {"role": "baseline", "recall_at_1": 0.5, "headline_value": 0.5}, weak], "title"))
+    shown = " ".join(console.file.getvalue().split())
+    assert "recall at 1 │ 25.00 % │ 50.00 % │ 25.00 %" in shown
+    assert "eer │ 0.1250 │ 0.1250 │ 0.1250" in shown
+    assert "the teacher (25.00 %) is no better than the student alone (50.00 %)" in shown
