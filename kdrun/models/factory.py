@@ -82,7 +82,7 @@ class NetworkSpec:
         if not data.task.fits(kind):
             raise ValueError(f"it sees {' or '.join(input_kinds(kind))} and is no network for {data.task.key} of "
                              f"{data.task.inputs}; {' or '.join(fitting(data.task)) or 'none of kdrun'} would do")
-        return instantiate(self.settings, "network", data.task.given())
+        return data.task.prepare(instantiate(self.settings, "network", data.task.given()))
 
 
 def fitting(task: Task) -> list[str]:

@@ -83,6 +83,14 @@ class Task:
         return (self.inputs in input_kinds(network)
                 and self.key in getattr(network, "tasks", ("classification", "retrieval")))
 
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """What becomes of a network that was just built, before its weights are loaded or trained.
+
+        Raises:
+            ValueError: it cannot become that.
+        """
+        return network
+
     def expected(self, count: int) -> tuple[int | None, ...]:
         """The shape of a network's logits for so many samples; None for a size that the network chooses."""
         return (count, self.outputs)
