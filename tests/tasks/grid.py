@@ -1,0 +1,137 @@
+"""Every method on every task, at toy size: what runs, and what is refused and why.
+
+`python -m tests.tasks.grid` prints the table; `python -m tests.tasks.grid tagging kd crd` a part of it.
+"""
+
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from kdrun.config import registry
+from kdrun.config.recipe import Recipe
+from kdrun.config.schema import ConfigError, Settings
+from kdrun.config.validation import problems
+from kdrun.data.data import Data
+from kdrun.experiment import Experiment, read_dataset, teacher_specs
+from kdrun.models.factory import NetworkSpec
+from kdrun.storage.network_store import Store
+from kdrun.utils.progress import Progress
+from tests.toy import settings_of
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A task at toy size.
+
+    Attributes:
+        words: what the command line would be given.
+        other: a network of this task, for methods that name some.
+    """
+
+    words: tuple[str, ...]
+    other: str
+
+
+TASKS = {
+    "pictures": Toy(("dataset.train_limit=48", "teacher=cnn", "teacher.widths=[6,8,8]", "student=cnn",
+                     "student.widths=[6,8,8]"), "cnn"),
+    "languages": Toy(("dataset=languages", "dataset.codes=[de,fr,fi]", "dataset.length=12", "dataset.train_limit=48"), "bilstm8"),
+}
+
+NAMES_NETWORKS = {  # methods that name networks, or several teachers
+    "mt_avg": "teachers", "mt_switch": "teachers", "mt_you": "teachers", "takd": "method.assistants", "rocket": "method.booster",
+}
+SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's step cheap
+    "dafl": {"steps": 3}, "deepinv": {"rounds": 2, "batch_size": 20, "iterations": 3}, "dfad": {"steps": 3},
+    "zskd": {"impressions": 60, "batch_size": 20, "iterations": 3}, "zskt": {"steps": 3, "student_steps": 2},
+    "rocket": {"shared_stages": None},
+}
+OWN_NETWORK = {"cnn2tree": ("student", "tree"), "kimura_gp": ("teacher", "gp")}  # that the method's YAML asks for
+
+
+@cache
+def toy(task: str) -> tuple[Settings, Data]:
+    """The settings of a task and its data, by the method vanilla."""
+    settings = settings_of("method=vanilla", "recipe.batch_size=16", "recipe.epochs=2", "recipe.init_epochs=1", "threads=1",
+                           *TASKS[task].words)
+    return settings, read_dataset(settings.values["dataset"])
+
+
+def method_node(key: str, folder: str = "method") -> dict[str, Any]:
+    """The settings of a method as its YAML has them, and those of what it is made of; composing them takes far longer."""
+    node = registry.load(folder if key in registry.options(folder) else "method", key)
+    for entry in node.pop("defaults", []):
+        for slot, part in (entry if isinstance(entry, dict) else {}).items():
+            if slot == "/method@_here_":
+                node = method_node(part) | node
+            elif not slot.startswith("override ") and part is not None:
+                node[slot] = method_node(part, f"method/{slot}")
+    return node
+
+
+def scheme_of(key: str) -> str:
+    """The scheme that a method's YAML asks for."""
+    entries = registry.load("method", key).get("defaults", [])
+    chosen = [scheme for entry in entries if isinstance(entry, dict) for slot, scheme in entry.items() if "/scheme@" in slot]
+    return chosen[0] if chosen else "offline"
+
+
+def attempt(task: str, key: str) -> Experiment:
+    """Rehearse a method on a task: one small step of every phase.
+
+    Raises:
+        ConfigError: with all that was found wrong.
+    """
+    (base, data), scheme = toy(task), scheme_of(key)
+    node: Any = OmegaConf.to_container(OmegaConf.create({"method": method_node(key), "recipe": base.values["recipe"]}),
+                                       resolve=True)
+    values = base.values | {"method": node["method"] | SMALL.get(key, {}), "scheme": registry.load("scheme", scheme)}
+    if key in OWN_NETWORK:
+        role, name = OWN_NETWORK[key]
+        values[role] = registry.network(name) | ({"recipe": None, "checkpoint": None} if role == "teacher" else {})
+    if (place := NAMES_NETWORKS.get(key)) == "teachers":
+        values["teachers"] = [TASKS[task].other] * 2
+    elif place is not None:
+        other = TASKS[task].other
+        values["method"][place.partition(".")[2]] = [other] if place.endswith("s") else other
+    settings = replace(base, values=values, choices=base.choices | {"method": key, "scheme": scheme})
+    if found := problems(settings):
+        raise ConfigError(found)
+    experiment = Experiment(settings, Progress(None), data, Recipe(**values["recipe"]), torch.device("cpu"),
+                            Store(Path("unused"), lambda _: None), NetworkSpec.read(values["student"], "student"),
+                            teacher_specs(values))
+    experiment.rehearse()
+    return experiment
+
+
+def outcome(task: str, key: str) -> str:
+    """Empty where a method runs on a task, or else why it does not, in a line."""
+    try:
+        attempt(task, key)
+    except ConfigError as error:
+        return error.problems[0].removeprefix(f"method={key}: ")
+    return ""
+
+
+def main(words: list[str]) -> None:
+    """Print the table."""
+    tasks = [word for word in words if word in TASKS] or list(TASKS)
+    keys = [word for word in words if word in registry.options("method")] or list(registry.options("method"))
+    for task in tasks:
+        for key in keys:
+            try:
+                reason = outcome(task, key)
+            except Exception as error:
+                reason = f"CRASH {type(error).__name__}: {str(error).splitlines()[:1]} {traceback.extract_tb(error.__traceback__)[-1]}"
+            print(f"{task:<14} {key:<22} {reason or 'runs'}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
