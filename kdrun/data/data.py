@@ -116,7 +116,8 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
     if not isinstance(source, Source):
         raise ValueError(f"the reader gave a {type(source).__name__}; wanted a kdrun.data.samples.Source")
     kind = task_class(source.task)
-    if found := kind(source.classes, tuple(source.train.inputs.shape[1:]), source.info).problems(source):
+    task = kind(source.classes, tuple(source.train.inputs.shape[1:]), source.info)
+    if found := task.problems(source):
         raise ValueError("\n".join(found))
     classes, train = len(source.classes), source.train
     if source.validation is None:
@@ -129,16 +130,16 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
         if settings.train_limit < classes and train.labels.ndim == 1:
             raise ValueError(f"train_limit is {settings.train_limit}, but there are {classes} classes; each needs a sample")
         train = train.limit(settings.train_limit, settings.split_seed, classes)
-    if kind.inputs == "pictures":
+    if task.inputs == "pictures":
         check_pictures(settings, source, train)
     elif odd := [name for name in ("crop", "flip", "mean", "std") if getattr(settings, name)]:
-        raise ValueError(f"{odd[0]} is for pictures, and this data set has {kind.inputs}; give {odd[0]}="
+        raise ValueError(f"{odd[0]} is for pictures, and this data set has {task.inputs}; give {odd[0]}="
                          + {"crop": "0", "flip": "false"}.get(odd[0], "null"))
     parts = [part.digest for part in (train, validation, source.test)]
 
     def seen(modality: str | None) -> Data:
         named = replace(settings, name="_".join(filter(None, (source.name or settings.name, modality))))
-        if kind.inputs == "pictures":
+        if task.inputs == "pictures":
             measured = Normalise.measured(train.inputs, modality)
             normalise: Normalise = Normalise(settings.mean or measured.mean.tolist(), settings.std or measured.std.tolist(),
                                              modality)

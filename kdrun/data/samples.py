@@ -173,35 +173,48 @@ class Source:
                 f"{list(part.inputs.shape[1:])} (height, width, channels)" for name, part in self.parts.items()
                 if self.train.inputs.shape[1:] != part.inputs.shape[1:]]
 
+    def class_problems(self) -> list[str]:
+        """Everything that makes labels no classes of samples, a line each."""
+        few = [f"{len(self.classes)} class of samples; a classifier needs at least two"] if len(self.classes) < 2 else []
+        return few + self.odd_names() + [line for name, part in self.parts.items()
+                                         for line in self.label_problems(name, part, "samples")]
+
+    def label_problems(self, name: str, part: Samples, what: str) -> list[str]:
+        """What makes the labels of a split no classes of its samples, a line each.
+
+        Args:
+            name: of the split.
+            part: the split.
+            what: people call the samples: pictures, ...
+        """
+        inputs, labels = part.inputs, part.labels
+        if labels.dtype != torch.int64 or labels.ndim != 1:
+            return [f"the {name} labels are {labels.dtype} of the shape {list(labels.shape)}; wanted int64 of [N]"]
+        if len(inputs) != len(labels):
+            return [f"{len(inputs)} {name} {what}, but {len(labels)} labels"]
+        if not len(inputs):
+            return [f"there are no {name} {what}"]
+        if int(labels.min()) < 0 or int(labels.max()) >= len(self.classes):
+            return [f"the {name} labels run from {int(labels.min())} to {int(labels.max())}; "
+                    f"wanted 0 to {len(self.classes) - 1}"]
+        if name != "training" or len(self.classes) < 2:
+            return []
+        empty = [self.classes[label] for label, count in enumerate(torch.bincount(labels, minlength=len(self.classes)))
+                 if count == 0]
+        if len(self.classes) - len(empty) < 2:
+            return [f"all training {what} are of one class; there are {len(self.classes)} names"]
+        more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
+        return [f"no training {what.removesuffix('s')} of class {', '.join(empty[:5])}{more}"] if empty else []
+
     def picture_problems(self) -> list[str]:
         """Everything that makes labelled pictures unfit to train on, a line each."""
-        found = []
-        if len(self.classes) < 2:
-            found.append(f"{len(self.classes)} class of pictures; a classifier needs at least two")
+        found = [f"{len(self.classes)} class of pictures; a classifier needs at least two"] if len(self.classes) < 2 else []
         found += self.odd_names()
         for name, part in self.parts.items():
-            images, labels = part.inputs, part.labels
-            if line := picture_misfit(name, images):
+            if line := picture_misfit(name, part.inputs):
                 found.append(line)
-            if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
-                continue
-            if labels.dtype != torch.int64 or labels.ndim != 1:
-                found.append(f"the {name} labels are {labels.dtype} of the shape {list(labels.shape)}; wanted int64 of [N]")
-            elif len(images) != len(labels):
-                found.append(f"{len(images)} {name} pictures, but {len(labels)} labels")
-            elif not len(images):
-                found.append(f"there are no {name} pictures")
-            elif int(labels.min()) < 0 or int(labels.max()) >= len(self.classes):
-                found.append(f"the {name} labels run from {int(labels.min())} to {int(labels.max())}; "
-                             f"wanted 0 to {len(self.classes) - 1}")
-            elif name == "training" and len(self.classes) > 1:
-                empty = [self.classes[label] for label, count in
-                         enumerate(torch.bincount(labels, minlength=len(self.classes))) if count == 0]
-                if len(self.classes) - len(empty) < 2:
-                    found.append(f"all training pictures are of one class; there are {len(self.classes)} names")
-                elif empty:
-                    found.append(f"no training picture of class {', '.join(empty[:5])}"
-                                 + (f" and {len(empty) - 5} more" if len(empty) > 5 else ""))
+            if part.inputs.ndim == 4 and part.inputs.shape[-1] in (1, 2, 3, 4):
+                found += self.label_problems(name, part, "pictures")
         if not found:
             found += self.odd_sizes()
         return found or [line for name in dict.fromkeys([self.sees, *self.views.values()])

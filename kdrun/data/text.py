@@ -68,8 +68,8 @@ def source_of(train: Texts, test: Texts, classes: tuple[str, ...], tokenizer: To
     found = (f"{origin}: {counted(len(train.texts), 'text')} to train on and {len(test.texts)} to test on, "
              f"{int(counts.min())} to {int(counts.max())} a class; {len(tokenizer)} tokens, {counted(cut, 'text')} cut "
              f"to {length}")
-    return Source(parts[0], parts[1], classes, task="classification", info={"vocabulary": len(tokenizer), "length": length},
-                  found=found)
+    return Source(parts[0], parts[1], classes, found=found,
+                  info={"inputs": "tokens", "vocabulary": len(tokenizer), "length": length})
 
 
 def languages(*, codes: list[str], test: Share, length: Length) -> Source:

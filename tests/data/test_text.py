@@ -20,7 +20,7 @@ def test_a_table_is_split_and_its_vocabulary_is_of_the_training_texts(tmp_path):
     source = text_table(train=path, **COLUMNS)
     assert source.classes == ("1", "2")
     assert (len(source.train), len(source.test)) == (6, 2)
-    assert source.info == {"vocabulary": 9, "length": 6}  # three special tokens and six letters
+    assert source.info == {"inputs": "tokens", "vocabulary": 9, "length": 6}  # three special tokens and six letters
     assert source.test.inputs[:, 1].tolist() == [2, 2]  # letters that nothing was trained on
     assert source.test.fields["lengths"].tolist() == [3, 3]
     assert "6 texts to train on and 2 to test on, 4 to 4 a class" in source.found

@@ -42,11 +42,13 @@ class Toy:
 TASKS = {
     "pictures": Toy(("dataset.train_limit=48", "teacher=cnn", "teacher.widths=[6,8,8]", "student=cnn",
                      "student.widths=[6,8,8]"), "cnn"),
-    "languages": Toy(("dataset=languages", "dataset.codes=[de,fr,fi]", "dataset.length=12", "dataset.train_limit=48"), "bilstm8"),
+    "languages": Toy(("dataset=languages", "dataset.codes=[de,fr,fi]", "dataset.length=12",
+                      "dataset.train_limit=48"), "bilstm8"),
 }
 
 NAMES_NETWORKS = {  # methods that name networks, or several teachers
-    "mt_avg": "teachers", "mt_switch": "teachers", "mt_you": "teachers", "takd": "method.assistants", "rocket": "method.booster",
+    "mt_avg": "teachers", "mt_switch": "teachers", "mt_you": "teachers", "takd": "method.assistants",
+    "rocket": "method.booster",
 }
 SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's step cheap
     "dafl": {"steps": 3}, "deepinv": {"rounds": 2, "batch_size": 20, "iterations": 3}, "dfad": {"steps": 3},
@@ -129,7 +131,8 @@ def main(words: list[str]) -> None:
             try:
                 reason = outcome(task, key)
             except Exception as error:
-                reason = f"CRASH {type(error).__name__}: {str(error).splitlines()[:1]} {traceback.extract_tb(error.__traceback__)[-1]}"
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                reason = f"CRASH {type(error).__name__} in {last.filename}:{last.lineno}: {error}".splitlines()[0]
             print(f"{task:<14} {key:<22} {reason or 'runs'}", flush=True)
 
 
