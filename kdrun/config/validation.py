@@ -104,7 +104,7 @@ def has(names: Collection[str]) -> str:
 
 
 NETWORK_GIVEN = ("classes", "channels", "shape", "vocabulary", "features", "length", "target_length", "per_place", "users",
-                 "items")  # what a network is told of the data
+                 "items", "heatmap_stride", "further_heads", "heat_bias")  # what a network is told of the data
 
 
 def target_misfits(place: str, node: Any, kind: Kind, ignored: Collection[str] = ()) -> list[str]:

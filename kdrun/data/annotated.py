@@ -99,7 +99,7 @@ def coco_boxes(*, images: Place, train: Place, val: Place | None, test: Place | 
     if held_out is None:
         train_part, held_out = apart(train_part, test_share)
     return Source(train_part, held_out, tuple(names.values()), validation=others[0] if others else None, task="detection",
-                  info={"stride": stride, "min_radius": min_radius},
+                  info={"heatmap_stride": stride, "min_radius": min_radius},
                   found=f"{Path(train).absolute()}: {counted(len(train_part), 'picture')} to train on, {len(held_out)} to "
         "test on")
 

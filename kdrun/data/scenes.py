@@ -61,8 +61,8 @@ def scenes(*, task: Literal["segmentation", "landmarks", "detection"], train: At
              for (name, source), count in zip(sources.items(), (train, held_out, test), strict=True)]
     names = ("background", *NAMES) if task == "segmentation" else NAMES
     infos: dict[str, dict[str, Any]] = {
-        "segmentation": {"max_rows": max_rows}, "detection": {"stride": stride, "min_radius": min_radius},
-        "landmarks": {"stride": stride, "sigma": sigma, "divide_by": divide_by}}
+        "segmentation": {"max_rows": max_rows}, "detection": {"heatmap_stride": stride, "min_radius": min_radius},
+        "landmarks": {"heatmap_stride": stride, "sigma": sigma, "divide_by": divide_by}}
     return Source(parts[0], parts[2], names, validation=parts[1], task=task, info=infos[task],
                   found=f"{train} scenes to train on, {held_out} to choose by, {test} to test on, of different digits")
 

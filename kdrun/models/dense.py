@@ -92,8 +92,8 @@ class CenterNet(BackboneNetwork):
         width: channels of the maps that the heads read, and of the heads.
         classes: heatmaps.
         shape: (channels, height, width) of the pictures.
-        stride: pixels a cell.
-        heads: how many numbers each further head answers at a cell, by its name.
+        heatmap_stride: pixels a cell.
+        further_heads: how many numbers each further head answers at a cell, by its name.
         heat_bias: what the heatmaps start from.
 
     Raises:
@@ -102,20 +102,20 @@ class CenterNet(BackboneNetwork):
 
     tasks: ClassVar[tuple[str, ...]] = ("landmarks", "detection")
 
-    def __init__(self, *, backbone: nn.Module, width: AtLeastOne, classes: int, shape: tuple[int, int, int], stride: int,
-                 heads: dict[str, int], heat_bias: float) -> None:
+    def __init__(self, *, backbone: nn.Module, width: AtLeastOne, classes: int, shape: tuple[int, int, int],
+                 heatmap_stride: int, further_heads: dict[str, int], heat_bias: float) -> None:
         super().__init__(backbone, shape)
-        height = -(-shape[1] // stride)
+        height = -(-shape[1] // heatmap_stride)
         fitting = [number for number, (_, rows) in enumerate(self.maps) if rows == height]
         if not fitting:
             strides = ", ".join(f"{shape[1] / rows:g}" for _, rows in self.maps)
-            raise ValueError(f"backbone: its stages have strides {strides}, but the task's is {stride}; take another backbone, "
-                             "or another dataset.stride")
+            raise ValueError(f"backbone: its stages have strides {strides}, but the task's is {heatmap_stride}; take another "
+                             "backbone, or another dataset.stride")
         self.first = fitting[-1]
         self.lateral = nn.ModuleList(nn.Conv2d(channels, width, 1, bias=False) for channels, _ in self.maps[self.first:])
         self.norm = nn.BatchNorm2d(width)
         self.heat = head(width, classes, heat_bias)
-        self.heads = nn.ModuleDict({name: head(width, count) for name, count in heads.items()})
+        self.heads = nn.ModuleDict({name: head(width, count) for name, count in further_heads.items()})
 
     def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W] with heatmaps [B, K, h, w]; `heads` has the others, [B, n, h, w]."""

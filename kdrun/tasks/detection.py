@@ -37,7 +37,7 @@ class Detection(Task):
     Args:
         classes: their names.
         shape: (channels, height, width) of the pictures.
-        info: "stride": pixels a cell; "min_radius": of the Gaussians around centres, in cells.
+        info: "heatmap_stride": pixels a cell; "min_radius": of the Gaussians around centres, in cells.
     """
 
     key = "detection"
@@ -49,7 +49,7 @@ class Detection(Task):
 
     def __init__(self, classes: tuple[str, ...], shape: tuple[int, ...], info: Mapping[str, Any] | None = None) -> None:
         super().__init__(classes, shape, info)
-        self.stride: int = self.info["stride"]
+        self.stride: int = self.info["heatmap_stride"]
         self.min_radius: int = self.info["min_radius"]
 
     @property
@@ -69,7 +69,8 @@ class Detection(Task):
 
     def given(self) -> dict[str, Any]:
         """A heatmap for each class, which starts from a low heat, and heads of two numbers each."""
-        return {**super().given(), "classes": len(self.classes), "heads": {"size": 2, "offset": 2}, "heat_bias": HEAT_BIAS}
+        return {**super().given(), "classes": len(self.classes), "further_heads": {"size": 2, "offset": 2},
+                "heat_bias": HEAT_BIAS}
 
     def expected(self, count: int) -> tuple[int | None, ...]:
         """A heatmap for each class."""

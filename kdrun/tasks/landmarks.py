@@ -26,8 +26,8 @@ class Landmarks(Task):
     Args:
         classes: the names of the keypoints.
         shape: (channels, height, width) of the pictures.
-        info: "stride": pixels a cell; "sigma": of the Gaussians, in cells; "divide_by": what the label loss is divided by,
-            "all" keypoints of the batch or the "visible" ones.
+        info: "heatmap_stride": pixels a cell; "sigma": of the Gaussians, in cells; "divide_by": what the label loss is divided
+            by, "all" keypoints of the batch or the "visible" ones.
     """
 
     key = "landmarks"
@@ -38,7 +38,7 @@ class Landmarks(Task):
 
     def __init__(self, classes: tuple[str, ...], shape: tuple[int, ...], info: Mapping[str, Any] | None = None) -> None:
         super().__init__(classes, shape, info)
-        self.stride: int = self.info["stride"]
+        self.stride: int = self.info["heatmap_stride"]
         self.sigma: float = self.info["sigma"]
         self.divide_by: str = self.info["divide_by"]
 
@@ -59,7 +59,7 @@ class Landmarks(Task):
 
     def given(self) -> dict[str, Any]:
         """A heatmap for each keypoint, which start from 0, and no further head."""
-        return {**super().given(), "classes": len(self.classes), "heads": {}, "heat_bias": 0.0}
+        return {**super().given(), "classes": len(self.classes), "further_heads": {}, "heat_bias": 0.0}
 
     def expected(self, count: int) -> tuple[int | None, ...]:
         """A heatmap for each keypoint."""

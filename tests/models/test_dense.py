@@ -37,8 +37,8 @@ def test_the_unet_of_the_measured_sizes():
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_centernet_answers_at_the_stride_that_is_asked_for(stride):
-    network = CenterNet(backbone=resnet(), width=4, classes=3, shape=(1, 16, 12), stride=stride,
-                        heads={"size": 2}, heat_bias=-2.19)
+    network = CenterNet(backbone=resnet(), width=4, classes=3, shape=(1, 16, 12), heatmap_stride=stride,
+                        further_heads={"size": 2}, heat_bias=-2.19)
     output = network(torch.zeros(2, 1, 16, 12))
     assert output.logits.shape == (2, 3, 16 // stride, 12 // stride)
     assert output.heads["size"].shape == (2, 2, 16 // stride, 12 // stride)
@@ -54,7 +54,7 @@ def test_backbones_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"scored: the backbone has 2 stages, got 3"):
         FCN(backbone=CNN(widths=[4, 4], classes=3, channels=1), scored=3, classes=3, shape=shape)
     with pytest.raises(ValueError, match=r"strides 1, 2, but the task's is 8"):
-        CenterNet(backbone=CNN(widths=[4, 4], classes=3, channels=1), width=4, classes=3, shape=shape, stride=8, heads={},
-                  heat_bias=0.0)
+        CenterNet(backbone=CNN(widths=[4, 4], classes=3, channels=1), width=4, classes=3, shape=shape, heatmap_stride=8,
+                  further_heads={}, heat_bias=0.0)
     with pytest.raises(ValueError, match=r"levels: pictures of 4x4 cannot be halved 3 times"):
         UNet(width=4, levels=4, classes=3, channels=1, shape=(1, 4, 4))

@@ -26,13 +26,13 @@ def segmentation(max_rows: int | None = None) -> tuple[Task, Samples]:
 
 def landmarks() -> tuple[Task, Samples]:
     points = tensor([[[2.0, 4.0], [0.0, 0.0], [6.0, 6.0]], [[4.0, 2.0], [0.0, 0.0], [0.0, 0.0]]])
-    task = Landmarks(CLASSES, SHAPE, {"stride": 2, "sigma": 1.0, "divide_by": "all"})
+    task = Landmarks(CLASSES, SHAPE, {"heatmap_stride": 2, "sigma": 1.0, "divide_by": "all"})
     return task, Samples(torch.zeros(2, 8, 8, 1), tensor([[1, 0, 1], [1, 0, 0]]), {"points": points})
 
 
 def detection() -> tuple[Task, Samples]:
     boxes = tensor([[[0.0, 0.0, 4.0, 4.0], [4.0, 3.0, 8.0, 8.0]], [[2.0, 2.0, 6.0, 6.0], [0.0, 0.0, 0.0, 0.0]]])
-    task = Detection(CLASSES, SHAPE, {"stride": 2, "min_radius": 1})
+    task = Detection(CLASSES, SHAPE, {"heatmap_stride": 2, "min_radius": 1})
     return task, Samples(torch.zeros(2, 8, 8, 1), tensor([[0, 2], [0, -1]]), {"boxes": boxes})
 
 
