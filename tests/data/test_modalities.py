@@ -9,10 +9,13 @@ from kdrun.data.data import read
 from kdrun.data.modalities import MODALITIES, lab, misfit, see
 from kdrun.data.samples import Source
 from kdrun.data.stream import MemoryStream, Normalise
+from kdrun.tasks.classification import Classification
 from tests.conftest import pictures_of, settings_of, tiny_source
 from tests.toy import prepared
 
 CPU = torch.device("cpu")
+
+TASK = Classification((), ())
 
 
 def colour(red, green, blue):
@@ -83,7 +86,8 @@ class TestStream:
     plain = Normalise([0.0], [1.0])
 
     def stream(self, **changes):
-        return MemoryStream(pictures_of(10, 0), self.plain, batch_size=8, crop=2, flip=True, seed=3, device=CPU, **changes)
+        return MemoryStream(pictures_of(10, 0), TASK, self.plain, batch_size=8,
+                            crop=2, flip=True, seed=3, device=CPU, **changes)
 
     def test_both_see_the_same_crop_of_the_same_sample(self):
         halves = {"left": Normalise([0.0], [1.0], "left"), "right": Normalise([0.0], [1.0], "right")}

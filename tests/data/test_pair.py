@@ -29,14 +29,14 @@ def test_each_sees_its_own_from_config_to_rows(key, tmp_path):
 def test_the_teacher_is_asked_about_its_modality(key, scheme, monkeypatch):
     run = toy_run(key, scheme, *LEFT)
     shown = {}
-    pictures_of = Role.pictures
+    pictures_of = Role.inputs
 
     def watch(role, asked):
         pictures = pictures_of(role, asked)
         shown.setdefault(role.name, set()).add(tuple(pictures.shape[1:]))
         return pictures
 
-    monkeypatch.setattr(Role, "pictures", watch)
+    monkeypatch.setattr(Role, "inputs", watch)
     distill(run)
     assert shown["teacher"] == {(1, 8, 8)}
     assert shown["student"] == {(1, 8, 4)}

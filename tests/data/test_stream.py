@@ -3,9 +3,12 @@ import torch
 
 from kdrun.data.samples import Samples
 from kdrun.data.stream import MemoryStream, Normalise
+from kdrun.tasks.classification import Classification
 
 CPU = torch.device("cpu")
 SAME = Normalise([0.0], [1.0])
+
+TASK = Classification((), ())
 
 
 def distinct(count=20, side=5, channels=1, seed=0) -> Samples:
@@ -16,7 +19,7 @@ def distinct(count=20, side=5, channels=1, seed=0) -> Samples:
 
 
 def stream_of(pictures=None, normalise=SAME, *, batch_size=6, crop=2, flip=True, seed=1) -> MemoryStream:
-    return MemoryStream(pictures or distinct(), normalise, batch_size=batch_size, crop=crop, flip=flip, seed=seed,
+    return MemoryStream(pictures or distinct(), TASK, normalise, batch_size=batch_size, crop=crop, flip=flip, seed=seed,
                          device=CPU)
 
 

@@ -6,11 +6,14 @@ from torch import tensor
 
 from kdrun.data.class_incremental import TaskStream, accuracies, exemplars, forgetting, split
 from kdrun.data.stream import MemoryStream, Normalise
+from kdrun.tasks.classification import Classification
 from tests.conftest import pictures_of
+
+TASK = Classification((), ())
 
 
 def stream(batch_size=8):
-    return MemoryStream(pictures_of(10, 0), Normalise([0.0], [1.0]), batch_size=batch_size, crop=1, flip=True, seed=3,
+    return MemoryStream(pictures_of(10, 0), TASK, Normalise([0.0], [1.0]), batch_size=batch_size, crop=1, flip=True, seed=3,
                          device=torch.device("cpu"))
 
 

@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from kdrun.data.samples import Samples
 from kdrun.evaluation import metrics, result_tables
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Role
@@ -83,11 +84,13 @@ def answering(role, right, parameters, of=100):
     logits = torch.zeros(of, 4)
     logits[:right, 0] = 1
     logits[right:, 1] = 1
-    return TrainedNetwork(role, f"a_{role}", nn.Linear(parameters, 1, bias=False), logits, 1, 1.0)
+    return TrainedNetwork(role, f"a_{role}", nn.Linear(parameters, 1, bias=False),
+                          ModelOutput(logits, logits), 1, 1.0)
 
 
 def labelled(of=100):
-    return SimpleNamespace(test=SimpleNamespace(labels=torch.zeros(of, dtype=torch.long)))
+    samples = Samples(torch.zeros(of, 1), torch.zeros(of, dtype=torch.long))
+    return SimpleNamespace(task=Classification(("a", "b"), (1,)), test=samples)
 
 
 MEASURES = {"alpha": 0.5, "size_unit": "parameters"}

@@ -15,6 +15,7 @@ from kdrun.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from kdrun.models.staged import StagedNet
 from kdrun.models.vgg import VGG
 from kdrun.models.wrn import WideResNet
+from kdrun.tasks.classification import Classification
 from tests.conftest import TINY_STUDENT, TINY_TEACHER, tiny_data
 from tests.toy import settings_of
 
@@ -32,7 +33,7 @@ class Like:
     """What a network needs to know of data: how many classes, which pictures."""
 
     def __init__(self, shape, classes):
-        self.shape, self.classes = shape, tuple(map(str, range(classes)))
+        self.task = Classification(tuple(map(str, range(classes))), shape)
 
 
 def build(choice: str, shape=(3, 32, 32), classes=10, **changes) -> nn.Module:
