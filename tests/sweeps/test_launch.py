@@ -22,6 +22,7 @@ from kdrun.config.registration import register
 from kdrun.sweeps.launchers import slurm, workers
 from kdrun.sweeps.launchers.base import Job, death, spread
 from kdrun.sweeps.launchers.workers import Slot, slots
+from tests.forks import kdrun
 
 TINY = ["recipe=smoke", "dataset.train_limit=48", "recipe.batch_size=16", "teacher=cnn", "teacher.widths=[6,8,12]",
         "student=cnn", "student.widths=[4,6,8]", "device=cpu"]
@@ -178,12 +179,6 @@ def deadly(tmp_path):
     return ["--config-dir", "conf", "-m", "method=deadly", *TINY]
 
 
-def kdrun(words, folder):
-    """Run it as a person does."""
-    return subprocess.run([sys.executable, "-m", "kdrun", *words], cwd=folder, capture_output=True, text=True, check=False,
-                          timeout=300)
-
-
 def records(folder):
     """The status of every job of the latest sweep."""
     sweep = max((folder / "outputs/sweeps").iterdir())
@@ -198,12 +193,12 @@ def slurm_is_up():
     return told.returncode == 0 and bool({"idle", "mixed"} & set(told.stdout.split()))
 
 
-PLACES = {
-    "local": (["launch=local"], "killed by SIGKILL, most likely because memory ran out"),
-    "parallel": (["launch=parallel", "threads=1"], "killed by SIGKILL, most likely because memory ran out"),
-    "slurm, its stand-in": (["launch=slurm", "launch.cluster=local"], "killed before it was done"),
-    "slurm": (["launch=slurm", "launch.memory_gb=1", "launch.minutes=10"], "killed before it was done"),
-    "ray": (["launch=ray"], "killed before it was done (WorkerCrashedError"),
+PLACES = {  # where, why the job died, and whether the first sweep's workers are started as a user's
+    "local": (["launch=local"], "killed by SIGKILL, most likely because memory ran out", False),
+    "parallel": (["launch=parallel", "threads=1"], "killed by SIGKILL, most likely because memory ran out", True),
+    "slurm, its stand-in": (["launch=slurm", "launch.cluster=local"], "killed before it was done", True),
+    "slurm": (["launch=slurm", "launch.memory_gb=1", "launch.minutes=10"], "killed before it was done", True),
+    "ray": (["launch=ray"], "killed before it was done (WorkerCrashedError", True),
 }
 
 
@@ -214,21 +209,21 @@ def test_a_sweep_outlives_a_job_that_is_killed_and_its_rerun_does_what_is_missin
         pytest.skip("there is no Slurm here")
     if place == "ray" and importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed")
-    own, reason = PLACES[place]
+    own, reason, spawned = PLACES[place]
     words = [*deadly, "seed=2,3", *own]
-    first = kdrun(words, tmp_path)
-    assert first.returncode == 1, first.stderr
+    first = kdrun(words, tmp_path, spawned=spawned)
+    assert first.status == 1, first.err
     assert [told["status"] for told in records(tmp_path)] == [1, 0]
     assert records(tmp_path)[0]["error"].startswith(reason)
-    (line,) = [line for line in first.stderr.splitlines() if line.startswith("kdrun: job 0 (")]
+    (line,) = [line for line in first.err.splitlines() if line.startswith("kdrun: job 0 (")]
     assert "seed=2" in line
     assert reason in line
-    assert "Traceback" not in first.stdout + first.stderr
+    assert "Traceback" not in first.out + first.err
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("outputs/runs/*/run.json")}
     assert len(before) == 1
     (tmp_path / "deadly").unlink()
     second = kdrun(words, tmp_path)
-    assert second.returncode == 0, second.stderr
+    assert second.status == 0, second.err
     assert [told["status"] for told in records(tmp_path)] == [0, 0]
     after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("outputs/runs/*/run.json")}
     assert len(after) == 2
@@ -238,26 +233,27 @@ def test_a_sweep_outlives_a_job_that_is_killed_and_its_rerun_does_what_is_missin
 @pytest.mark.slow
 def test_jobs_share_the_cores_and_say_who_speaks(tmp_path):
     told = kdrun(["-m", *TINY, "launch=parallel", "seed=1,2", "method=kd,at"], tmp_path)
-    assert told.returncode == 0, told.stderr
+    assert told.status == 0, told.err
     threads = [json.loads(path.read_text())["threads"] for path in tmp_path.glob("outputs/runs/*/run.json")]
     assert threads == [1] * 4
-    spoken = [line for line in told.stderr.splitlines() if "job" in line or "epoch" in line]
+    spoken = [line for line in told.err.splitlines() if "job" in line or "epoch" in line]
     for number in range(4):
         assert any(line.startswith(f"[{number}] ") for line in spoken)
     assert "4 of 4 jobs done" in spoken
-    assert told.stderr.count("teacher cnn: trained") == 2  # one a seed, and the others took it from the store
+    assert told.err.count("teacher cnn: trained") == 2  # one a seed, and the others took it from the store
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sent", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)])
+@pytest.mark.parametrize(("sent", "to_all"), [(signal.SIGINT, True), (signal.SIGKILL, False)])
 def test_an_interrupted_sweep_leaves_no_process_and_loses_no_step(sent, to_all, tmp_path):
+    """From the terminal, which tells all, and by death; tests/storage/test_resume.py sends SIGTERM to the sweep alone."""
     words = ["-m", *TINY, "recipe.epochs=100000", "checkpoint_seconds=1000", "seed=1,2", "launch=parallel", "launch.jobs=1"]
     with (tmp_path / "said").open("w") as said:
         sweep = subprocess.Popen([sys.executable, "-c", "import kdrun.cli.main, sys; sys.exit(kdrun.cli.main.main())", *words],
                                  cwd=tmp_path, stdout=said, stderr=said, start_new_session=True, preexec_fn=hearing)
     try:
         wait_for(lambda: list(tmp_path.glob("outputs/store/*.unfinished")))
-        time.sleep(1)  # some steps
+        time.sleep(0.3)  # some steps
         own = [int(pid) for pid in Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()]
         (os.killpg if to_all else os.kill)(sweep.pid, sent)
         status = sweep.wait(60)

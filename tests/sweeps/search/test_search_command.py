@@ -3,11 +3,14 @@
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas
 import pytest
 
 from kdrun.cli import main
+from tests.forks import kdrun
+from tests.stress.child import Ending
 from tests.toy import TINY
 
 
@@ -56,20 +59,19 @@ def test_help_does_not_import_optuna():
     assert "optuna" not in told.stderr
 
 
-def start(tmp_path, *words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "kdrun", "-m", *TINY, "outputs=out", *words], cwd=tmp_path,
-                          capture_output=True, text=True, timeout=500, check=False)
+def start(folder: Path, *words: str) -> Ending:
+    return kdrun(["-m", *TINY, "outputs=out", *words], folder)
 
 
 @pytest.mark.slow
 def test_a_search_and_the_same_command_again(tmp_path):
     words = ("sweep=optuna", "sweep.startup=2", "recipe.epochs=3", "method=kd,at", "recipe.lr=tag(log,interval(1e-3,0.5))")
     first = start(tmp_path, *words, "sweep.trials=2")
-    assert first.returncode == 0, first.stderr[-2000:]
-    assert "again: kdrun" in first.stdout
+    assert first.status == 0, first.err[-2000:]
+    assert "again: kdrun" in first.out
     second = start(tmp_path, *words, "sweep.trials=3")
-    assert second.returncode == 0, second.stderr[-2000:]
-    assert "2 of 3 trials done already" in second.stderr
+    assert second.status == 0, second.err[-2000:]
+    assert "2 of 3 trials done already" in second.err
     (table,) = (tmp_path / "out" / "sweeps").glob("*.csv")
     rows = pandas.read_csv(table)
     assert rows["trial"].tolist() == [0, 1, 2]
@@ -89,7 +91,7 @@ def test_a_search_and_the_same_command_again(tmp_path):
 def test_widths_within_a_budget(tmp_path):
     done = start(tmp_path, "sweep=width_search", "sweep.trials=3", "sweep.budget=400", "sweep.startup=3",
                  "student.widths=[8,8,8]", "sweep.factors=[0.25,1]", "sweep.seed=3")
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.status == 0, done.err[-2000:]
     (table,) = (tmp_path / "out" / "sweeps").glob("*.csv")
     rows = pandas.read_csv(table)
     trained = rows[rows["state"] == "finished"]
@@ -104,5 +106,5 @@ def test_widths_within_a_budget(tmp_path):
 @pytest.mark.slow
 def test_a_budget_that_nothing_meets(tmp_path):
     done = start(tmp_path, "sweep=width_search", "sweep.budget=20")
-    assert done.returncode == 2
-    assert "sweep.budget: got 20, but even the smallest of these students has" in done.stderr
+    assert done.status == 2
+    assert "sweep.budget: got 20, but even the smallest of these students has" in done.err
