@@ -308,7 +308,7 @@ class Stored:
     def write(self, file: Path) -> None:
         """To a file."""
         told = {"strides": json.dumps(self.strides), "seconds": f"{self.seconds:.3f}"}
-        save_file({"rows": self.rows}, file, told | {"digest": digest_of_rows(self.rows, **told)})
+        save_file({"rows": self.rows.contiguous()}, file, told | {"digest": digest_of_rows(self.rows, **told)})
 
     def row(self, step: int) -> Tensor:
         """The answer to a step, in memory of its own, laid out as the network's."""

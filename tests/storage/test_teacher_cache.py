@@ -284,6 +284,15 @@ def test_a_header_that_was_changed_is_damage_too(was, becomes, tmp_path):
         Stored.read(path, 3 if becomes.startswith("[3") else 2, torch.device("cpu"))
 
 
+def test_answers_of_pixels_come_back_in_the_layout_of_the_network(tmp_path):
+    answers = torch.rand(2, 3, 5, 4, 4).to(memory_format=torch.channels_last_3d)  # as stacked maps with channels last are
+    path, layout = tmp_path / "answers.safetensors", answers[0].stride()
+    Stored(answers, layout, 0.5).write(path)
+    row = Stored.read(path, 2, torch.device("cpu")).row(1)
+    assert torch.equal(row, answers[1])
+    assert row.stride() == layout
+
+
 def test_an_epoch_that_another_job_holds_for_ever_is_run_live(tmp_path, monkeypatch):
     live = Toy(tmp_path, "kd", remember="false").go()
     Toy(tmp_path, "kd").go()
