@@ -130,8 +130,8 @@ class Experiment:
         chosen = settings.run.device
         device = distributed.start(chosen) if distributed.asked() else torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if chosen == "auto" else chosen)
-        speed.apply(settings.speed, device)
         data = read_dataset(settings.node("dataset"))
+        speed.apply(settings.speed, device)  # from here on freed memory is kept, and reading frees as much as the set takes
         if data.found:
             screen.note(data.found)
         experiment = cls(settings, screen, data, settings.recipe, device,

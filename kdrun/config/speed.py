@@ -3,6 +3,7 @@
 Nothing here imports torch before it is needed: some of it has to be set before torch is loaded.
 """
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["SpeedSettings", "apply", "cores", "environment", "keep_memory", "memory_format", "on_gpu", "precision_of",
-           "shaping", "without_dynamo"]
+           "release_memory", "shaping", "without_dynamo"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 GIGABYTE, MOST_OF_OLD_GLIBC = 1 << 30, 32 << 20
@@ -69,6 +70,7 @@ def apply(settings: SpeedSettings, device: "torch.device") -> None:
     import torch
 
     if settings.keep_memory:
+        release_memory()  # what reading the data has left
         keep_memory()
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = settings.cudnn_benchmark
@@ -87,6 +89,12 @@ def keep_memory() -> bool:
         return False
     large = mallopt(M_MMAP_THRESHOLD, GIGABYTE) or mallopt(M_MMAP_THRESHOLD, MOST_OF_OLD_GLIBC)
     return bool(large and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def release_memory() -> None:
+    """Hand memory that is free by now back to the system: what reading data or a training has left, and nobody needs again."""
+    with contextlib.suppress(OSError, TypeError, AttributeError):  # no glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def without_dynamo() -> None:

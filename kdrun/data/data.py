@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,8 @@ from kdrun.data.stream import MemoryStream, Normalise, Unchanged
 from kdrun.tasks.base import Task, task_class
 
 __all__ = ["Data", "DatasetSettings", "read"]
+
+VALUES = 1 << 18  # of the inputs of a batch in evaluation: 64 pictures of 32x32, whose maps take no more than a training's
 
 
 @dataclass(kw_only=True)
@@ -91,8 +94,15 @@ class Data:
                             flip=self.settings.flip, seed=seed, device=device, paired=self.paired,
                             views={name: data.normalise for name, data in self.views.items()})
 
-    def plain(self, samples: Samples, device: torch.device, size: int = 500) -> Iterator[Batch]:
-        """Batches of a split in its own order, without augmentation."""
+    def plain(self, samples: Samples, device: torch.device, size: int | None = None) -> Iterator[Batch]:
+        """Batches of a split in its own order, without augmentation.
+
+        Args:
+            samples: the split.
+            device: where the batches go.
+            size: of a batch; None for one whose maps take little memory.
+        """
+        size = size or min(512, max(32, 2 ** int(math.log2(max(1, VALUES / math.prod(samples.inputs.shape[1:]))))))
         for part in samples.split(size):
             own = part.to(device)
             yield self.task.batch(own, torch.arange(len(own), device=device), self.normalise(own.inputs))
@@ -130,6 +140,7 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
         if settings.train_limit < classes and train.labels.ndim == 1:
             raise ValueError(f"train_limit is {settings.train_limit}, but there are {classes} classes; each needs a sample")
         train = train.limit(settings.train_limit, settings.split_seed, classes)
+    source = replace(source, train=train)  # the whole set is let go
     if task.inputs == "pictures":
         check_pictures(settings, source, train)
     elif odd := [name for name in ("crop", "flip", "mean", "std") if getattr(settings, name)]:

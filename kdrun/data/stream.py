@@ -14,7 +14,7 @@ from kdrun.data.samples import IGNORED, Samples
 from kdrun.tasks.base import Task
 from kdrun.utils.seeding import generator
 
-__all__ = ["MemoryStream", "Normalise", "Stream", "Unchanged"]
+__all__ = ["MemoryStream", "Normalise", "Stream", "Unchanged", "cropped"]
 
 
 class Stream(Protocol):
@@ -57,7 +57,7 @@ class Normalise:
         channels = see(images[:1], modality).shape[-1]
         # float64 sums of slices: exact enough for any size, and no float copy of the whole set
         total, squares, count = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64), 0
-        for piece in images.split(4096):
+        for piece in images.split(max(1, (1 << 20) // images[0].numel())):
             seen = see(piece, modality)
             flat = seen.reshape(-1, channels).double() / (255.0 if seen.dtype == torch.uint8 else 1.0)
             total, squares, count = total + flat.sum(0), squares + flat.square().sum(0), count + len(flat)
@@ -81,8 +81,8 @@ class MemoryStream:
     """Shuffled, cropped, flipped and normalised batches.
 
     Every draw is keyed by (seed, epoch, sample), never by what a method did before: all methods of one seed see the
-    same pictures in the same order. Crops are one gather from a strided view of the padded pictures, flips are stored
-    beforehand; a picture costs no more than its bytes. The last, short batch of an epoch is dropped (relations between
+    same pictures in the same order. A batch's pictures are taken from the set as it is, and cropped and flipped together:
+    nothing is held beside the set. The last, short batch of an epoch is dropped (relations between
     samples need whole batches); another order every epoch leaves nobody out for long.
 
     Args:
@@ -105,25 +105,7 @@ class MemoryStream:
         self.views, self.paired = dict(views or {}), paired
         self.kept: dict[str, tuple[int, tuple[Tensor, ...]]] = {}
         self.size = min(batch_size, len(samples))
-        self.windows = self.cropped(samples.inputs, device) if task.inputs == "pictures" else None
-        self.label_windows = self.cropped(samples.labels[..., None], device, IGNORED) \
-            if task.under_crops == "moved" and (crop or flip) else None
-
-    def cropped(self, images: Tensor, device: torch.device, around: int = 0) -> Tensor:
-        """Every crop of every picture [N, H, W, C], as views: [mirrored, N, top, left, H, W, C].
-
-        Args:
-            images: the pictures, or maps of their labels.
-            device: where they go.
-            around: what they are padded with.
-        """
-        crop, flip = self.crop, self.flip
-        height, width, channels = images.shape[1:]
-        padded = F.pad(images, (0, 0, crop, crop, crop, crop), value=around)
-        stored = torch.stack([padded, padded.flip(2)] if flip else [padded]).to(device)
-        one, each, down, right, channel = stored.stride()
-        return stored.as_strided((len(stored), len(padded), 2 * crop + 1, 2 * crop + 1, height, width, channels),
-                                 (one, each, down, right, down, right, channel))
+        self.moves_labels = task.under_crops == "moved" and bool(crop or flip)
 
     @property
     def labels(self) -> Tensor:
@@ -152,9 +134,7 @@ class MemoryStream:
 
     def batches(self, steps: Sequence[Tensor], epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch whose steps take these rows of the split, from step `first` on."""
-        crops = self.crops(epoch)
-        for step, rows in enumerate(steps[first:], first):
-            images = crops(rows)
+        for step, (rows, images) in enumerate(zip(steps[first:], self.augmented(steps[first:], epoch), strict=True), first):
             others = images if self.paired else images[torch.randperm(
                 len(rows), generator=generator("unpaired", self.seed, epoch, step)).to(images.device)]
             batch = self.task.batch(*self.labelled(rows, epoch), self.normalise(images),
@@ -175,28 +155,38 @@ class MemoryStream:
             epoch: which epoch.
             name: of the stream of draws; another name is an independent view of the same samples.
         """
-        if self.windows is None:
+        if self.task.inputs != "pictures":
             raise ValueError(f"it needs another augmentation of every sample, and {self.task.inputs} have none")
-        crops = self.crops(epoch, name)
-        return lambda rows: self.normalise(crops(rows))
+        return lambda rows: self.normalise(next(self.augmented([rows], epoch, name)))
 
     def labelled(self, rows: Tensor, epoch: int) -> tuple[Samples, Tensor]:
         """Samples and which of them are those of a batch: all and these rows, or these alone with moved maps of labels."""
-        if self.label_windows is None:
+        if not self.moves_labels:
             return self.samples, rows
-        moved = self.placed(self.label_windows, epoch)(rows)[..., 0]
-        return replace(self.samples[rows], labels=moved), torch.arange(len(rows), device=rows.device)
+        own = self.samples[rows]
+        moved = self.placed(own.labels[..., None], rows, epoch, around=IGNORED)[..., 0]
+        return replace(own, labels=moved), torch.arange(len(rows), device=rows.device)
 
-    def crops(self, epoch: int, name: str = "augmentation") -> Callable[[Tensor], Tensor]:
-        """The same as stored: pictures [B, H, W, C] before any modality, or inputs of another kind as they are."""
-        return (lambda rows: self.samples.inputs[rows]) if self.windows is None else self.placed(self.windows, epoch, name)
+    def augmented(self, steps: Sequence[Tensor], epoch: int, name: str = "augmentation") -> Iterator[Tensor]:
+        """The inputs of steps that take these rows: pictures [B, H, W, C], augmented and stored as they were.
 
-    def placed(self, windows: Tensor, epoch: int, name: str = "augmentation") -> Callable[[Tensor], Tensor]:
-        """From rows [B] to those of all crops that an epoch draws."""
+        Inputs of another kind come as they are.
+        """
+        taken = self.taken(steps)
+        if self.task.inputs != "pictures":
+            return taken
+        return (self.placed(images, rows, epoch, name) for rows, images in zip(steps, taken, strict=True))
+
+    def taken(self, steps: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The stored inputs of each step, in memory of their own."""
+        return (self.samples.inputs.index_select(0, rows) for rows in steps)
+
+    def placed(self, images: Tensor, rows: Tensor, epoch: int, name: str = "augmentation", around: int = 0) -> Tensor:
+        """Pictures of these rows, or maps of their labels, in the crops that an epoch draws."""
         places, count = 2 * self.crop + 1, self.count
         top, left, mirrored = self.drawn(name, epoch, lambda draws: tuple(
             torch.randint(upper, (count,), generator=draws) for upper in (places, places, 1 + self.flip)))
-        return lambda rows: windows[mirrored[rows], rows, top[rows], left[rows]]
+        return cropped(images, self.crop, top[rows], left[rows], mirrored[rows] if self.flip else None, around)
 
     def drawn(self, name: str, epoch: int, draw: Callable[[torch.Generator], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """What a stream of draws gives for an epoch: kept until another epoch is asked of it, so a step costs nothing."""
@@ -204,3 +194,28 @@ class MemoryStream:
             numbers = draw(generator(name, self.seed, epoch))
             self.kept[name] = epoch, tuple(part.to(self.labels.device) for part in numbers)
         return self.kept[name][1]
+
+
+def cropped(images: Tensor, crop: int, top: Tensor, left: Tensor, mirrored: Tensor | None, around: int = 0) -> Tensor:
+    """Random crops of a batch of pictures, some of them mirrored: one gather from a strided view of the padded pictures.
+
+    Args:
+        images: [B, H, W, C].
+        crop: pixels of padding on each side.
+        top: [B], the first row of each crop, from 0 to twice `crop`.
+        left: [B], the first column, likewise.
+        mirrored: [B], 1 where a padded picture is mirrored before it is cropped; None for nowhere.
+        around: what they are padded with.
+
+    Returns:
+        [B, H, W, C].
+    """
+    if crop == 0 and mirrored is None:
+        return images
+    seen = images[None] if mirrored is None else torch.stack([images, images.flip(2)])
+    padded = F.pad(seen, (0, 0, crop, crop, crop, crop), value=around)
+    (count, height, width, channels), (kind, each, down, right, channel) = images.shape, padded.stride()
+    windows = padded.as_strided((len(seen), count, 2 * crop + 1, 2 * crop + 1, height, width, channels),
+                                (kind, each, down, right, down, right, channel))
+    rows = torch.arange(count, device=images.device)
+    return windows[torch.zeros_like(rows) if mirrored is None else mirrored, rows, top, left]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.config.recipe import Recipe
+from kdrun.config.speed import release_memory
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.data.samples import Samples
@@ -128,6 +129,7 @@ def distill(run: Run) -> None:
     torch.manual_seed(seed_of("global", run.seed))  # dropout, and the first weights of a method's modules
     for number, phase in enumerate(itertools.chain(run.scheme.phases(run), run.method.phases(run))):
         fit(run, phase, number)
+    release_memory()  # the next training has maps of other sizes, which do not fit into the gaps of these
 
 
 def fit(run: Run, phase: Phase, number: int) -> None:
@@ -419,8 +421,8 @@ def answers(network: nn.Module, data: Data, samples: Samples, device: torch.devi
             asked = batch if view is None else replace(batch, views={view: main_tensor(batch.x)})
             output = data.task.predict(network, asked)
             kept.append({name: changed(getattr(output, name), on_host) for name in ("logits", *data.task.keeps)})
-    if isinstance(network, Role):
-        network.forget()
+            if isinstance(network, Role):
+                network.forget()  # its maps, before the next ones are made
     whole = {name: joined([one[name] for one in kept]) for name in kept[0]}
     return ModelOutput(**{"embedding": torch.empty(0), **whole})
 

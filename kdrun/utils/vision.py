@@ -28,6 +28,8 @@ except RuntimeError as error:
     _declare_missing_operators()
     import torchvision
 
+from torchvision.transforms import v2 as transforms  # noqa: E402
+
 datasets, models = torchvision.datasets, torchvision.models
 
-__all__ = ["datasets", "models", "torchvision"]
+__all__ = ["datasets", "models", "torchvision", "transforms"]
