@@ -146,7 +146,9 @@ class Experiment:
         Raises:
             ConfigError: naming what does not fit.
         """
-        found = []
+        needs, task = self.method().all_needs(), self.data.task
+        found = [f"method={self.settings.method}: {who} needs {need}, which {task.key} of {task.inputs} has not"
+                 for need, who in needs.items() if need not in task.gives]
         for role, spec in (("student", self.student), *(("teacher", spec) for spec in self.teacher_specs)):
             try:
                 frozen = role == "teacher" and spec.checkpoint
@@ -161,6 +163,8 @@ class Experiment:
                         raise ValueError(f"it answers a {type(answer).__name__}; wanted a kdrun.models.output.ModelOutput")
                     if wrong := data.task.misfit(answer, 2):
                         raise ValueError(wrong)
+                    if "maps" in needs and not answer.stages:
+                        raise ValueError(f"{needs['maps']} needs maps of stages, and it shows none")
                     if isinstance(network, FittedModel):
                         network.check(len(data.train))
                         if role == "student" and not self.method().accepts_fitted_student:

@@ -52,7 +52,7 @@ class Batch:
     x: Inputs
     y: Tensor | None = None
     index: Tensor | None = None
-    views: dict[str, Tensor] = field(default_factory=dict)
+    views: dict[str, Inputs] = field(default_factory=dict)
     places: Tensor | None = None
     targets: dict[str, Tensor] = field(default_factory=dict)
     epoch: int = 0
@@ -61,9 +61,14 @@ class Batch:
     origin: Origin | None = None
 
     @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What the inputs are made of: the tensor of x, then of each view by its name."""
+        return {name: main_tensor(inputs) for name, inputs in {"": self.x, **self.views}.items()}
+
+    @property
     def original(self) -> Origin | None:
         """Which batch of the training stream this is; None if it comes from elsewhere or has other pictures by now."""
-        now = {"": main_tensor(self.x), **self.views}
+        now = self.tensors
         if self.origin is None or now[""].requires_grad:
             return None
         same = all(now.get(name) is tensor and version_of(tensor) == version
@@ -72,7 +77,7 @@ class Batch:
 
     def signed(self, stream: "MemoryStream") -> "Batch":
         """The same batch, which tells from now on that it is the stream's own."""
-        inputs = {name: (tensor, version_of(tensor)) for name, tensor in {"": main_tensor(self.x), **self.views}.items()}
+        inputs = {name: (tensor, version_of(tensor)) for name, tensor in self.tensors.items()}
         self.origin = Origin(stream, self.epoch, self.step, inputs)
         return self
 

@@ -1,4 +1,4 @@
-"""A further picture beside each of a stream."""
+"""A further input beside each of a stream."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,10 +11,10 @@ __all__ = ["Beside"]
 
 
 class Beside:
-    """The batches of a stream, each with a second picture of every sample in `views`, augmented on its own.
+    """The batches of a stream, each with a second input beside every sample in `views`, augmented on its own.
 
     Args:
-        stream: the training pictures.
+        stream: the training samples.
         name: of the view.
         partner: from an epoch to whom to show beside each row of the split [N]; None shows the sample itself again.
     """
@@ -28,9 +28,9 @@ class Beside:
 
     def epoch(self, epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from step `first` on."""
-        view = self.stream.view(epoch, self.name)
         partners = self.partner(epoch) if self.partner else None
         for batch in self.stream.epoch(epoch, epochs, first):
             assert batch.index is not None
-            batch.views[self.name] = view(batch.index if partners is None else partners[batch.index])
+            rows = batch.index if partners is None else partners[batch.index]
+            batch.views[self.name] = self.stream.batch(rows, epoch, epochs, batch.step, self.name).x
             yield batch

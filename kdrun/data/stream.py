@@ -105,7 +105,6 @@ class MemoryStream:
         self.views, self.paired = dict(views or {}), paired
         self.kept: dict[str, tuple[int, tuple[Tensor, ...]]] = {}
         self.size = min(batch_size, len(samples))
-        self.moves_labels = task.under_crops == "moved" and bool(crop or flip)
 
     @property
     def labels(self) -> Tensor:
@@ -122,6 +121,11 @@ class MemoryStream:
                 "paired": self.paired}
 
     @property
+    def moves_labels(self) -> bool:
+        """Whether an augmentation moves what the rows of an answer are of, so that two of them have different rows."""
+        return self.task.under_crops == "moved" and bool(self.crop or self.flip)
+
+    @property
     def count(self) -> int:
         """How many samples the split has."""
         return len(self.labels)
@@ -135,36 +139,43 @@ class MemoryStream:
     def batches(self, steps: Sequence[Tensor], epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch whose steps take these rows of the split, from step `first` on."""
         for step, (rows, images) in enumerate(zip(steps[first:], self.augmented(steps[first:], epoch), strict=True), first):
-            others = images if self.paired else images[torch.randperm(
-                len(rows), generator=generator("unpaired", self.seed, epoch, step)).to(images.device)]
-            batch = self.task.batch(*self.labelled(rows, epoch), self.normalise(images),
-                                    generator("task", self.seed, epoch, step))
-            batch.index = rows
-            batch.views = {name: seen(others) for name, seen in self.views.items()}
-            batch.epoch, batch.epochs, batch.step = epoch, epochs, step
-            yield batch
+            yield self.made(rows, images, epoch, epochs, step)
+
+    def batch(self, rows: Tensor, epoch: int, epochs: int, step: int, augmentation: str = "augmentation") -> Batch:
+        """The batch of these rows of the split [B].
+
+        Args:
+            rows: which.
+            epoch: of the stream, which decides the augmentation.
+            epochs: how many there are.
+            step: within the epoch, which decides whatever else the task draws.
+            augmentation: the name of the draws; another one is an independent augmentation of the same samples, where
+                inputs have one.
+        """
+        return self.made(rows, next(self.augmented([rows], epoch, augmentation)), epoch, epochs, step, augmentation)
+
+    def made(self, rows: Tensor, images: Tensor, epoch: int, epochs: int, step: int,
+             augmentation: str = "augmentation") -> Batch:
+        """The batch of these rows, whose inputs are augmented."""
+        others = images if self.paired else images[torch.randperm(
+            len(rows), generator=generator("unpaired", self.seed, epoch, step)).to(images.device)]
+        batch = self.task.batch(*self.labelled(rows, epoch, augmentation), self.normalise(images),
+                                generator("task", self.seed, epoch, step))
+        batch.index = rows
+        batch.views = {name: seen(others) for name, seen in self.views.items()}
+        batch.epoch, batch.epochs, batch.step = epoch, epochs, step
+        return batch
 
     def order(self, epoch: int, name: str = "order") -> Tensor:
         """The rows of the split in the order of an epoch; another name is an independent order."""
         return self.drawn(name, epoch, lambda draws: (torch.randperm(self.count, generator=draws),))[0]
 
-    def view(self, epoch: int, name: str = "augmentation") -> Callable[[Tensor], Tensor]:
-        """One augmentation of every sample for an epoch: from rows [B] to pictures [B, C, H, W].
-
-        Args:
-            epoch: which epoch.
-            name: of the stream of draws; another name is an independent view of the same samples.
-        """
-        if self.task.inputs != "pictures":
-            raise ValueError(f"it needs another augmentation of every sample, and {self.task.inputs} have none")
-        return lambda rows: self.normalise(next(self.augmented([rows], epoch, name)))
-
-    def labelled(self, rows: Tensor, epoch: int) -> tuple[Samples, Tensor]:
+    def labelled(self, rows: Tensor, epoch: int, augmentation: str) -> tuple[Samples, Tensor]:
         """Samples and which of them are those of a batch: all and these rows, or these alone with moved maps of labels."""
         if not self.moves_labels:
             return self.samples, rows
         own = self.samples[rows]
-        moved = self.placed(own.labels[..., None], rows, epoch, around=IGNORED)[..., 0]
+        moved = self.placed(own.labels[..., None], rows, epoch, augmentation, IGNORED)[..., 0]
         return replace(own, labels=moved), torch.arange(len(rows), device=rows.device)
 
     def augmented(self, steps: Sequence[Tensor], epoch: int, name: str = "augmentation") -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from kdrun.data.batch import Batch
 from kdrun.data.stream import Stream
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks
-from kdrun.tasks.base import Task
+from kdrun.tasks.base import Need, Task
 from kdrun.tasks.classification import Classification
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class Method(nn.Module):
         teachers: how many of the run's teachers it learns from: exactly one, one or many, or none where its networks
             teach one another or themselves. Then no scheme gives it one, none is trained, and none is compared with.
         grows: whether its student may be a model that is made in one go and not by steps (a decision tree).
+        needs: what the method cannot do without, and not every task and network has; what does not fit is refused before
+            anything is trained.
         plain_logits: for what it needs logits as they are; empty where it does nothing with them but compare them with
             those of other networks, and meets labels by `hard` alone, so that they may be standardised for it.
         past_teaches: whether the student's past is its teacher under `scheme=self`; not where it brings its own there.
@@ -82,6 +84,7 @@ class Method(nn.Module):
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online", "self")
     teachers: ClassVar[Teachers] = "one"
     accepts_fitted_student: ClassVar[bool] = False
+    needs: ClassVar[tuple[Need, ...]] = ()
     past_teaches: bool = True
     shares_parameters: ClassVar[bool] = False
     label_term: str | None = "ce"
@@ -109,6 +112,10 @@ class Method(nn.Module):
         """The lines of this method and of those that it is made of, each with the setting that holds it in front."""
         return [f"{'.'.join(['method', *place.split('.')] if place else ['method'])}: {line}"
                 for place, part in self.named_modules() if isinstance(part, Method) for line in part.notes]
+
+    def all_needs(self) -> dict[Need, str]:
+        """What this method and those that it is made of cannot do without, with the class that says so."""
+        return {need: type(part).__name__ for part in self.modules() if isinstance(part, Method) for need in part.needs}
 
     def setup(self, networks: Networks, data: object) -> None:
         """Build what the method adds to the networks; called from `phases`, so once for each pair it trains."""

@@ -14,9 +14,12 @@ from kdrun.data.samples import Samples, Source
 from kdrun.data.sequences import Inputs
 from kdrun.models.output import ModelOutput
 
-__all__ = ["InputKind", "Task", "input_kinds", "task_class"]
+__all__ = ["InputKind", "Need", "Task", "input_kinds", "task_class"]
 
 InputKind = Literal["pictures", "tokens", "frames", "pairs"]
+
+Need = Literal["labels", "one row a sample", "sample labels", "pictures", "maps"]
+"""What a method may need: labels of rows, each sample as one row, a label of each sample, pictures, maps of stages."""
 
 
 class Task:
@@ -59,6 +62,13 @@ class Task:
 
     def __init__(self, classes: tuple[str, ...], shape: tuple[int, ...], info: Mapping[str, Any] | None = None) -> None:
         self.classes, self.shape, self.info = classes, tuple(shape), dict(info or {})
+
+    @property
+    def gives(self) -> frozenset[Need]:
+        """What methods may need that this task has; whether there are maps, its networks decide."""
+        has: dict[Need, bool] = {"labels": self.row_labels, "one row a sample": not self.dense,
+                                 "sample labels": self.sample_labels, "pictures": self.inputs == "pictures", "maps": True}
+        return frozenset(need for need, there in has.items() if there)
 
     @property
     def outputs(self) -> int:

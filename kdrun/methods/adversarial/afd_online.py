@@ -64,6 +64,7 @@ class AFDOnline(Mutual):
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
     shares_parameters: ClassVar[bool] = True  # answers and maps move the same network, each by an optimizer of its own
+    needs = ("maps",)
     knowledge = "feature"
     source = "Chung, Park, Kim, Kwak: Feature-map-level online adversarial knowledge distillation. ICML 2020"
     survey_scheme = "online"

@@ -85,6 +85,7 @@ class BSS(Method):
         overshoot: see `towards_boundary`.
     """
 
+    needs = ("pictures", "one row a sample", "labels")
     knowledge = "response"
     plain_logits = "walks to the decision boundary by the teacher's logits"
     source = "Heo, Lee, Yun, Choi: Knowledge distillation with adversarial samples supporting decision boundary. " \

@@ -34,6 +34,7 @@ class AT(ScaledWeights):
             their equation 2.
     """
 
+    needs = ("maps",)
     knowledge = "feature"
     source = "Zagoruyko, Komodakis: Paying more attention to attention. ICLR 2017"
     survey_scheme = "offline"

@@ -31,6 +31,8 @@ class Generated(Method):
         draws: of noise for each place in a batch; the batch's noise is [B, noise] for one, [B, draws, noise] for more.
     """
 
+    needs = ("pictures", "one row a sample")
+
     generator: Generator
 
     def __init__(self, *, noise: int, width: int, batch_size: int, steps: int, generator_lr: float,

@@ -54,6 +54,7 @@ class FitNets(Method):
         kd_end: in its last.
     """
 
+    needs = ("maps",)
     knowledge = "feature"
     source = "Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: hints for thin deep nets. ICLR 2015"
     survey_scheme = "offline"

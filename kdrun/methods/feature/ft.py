@@ -44,6 +44,7 @@ class FT(ScaledWeights):
         ce_weight: of the cross-entropy with the labels.
     """
 
+    needs = ("maps",)
     knowledge = "feature"
     source = "Kim, Park, Kwak: Paraphrasing complex network: network compression via factor transfer. NeurIPS 2018"
     survey_scheme = "offline"

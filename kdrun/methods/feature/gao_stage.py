@@ -43,6 +43,7 @@ class StageByStage(Method):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
+    needs = ("maps",)
     knowledge = "feature"
     source = "Gao, Shen, Dou, Xiong, Li, Song: An embarrassingly simple approach for knowledge distillation. " \
              "arXiv 1812.01819, 2018"

@@ -25,6 +25,7 @@ class Jacobian(ScaledWeights):
         ce_weight: of the cross-entropy with the labels.
     """
 
+    needs = ("pictures", "one row a sample", "labels")
     knowledge = "feature"
     source = "Srinivas, Fleuret: Knowledge transfer with Jacobian matching. ICML 2018"
     survey_scheme = "offline"

@@ -37,6 +37,7 @@ class NST(ScaledWeights):
         ce_weight: of the cross-entropy with the labels.
     """
 
+    needs = ("maps",)
     knowledge = "feature"
     source = "Huang, Wang: Like what you like: knowledge distill via neuron selectivity transfer. " \
              "arXiv 1707.01219, 2017"

@@ -51,6 +51,7 @@ class OFD(ScaledWeights):
         ce_weight: of the cross-entropy with the labels.
     """
 
+    needs = ("maps",)
     knowledge = "feature"
     source = "Heo, Kim, Yun, Park, Kwak, Choi: A comprehensive overhaul of feature distillation. ICCV 2019"
     survey_scheme = "offline"

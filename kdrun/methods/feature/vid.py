@@ -55,6 +55,7 @@ class VID(Method):
         variance: of each channel, to start from.
     """
 
+    needs = ("maps",)
     knowledge = "feature"
     source = "Ahn, Hu, Damianou, Lawrence, Dai: Variational information distillation for knowledge transfer. CVPR 2019"
     survey_scheme = ""

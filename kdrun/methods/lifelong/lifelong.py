@@ -30,6 +30,8 @@ class Lifelong(Method):
         finetune: whether to train that reference, at the cost of one more network in all tasks but the first.
     """
 
+    needs = ("pictures", "one row a sample", "sample labels")
+
     plain_logits = "meets labels and answers in the heads of single tasks"
     heads = "task"
     label_term = None  # labels are met in the heads of one task

@@ -62,8 +62,7 @@ class Codistill(Mutual):
             return batch
         order = self.stream.order(batch.epoch, f"order {role.name}")
         rows = order[batch.step * self.stream.size:(batch.step + 1) * self.stream.size]
-        pictures = self.stream.view(batch.epoch, f"augmentation {role.name}")(rows)
-        return Batch(pictures, self.stream.labels[rows], rows, epoch=batch.epoch, epochs=batch.epochs, step=batch.step)
+        return self.stream.batch(rows, batch.epoch, batch.epochs, batch.step, f"augmentation {role.name}")
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """An update of the student and of each peer."""

@@ -16,7 +16,7 @@ from kdrun.data.stream import MemoryStream
 from kdrun.methods.base import Mutual, Phase, Teachers, Terms
 from kdrun.methods.losses import kd
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run, predict
+from kdrun.training.loop import Run, answers
 
 
 def best(logits: Tensor, labels: Tensor) -> Tensor:
@@ -102,6 +102,7 @@ class KDCL(Mutual):
 
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
+    needs = ("labels",)
     knowledge = "response"
     plain_logits = "weighs its ensemble by the labels"
     source = "Guo, Wang, Wu, Yu, Liang, Hu, Luo: Online knowledge distillation via collaborative learning. CVPR 2020"
@@ -135,6 +136,9 @@ class KDCL(Mutual):
         if self.variant == "general" and not len(run.data.validation):
             raise ValueError("method.variant=general measures its weights on the validation split, and there is none; set "
                              "dataset.validation above 0")
+        if self.own_views and self.stream.moves_labels:
+            raise ValueError("each network sees an augmentation of its own, and crops and mirror images move the labels of "
+                             "places; give method.own_views=false, or dataset.crop=0 and dataset.flip=false")
         few = torch.arange(min(8 if run.rehearsal else len(run.data.validation), len(run.data.validation)))
         self.held_out = run.data.validation[few]
         yield from super().phases(run)
@@ -144,16 +148,17 @@ class KDCL(Mutual):
         if name == "student" or not self.own_views:
             return batch
         assert batch.index is not None
-        pictures = self.stream.view(batch.epoch, f"augmentation {name}")(batch.index)
-        return Batch(pictures, batch.y, batch.index, epoch=batch.epoch, epochs=batch.epochs, step=batch.step)
+        return self.stream.batch(batch.index, batch.epoch, batch.epochs, batch.step, f"augmentation {name}")
 
     def measure(self, networks: Networks) -> None:
         """Weigh the networks by their errors on held-out pictures."""
         logits = []
         for role in (networks.student, *networks.peers):
-            logits.append(predict(role, self.data, self.held_out, self.device).double())
+            rows, labels = self.data.task.split_rows(answers(role, self.data, self.held_out, self.device), self.held_out)
+            logits.append(rows.double())
             role.train()  # answering leaves it in evaluation mode
-        self.shares.copy_(general_shares(error_moments(torch.stack(logits), self.held_out.labels)))
+        assert labels is not None
+        self.shares.copy_(general_shares(error_moments(torch.stack(logits), labels)))
 
     def ensemble(self, logits: Tensor, labels: Tensor) -> Tensor:
         """What all are taught: logits [B, K] from those [M, B, K] of the networks."""

@@ -54,6 +54,7 @@ class Rocket(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
+    needs = ("maps",)
     knowledge = "response"
     plain_logits = ""
     source = "Zhou, Fan, Cui, Bian, Zhu, Gai: Rocket launching: a universal and efficient framework for training " \

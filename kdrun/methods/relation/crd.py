@@ -75,6 +75,7 @@ class CRD(ScaledWeights):
         positive: `exact` compares with the same sample, `relax` with one of its class.
     """
 
+    needs = ("one row a sample", "sample labels")
     knowledge = "relation"
     source = "Tian, Krishnan, Isola: Contrastive representation distillation. ICLR 2020"
     survey_scheme = "offline"

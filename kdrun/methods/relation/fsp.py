@@ -31,6 +31,7 @@ class FSP(Method):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
+    needs = ("maps",)
     knowledge = "relation"
     source = "Yim, Joo, Bae, Kim: A gift from knowledge distillation. CVPR 2017"
     survey_scheme = "offline"

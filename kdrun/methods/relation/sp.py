@@ -17,6 +17,7 @@ class SP(Method):
         ce_weight: of the cross-entropy with the labels.
     """
 
+    needs = ("maps",)
     knowledge = "relation"
     source = "Tung, Mori: Similarity-preserving knowledge distillation. ICCV 2019"
     survey_scheme = "offline"

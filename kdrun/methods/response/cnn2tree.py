@@ -45,6 +45,7 @@ class CNN2Tree(Method):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
+    needs = ("pictures", "one row a sample", "sample labels")
     knowledge = "response"
     plain_logits = "regresses logits by a tree"
     accepts_fitted_student = True

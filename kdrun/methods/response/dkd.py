@@ -22,6 +22,7 @@ class DKD(ScaledWeights):
             shorter training than this never reaches their full weight.
     """
 
+    needs = ("labels",)
     knowledge = "response"
     plain_logits = ""
     source = "Zhao, Cui, Song, Qiu, Liang: Decoupled knowledge distillation. CVPR 2022"

@@ -49,6 +49,7 @@ class BYOT(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
+    needs = ("maps",)
     knowledge = "response"
     plain_logits = ""
     source = "Zhang, Song, Gao, Chen, Bao, Ma: Be your own teacher: improve the performance of convolutional neural " \

@@ -33,6 +33,7 @@ class DDGSD(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
+    needs = ("pictures", "one row a sample", "labels")
     knowledge = "response"
     plain_logits = ""
     source = "Xu, Liu: Data-distortion guided self-distillation for deep neural networks. AAAI 2019"
