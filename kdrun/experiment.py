@@ -23,19 +23,19 @@ from kdrun.data.data import Data, DatasetSettings, read
 from kdrun.data.latest import kept
 from kdrun.data.stream import MemoryStream
 from kdrun.evaluation import metrics, result_tables
-from kdrun.methods.base import Method
+from kdrun.methods.base import Method, Run, Scheme
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
 from kdrun.models.factory import NetworkFactory, NetworkSpec
 from kdrun.models.fitted import FittedModel
 from kdrun.models.output import ModelOutput
+from kdrun.models.prediction import answers
 from kdrun.models.roles import Frozen, Networks
 from kdrun.storage import resume
 from kdrun.storage.fingerprint import CAST, LOOP, fingerprint
 from kdrun.storage.finished import CURVES, finished, weights_file
 from kdrun.storage.network_store import Store, TrainedNetwork, save_weights
 from kdrun.storage.teacher_cache import GIGABYTE, Answers, digest_of_weights
-from kdrun.training.loop import Diverged, Run, answers, distill
-from kdrun.training.schemes import Scheme
+from kdrun.training.loop import Diverged, distill
 from kdrun.utils import distributed
 from kdrun.utils.files import digest_of, write_atomically
 from kdrun.utils.memory_limits import LEARNING, allowed

@@ -132,7 +132,7 @@ PAIR = ["dataset=pair", "dataset.name=x"]
      f"method.form={NESTED}": "method.form: got {_target_: 'payload.build'}, wanted one of",
      f"student.depth={NESTED}": "student.depth: got {_target_: 'payload.build'}, wanted a whole number",
      f"dataset.test={NESTED}": "dataset.test: got {_target_: 'payload.build'}, wanted a number",
-     "scheme._target_=os.system": "scheme._target_: os.system is not a kdrun.training.schemes.Scheme",
+     "scheme._target_=os.system": "scheme._target_: os.system is not a kdrun.methods.base.Scheme",
      "teacher._target_=os.system": "teacher._target_: os.system is neither a torch.nn.Module nor a function that returns one",
      "launch._target_=subprocess.Popen": "launch._target_: subprocess.Popen is not a launcher",
      "sweep._target_=subprocess.Popen": "sweep._target_: subprocess.Popen is not a search"},

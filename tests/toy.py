@@ -12,7 +12,7 @@ from kdrun import experiment
 from kdrun.config import registry
 from kdrun.config.registration import register
 from kdrun.config.schema import Settings
-from kdrun.training.loop import Run
+from kdrun.methods.base import Run
 from kdrun.utils.progress import Progress
 
 TINY = ("dataset.train_limit=48", "recipe=smoke", "recipe.batch_size=16", "recipe.epochs=2", "recipe.init_epochs=1",

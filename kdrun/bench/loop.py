@@ -10,7 +10,8 @@ from kdrun.bench.measure import WARM, Clock, Row, median_ratio
 from kdrun.bench.reference_loops import FLOORS, Bare, Step
 from kdrun.bench.workload import Subject
 from kdrun.data.batch import Batch
-from kdrun.training.loop import Run, distill
+from kdrun.methods.base import Run
+from kdrun.training.loop import distill
 
 __all__ = ["Alternating", "bare_of", "floor_of", "loop", "prepared", "steps"]
 

@@ -19,15 +19,15 @@ PLACES: Mapping[str, Kind] = {"dataset": "reader", "teacher": "network", "studen
 """What is built from each group of the configuration."""
 
 BASES: Final[Mapping[str, str]] = {"reader": "kdrun.data.samples.Source", "network": "torch.nn.modules.module.Module",
-                                   "method": "kdrun.methods.base.Method", "scheme": "kdrun.training.schemes.Scheme"}
+                                   "method": "kdrun.methods.base.Method", "scheme": "kdrun.methods.base.Scheme"}
 """The class that each kind is of, or that its functions return: by name, for the configuration imports none of them."""
 
-CURRICULUM: Final = "kdrun.methods.base.Curriculum"
+CURRICULUM: Final = "kdrun.methods.shapes.Curriculum"
 
 TITLES: Mapping[Kind, str] = {
     "reader": "not a function that returns a kdrun.data.samples.Source",
     "network": "neither a torch.nn.Module nor a function that returns one",
-    "method": "not a kdrun.methods.base.Method", "scheme": "not a kdrun.training.schemes.Scheme",
+    "method": "not a kdrun.methods.base.Method", "scheme": "not a kdrun.methods.base.Scheme",
     "launcher": "not a launcher of jobs (kdrun.sweeps.launchers.base.Launcher)",
     "search": "not a search (one of kdrun.sweeps.search)"}
 

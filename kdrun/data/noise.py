@@ -1,15 +1,12 @@
 """Batches of noise, for methods that make their own pictures and see no training data."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
 from kdrun.data.batch import Batch
 from kdrun.utils.seeding import generator
-
-if TYPE_CHECKING:
-    from kdrun.training.loop import Run
 
 __all__ = ["Noise"]
 
@@ -34,13 +31,6 @@ class Noise:
                  kind: Literal["normal", "uniform"] = "normal") -> None:
         self.shape, self.batch_size, self.steps = tuple(shape), batch_size, steps
         self.seed, self.device, self.kind = seed, device, kind
-
-    @classmethod
-    def of(cls, run: "Run", shape: Sequence[int], *, batch_size: int, steps: int,
-           kind: Literal["normal", "uniform"] = "normal") -> "Noise":
-        """The noise of a run; for a rehearsal eight draws a batch are enough."""
-        size = min(batch_size, 8) if run.rehearsal else batch_size
-        return cls(shape, batch_size=size, steps=steps, seed=run.seed, device=run.device, kind=kind)
 
     def __len__(self) -> int:
         return self.steps

@@ -1,7 +1,10 @@
-"""What a distillation method is: two generators, of what to train next and of what to optimise next."""
+"""What a distillation method is, and what it is given: two generators, of what to train next and of what to optimise next."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -9,18 +12,23 @@ from torch import Tensor, nn
 
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.data.stream import Stream
+from kdrun.data.data import Data
+from kdrun.data.noise import Noise
+from kdrun.data.stream import MemoryStream, Stream
+from kdrun.models.factory import NetworkFactory
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks
 from kdrun.tasks.base import Need, Task
 from kdrun.tasks.classification import Classification
+from kdrun.utils.seeding import generator
 
-if TYPE_CHECKING:
-    from kdrun.training.loop import Run
+if TYPE_CHECKING:  # what is shown is no part of the code that a result depends on
+    from kdrun.utils.progress import Progress
 
-__all__ = ["Curriculum", "Method", "Mutual", "Phase", "Terms"]
+__all__ = ["Method", "Phase", "Run", "Scheme", "Terms", "Updates"]
 
 Terms = dict[str, Tensor]  # named, weighted scalars: their sum is what one update descends
+Updates = Iterable[tuple[str, Terms]]  # players, and what each descends in one update
 Knowledge = Literal["none", "response", "feature", "relation"]
 Teachers = Literal["none", "one", "many"]
 
@@ -95,9 +103,10 @@ class Method(nn.Module):
     rows: ClassVar[tuple[str, ...]] = ()
     cautions: ClassVar[Mapping[str, str]] = {}
 
-    # the recipe's and the data's, set before the first phase, in bases and parts too
+    # the recipe's, the data's and the run's, set before the first phase, in bases and parts too
     label_smoothing: float = 0.0
     task: Task = Classification((), ())
+    random: torch.Generator  # draws whatever the method chooses at random
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +126,7 @@ class Method(nn.Module):
         """What this method and those that it is made of cannot do without, with the class that says so."""
         return {need: type(part).__name__ for part in self.modules() if isinstance(part, Method) for need in part.needs}
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build what the method adds to the networks; called from `phases`, so once for each pair it trains."""
 
     def phases(self, run: "Run") -> Iterator[Phase]:
@@ -161,68 +170,128 @@ class Method(nn.Module):
         return self.task.label_loss(output, batch, self.label_smoothing)
 
 
-class Curriculum(Method):
-    """A method that decides who is taught by whom, and in which order; its `base` owns the loss."""
+class Scheme(nn.Module):
+    """A scheme; its modules, if it has any, are saved with the training.
 
-    plain_logits = "decides who teaches whom, and has no loss of its own"
-    base: Method
-
-    def __init__(self, *, base: Method) -> None:
-        super().__init__()
-        if isinstance(base, Curriculum):
-            raise ValueError(f"base: {type(base).__name__} is a curriculum itself, and has no loss to lend")
-        self.base = base
-
-    def setup(self, networks: Networks, data: object) -> None:
-        """Set the base up anew for the pair that trains next."""
-        self.base.setup(networks, data)
-
-    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
-        """The base's players."""
-        return self.base.players(networks)
-
-    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
-        """The base's updates."""
-        yield from self.base.step(networks, batch)
-
-    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-        """The base's choice."""
-        return self.base.optimizer(player, weights, recipe)
-
-    def failure(self) -> tuple[str, str] | None:
-        """What the base says."""
-        return self.base.failure()
-
-    def base_phases(self, run: "Run", name: str) -> Iterator[Phase]:
-        """The base's own phases for the present pair, under the name of this hop."""
-        for phase in self.base.phases(run):
-            phase.name = f"{name}: {phase.name}"
-            yield phase
-
-
-class Mutual(Method):
-    """A method whose networks teach one another: the student and its peers, each by an optimizer of its own.
-
-    Args:
-        peers: how many further networks like the student, with other first weights; or the names of networks.
+    Attributes:
+        name: as methods list it in `schemes`.
+        trained_teacher: whether whoever teaches first is trained before the student starts.
     """
 
-    def __init__(self, *, peers: int | list[str]) -> None:
+    name: ClassVar[str] = ""
+    trained_teacher: ClassVar[bool] = False
+
+    def __init__(self) -> None:
         super().__init__()
-        if not peers:
-            raise ValueError("peers: the student needs at least one")
-        self.peers = peers
+
+    def networks(self, factory: NetworkFactory) -> Networks:
+        """Choose the networks that are trained, and those that teach."""
+        raise NotImplementedError
 
     def phases(self, run: "Run") -> Iterator[Phase]:
-        """Bring the peers, set up, then one phase."""
-        run.networks.peers = run.factory.peers(self.peers)
-        self.setup(run.networks, run.data)
-        yield Phase()
+        """What to train before the method's own phases; code after a `yield` runs when that phase is trained."""
+        return iter(())
 
-    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
-        """The student, and each peer."""
-        return {"student": [networks.student, self], **{peer.name: [peer] for peer in networks.peers}}
+    def players(self, players: Mapping[str, Sequence[nn.Module]], networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
+        """The method's players, and those the scheme adds."""
+        return players
 
-    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
-        """The student, and each peer."""
-        return {"student": networks.student, **{peer.name: peer for peer in networks.peers}}
+    def updates(self, updates: Updates, networks: Networks, batch: Batch, phase: Phase) -> Updates:
+        """The method's updates of one batch in a phase, and those the scheme adds."""
+        return updates
+
+    def trained_networks(self, trained_networks: Mapping[str, nn.Module], networks: Networks) -> Mapping[str, nn.Module]:
+        """The networks the training makes, and those the scheme adds."""
+        return trained_networks
+
+
+@dataclass
+class Run:
+    """One training: a method, a scheme and networks on some data, by a recipe.
+
+    Attributes:
+        title: what progress calls it: "teacher resnet20", ...
+        role: what history calls it: teacher, baseline or student.
+        networks: those that are trained, and those that teach.
+        factory: where a method gets further networks from.
+        screen: shows progress.
+        folder: where checkpoints go; None for none.
+        every: seconds between checkpoints.
+        rehearsal: run one small step of each phase and nothing else, to find out before any training what does not fit.
+        history: (role, phase, epoch, split, metric, value), an entry for each thing measured.
+        began: when, by the clock that counts seconds; later than it was by the time that the run lay interrupted.
+        skipped: batches that were left out for a loss or gradient that was NaN or infinite.
+        started: epochs of the recipe that the scheme has trained before the method's own phases.
+        threads: of the CPU, that what is trained by now was trained with.
+        generator: draws whatever the method chooses at random.
+    """
+
+    title: str
+    role: str
+    method: Method
+    scheme: Scheme
+    networks: Networks
+    data: Data
+    build_stream: Callable[[], MemoryStream]
+    recipe: Recipe
+    seed: int
+    device: torch.device
+    factory: NetworkFactory
+    screen: "Progress"
+    folder: Path | None = None
+    every: float = 60.0
+    rehearsal: bool = False
+    history: list[tuple[str, str, int, str, str, float]] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    skipped: int = 0
+    started: int = 0
+    threads: int = field(default_factory=torch.get_num_threads)
+    generator: torch.Generator = field(init=False)
+    optimizers: dict[str, dict[str, torch.optim.Optimizer]] = field(default_factory=dict)
+    trained: dict[str, int] = field(default_factory=dict)  # epochs done by phases of this name
+
+    def __post_init__(self) -> None:
+        self.generator = generator("method", self.seed)
+        for module in (*self.method.modules(), *self.scheme.modules()):  # a base or a part meets labels, and a scheme may
+            if isinstance(module, Method):
+                module.label_smoothing, module.task = self.recipe.label_smoothing, self.data.task
+                module.random = self.generator
+                if caution := module.cautions.get(self.scheme.name):
+                    module.note(caution)
+
+    @cached_property
+    def stream(self) -> MemoryStream:
+        """The training batches: built when first asked for, so never where a method makes its own data."""
+        return self.build_stream()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been training, over all its sessions."""
+        return time.perf_counter() - self.began
+
+    @property
+    def learners(self) -> dict[str, nn.Module]:
+        """Everything that training changes: what a checkpoint holds."""
+        roles = [role for role in self.networks if any(weight.requires_grad for weight in role.parameters())]
+        return {**{f"{number} {role.name}": role.network for number, role in enumerate(roles)},
+                "method": self.method, "scheme": self.scheme}
+
+    @property
+    def learned(self) -> Iterator[tuple[str, Tensor]]:
+        """What must stay finite: weights and statistics of the networks that learn, and what the method trains."""
+        for whose, module in self.learners.items():
+            values = module.named_parameters() if module is self.method else module.state_dict().items()
+            yield from ((f"{whose} {name}", value) for name, value in values)
+
+    def noise(self, shape: Sequence[int], *, batch_size: int, steps: int,
+              kind: Literal["normal", "uniform"] = "normal") -> Noise:
+        """Batches of noise in place of training data; for a rehearsal eight draws a batch are enough.
+
+        Args:
+            shape: of one draw.
+            batch_size: draws a batch.
+            steps: batches an epoch.
+            kind: see `Noise`.
+        """
+        size = min(batch_size, 8) if self.rehearsal else batch_size
+        return Noise(shape, batch_size=size, steps=steps, seed=self.seed, device=self.device, kind=kind)

@@ -20,7 +20,7 @@ class GaussianProcess(FittedModel):
     with the pictures it has seen and is not a number of parameters, so the results leave it out.
 
     Args:
-        length: of the kernel, in the unit of normalised pictures; null for the median distance between two of them.
+        length_scale: of the kernel, in the unit of normalised pictures; null for the median distance between two of them.
         noise: variance added to the labels.
         most: refuse to learn from more pictures than this: time grows with their third power, memory with the second.
         classes: how many classes.
@@ -31,10 +31,10 @@ class GaussianProcess(FittedModel):
     weights: Tensor  # [N, K]
     scale: Tensor    # the kernel's length
 
-    def __init__(self, *, length: Positive | None, noise: Positive, most: AtLeastOne, classes: int,
+    def __init__(self, *, length_scale: Positive | None, noise: Positive, most: AtLeastOne, classes: int,
                  shape: tuple[int, int, int]) -> None:
         super().__init__()
-        self.length, self.noise, self.most, self.classes = length, noise, most, classes
+        self.length_scale, self.noise, self.most, self.classes = length_scale, noise, most, classes
         self.register_buffer("points", torch.zeros(1, shape[0] * shape[1] * shape[2]))
         self.register_buffer("weights", torch.zeros(1, classes))
         self.register_buffer("scale", torch.ones(()))
@@ -55,7 +55,7 @@ class GaussianProcess(FittedModel):
         wanted = torch.nn.functional.one_hot(targets, self.classes).double() if targets.ndim == 1 \
             else targets.double().softmax(dim=1)
         apart = torch.pdist(points)
-        length = self.length or (float(apart.median()) if len(apart) else 1.0) or 1.0
+        length = self.length_scale or (float(apart.median()) if len(apart) else 1.0) or 1.0
         kernel = self.kernel(points, points, length)
         kernel.diagonal().add_(self.noise)
         weights = torch.cholesky_solve(wanted, torch.linalg.cholesky(kernel))

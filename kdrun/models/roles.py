@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from kdrun.data.batch import Batch
 from kdrun.data.sequences import Inputs
 from kdrun.models.output import LazyOutput, ModelOutput, Shapes
+from kdrun.models.sharing import shared
 from kdrun.tasks.base import Task
-from kdrun.utils import distributed
 
 __all__ = ["Frozen", "Networks", "Role", "frozen"]
 
@@ -78,7 +78,7 @@ class Role(nn.Module):
         return asked.views[self.view]
 
     def _run(self, given: Inputs, network: Callable[[Any], ModelOutput]) -> ModelOutput:
-        return distributed.shared(given, lambda own: self._passed(own, network))
+        return shared(given, lambda own: self._passed(own, network))
 
     def _passed(self, given: Inputs, network: Callable[[Any], ModelOutput]) -> ModelOutput:
         if self.memory_format is torch.contiguous_format and isinstance(given, Tensor):
@@ -138,13 +138,18 @@ class Role(nn.Module):
             raise ValueError(f"{type(self.network).__name__} has {stages} stages, so at most {stages - 1} can be shared; got "
                              f"{stage}")
         twin = Role(fork(stage, rest), name, self.task, self.model, self.view).runs_like(self)
-        return twin.to(next(self.parameters()).device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        return twin.to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def _parted(self, name: str) -> Callable[..., Any]:
         if not hasattr(self.network, name):
             raise ValueError(f"{type(self.network).__name__} does not tell its stages apart, so nothing can branch off them; "
                              "take a student that does (kdrun list networks)")
         return getattr(self.network, name)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next((held.device for held in chain(self.network.parameters(), self.network.buffers())), torch.device("cpu"))
 
     def moved(self) -> None:
         """Turn what is remembered into a constant; the loop says this after each update of this network."""
@@ -219,6 +224,29 @@ class Networks:
         if len(self.teachers) != 1:
             raise ValueError(f"this method needs exactly one teacher, and has {len(self.teachers)}")
         return self.teachers[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are, and what a method adds to them goes."""
+        return self.student.device
+
+    def paired_stages(self, what: str, maps: Literal["stages", "preacts"] = "stages", hint: str = ""
+                      ) -> list[tuple[torch.Size, torch.Size]]:
+        """The shapes of the student's and the teacher's stages, pair by pair.
+
+        Args:
+            what: pairs them, for people.
+            maps: after the activation of each stage, or before it.
+            hint: what would do where they do not pair up.
+
+        Raises:
+            ValueError: the teacher has more or fewer.
+        """
+        student, teacher = (getattr(role.shapes, maps) for role in (self.student, self.teacher))
+        if len(student) != len(teacher):
+            raise ValueError(f"{what} pairs stages, but the student has {len(student)} and the teacher {len(teacher)}"
+                             + (f"; {hint}" if hint else ""))
+        return list(zip(student, teacher, strict=True))
 
     def __iter__(self) -> Iterator[Role]:
         yield self.student

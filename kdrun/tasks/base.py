@@ -144,7 +144,7 @@ class Task:
 
     def predict(self, network: nn.Module, batch: Batch) -> ModelOutput:
         """What a network answers in evaluation, in its own layout."""
-        return network(batch.x)
+        return network(batch if batch.views else batch.x)  # one that has a view of its own finds it in the batch
 
     def split_rows(self, answers: ModelOutput, samples: Samples) -> tuple[Tensor, Tensor | None]:
         """The rows [M, K] of the answers to a split, and their labels [M] where they have some."""

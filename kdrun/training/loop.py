@@ -5,117 +5,27 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdrun.config.recipe import Recipe
 from kdrun.config.speed import release_memory
 from kdrun.data.batch import Batch
-from kdrun.data.data import Data
-from kdrun.data.samples import Samples
-from kdrun.data.sequences import main_tensor
-from kdrun.data.stream import MemoryStream
-from kdrun.methods.base import Method, Phase, Terms
-from kdrun.models.output import ModelOutput, changed
-from kdrun.models.roles import Networks, Role
+from kdrun.methods.base import Phase, Run, Terms
+from kdrun.models.prediction import answers
+from kdrun.models.roles import Networks
 from kdrun.training import checkpoint
 from kdrun.training.averaging import WeightAverage
 from kdrun.training.divergence import Diverged, StepSnapshot, finite, first_bad
 from kdrun.training.players import continued, modes, own_parameters, owners
-from kdrun.training.schemes import Scheme
 from kdrun.training.updates import Updates
 from kdrun.utils import distributed, signals
-from kdrun.utils.seeding import generator, seed_of
+from kdrun.utils.seeding import seed_of
 from kdrun.utils.wording import counted
 
-if TYPE_CHECKING:
-    from kdrun.models.factory import NetworkFactory
-    from kdrun.utils.progress import Progress
-
-__all__ = ["Diverged", "Run", "answers", "distill", "predict"]
-
-
-@dataclass
-class Run:
-    """One training: a method, a scheme and a cast on some data, by a recipe.
-
-    Attributes:
-        title: what progress calls it: "teacher resnet20", ...
-        role: what history calls it: teacher, baseline or student.
-        networks: where a method gets further networks from.
-        screen: shows progress.
-        folder: where checkpoints go; None for none.
-        every: seconds between checkpoints.
-        rehearsal: run one small step of each phase and nothing else, to find out before any training what does not fit.
-        history: (role, phase, epoch, split, metric, value), an entry for each thing measured.
-        began: when, by the clock that counts seconds; later than it was by the time that the run lay interrupted.
-        skipped: batches that were left out for a loss or gradient that was no number.
-        started: epochs of the recipe that the scheme has trained before the method's own phases.
-        threads: of the processor, that what is trained by now was trained with.
-        generator: draws whatever the method chooses at random.
-    """
-
-    title: str
-    role: str
-    method: Method
-    scheme: Scheme
-    networks: Networks
-    data: Data
-    build_stream: Callable[[], MemoryStream]
-    recipe: Recipe
-    seed: int
-    device: torch.device
-    factory: "NetworkFactory"
-    screen: "Progress"
-    folder: Path | None = None
-    every: float = 60.0
-    rehearsal: bool = False
-    history: list[tuple[str, str, int, str, str, float]] = field(default_factory=list)
-    began: float = field(default_factory=time.perf_counter)
-    skipped: int = 0
-    started: int = 0
-    threads: int = field(default_factory=torch.get_num_threads)
-    generator: torch.Generator = field(init=False)
-    optimizers: dict[str, dict[str, torch.optim.Optimizer]] = field(default_factory=dict)
-    trained: dict[str, int] = field(default_factory=dict)  # epochs done by phases of this name
-
-    def __post_init__(self) -> None:
-        self.generator = generator("method", self.seed)
-        for module in (*self.method.modules(), *self.scheme.modules()):  # a base or a part meets labels, and a scheme may
-            if isinstance(module, Method):
-                module.label_smoothing, module.task = self.recipe.label_smoothing, self.data.task
-                if caution := module.cautions.get(self.scheme.name):
-                    module.note(caution)
-
-    @cached_property
-    def stream(self) -> MemoryStream:
-        """The training batches: built when first asked for, so never where a method makes its own data."""
-        return self.build_stream()
-
-    @property
-    def seconds(self) -> float:
-        """How long it has been training, over all its sessions."""
-        return time.perf_counter() - self.began
-
-    @property
-    def learners(self) -> dict[str, nn.Module]:
-        """Everything that training changes: what a checkpoint holds."""
-        roles = [role for role in self.networks if any(weight.requires_grad for weight in role.parameters())]
-        return {**{f"{number} {role.name}": role.network for number, role in enumerate(roles)},
-                "method": self.method, "scheme": self.scheme}
-
-
-    @property
-    def learned(self) -> Iterator[tuple[str, Tensor]]:
-        """What has to be a number: the weights and statistics of the networks that learn, and what the method trains."""
-        for whose, module in self.learners.items():
-            values = module.named_parameters() if module is self.method else module.state_dict().items()
-            yield from ((f"{whose} {name}", value) for name, value in values)
+__all__ = ["Diverged", "distill"]
 
 
 def distill(run: Run) -> None:
@@ -405,40 +315,3 @@ class PhaseState:
         torch.set_rng_state(state["cpu"].cpu())
         if state["cuda"] is not None and self.run.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"].cpu())
-
-
-def answers(network: nn.Module, data: Data, samples: Samples, device: torch.device) -> ModelOutput:
-    """What a network answers to a split as it sees it, on the CPU, in its own layout. It is left in evaluation mode.
-
-    Of every sample the fields are kept that the task evaluates.
-    """
-    network.eval()
-    view = getattr(network, "view", None)
-    kept: list[dict[str, Any]] = []
-    with torch.inference_mode():
-        for batch in data.seen(view).plain(samples, device):
-            signals.check()
-            asked = batch if view is None else replace(batch, views={view: main_tensor(batch.x)})
-            output = data.task.predict(network, asked)
-            kept.append({name: changed(getattr(output, name), on_host) for name in ("logits", *data.task.keeps)})
-            if isinstance(network, Role):
-                network.forget()  # its maps, before the next ones are made
-    whole = {name: joined([one[name] for one in kept]) for name in kept[0]}
-    return ModelOutput(**{"embedding": torch.empty(0), **whole})
-
-
-def on_host(tensor: Tensor) -> Tensor:
-    """A tensor on the CPU, numbers in single precision."""
-    return (tensor.float() if tensor.is_floating_point() else tensor).cpu().clone()
-
-
-def joined(values: list[Any]) -> Any:
-    """A field of the outputs to several batches, of all samples."""
-    if isinstance(values[0], dict):
-        return {name: torch.cat([value[name] for value in values]) for name in values[0]}
-    return torch.cat(values)
-
-
-def predict(network: nn.Module, data: Data, samples: Samples, device: torch.device) -> Tensor:
-    """The rows [M, K] of a network's answers to a split, on the CPU. It is left in evaluation mode."""
-    return data.task.split_rows(answers(network, data, samples, device), samples)[0]

@@ -1,16 +1,12 @@
 """Players: whose weights each of them trains, by which optimizer, and who is in training mode meanwhile."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from kdrun.methods.base import Method
+from kdrun.methods.base import Method, Run
 from kdrun.models.roles import Frozen, Networks, Role
-
-if TYPE_CHECKING:
-    from kdrun.training.loop import Run
 
 __all__ = ["continued", "modes", "own_parameters", "owners", "set_rate"]
 
@@ -39,7 +35,7 @@ def owners(params: dict[str, list[nn.Parameter]], networks: Networks, shares_par
             for player, own in ids.items()}
 
 
-def continued(run: "Run", name: str, params: dict[str, list[nn.Parameter]]) -> dict[str, torch.optim.Optimizer]:
+def continued(run: Run, name: str, params: dict[str, list[nn.Parameter]]) -> dict[str, torch.optim.Optimizer]:
     """The optimizers of a phase: those of an earlier phase of this name if they train the same, else new ones."""
     kept = run.optimizers.setdefault(name, {})  # stays empty for a phase in which nobody learns
     same = kept.keys() == params.keys() and all(

@@ -1,60 +1,18 @@
 """Schemes: who teaches, and when the teacher learns."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
 from kdrun.config.constraints import AtLeastOne, Fraction, Proportion
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Phase, Terms
+from kdrun.methods.base import Phase, Run, Scheme, Terms, Updates
 from kdrun.methods.baseline.vanilla import Vanilla
 from kdrun.methods.losses import ramp
+from kdrun.models.factory import NetworkFactory
 from kdrun.models.roles import Frozen, Networks, frozen
 
-if TYPE_CHECKING:
-    from kdrun.models.factory import NetworkFactory
-    from kdrun.training.loop import Run
-
-__all__ = ["Offline", "Online", "Scheme", "SelfTaught"]
-
-Updates = Iterable[tuple[str, Terms]]
-
-
-class Scheme(nn.Module):
-    """A scheme; its modules, if it has any, are saved with the training.
-
-    Attributes:
-        name: as methods list it in `schemes`.
-        trained_teacher: whether whoever teaches first is trained before the student starts.
-    """
-
-    name: ClassVar[str] = ""
-    trained_teacher: ClassVar[bool] = False
-
-    def __init__(self) -> None:
-        super().__init__()
-
-    def networks(self, factory: "NetworkFactory") -> Networks:
-        """Choose who plays."""
-        raise NotImplementedError
-
-    def phases(self, run: "Run") -> Iterator[Phase]:
-        """What to train before the method's own phases; code after a `yield` runs when that phase is trained."""
-        return iter(())
-
-    def players(self, players: Mapping[str, Sequence[nn.Module]], networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
-        """The method's players, and those the scheme adds."""
-        return players
-
-    def updates(self, updates: Updates, networks: Networks, batch: Batch, phase: Phase) -> Updates:
-        """The method's updates of one batch in a phase, and those the scheme adds."""
-        return updates
-
-    def trained_networks(self, trained_networks: Mapping[str, nn.Module], networks: Networks) -> Mapping[str, nn.Module]:
-        """The networks the training makes, and those the scheme adds."""
-        return trained_networks
-
+__all__ = ["Offline", "Online", "SelfTaught"]
 
 class Offline(Scheme):
     """The teacher is trained first and then frozen."""
@@ -62,7 +20,7 @@ class Offline(Scheme):
     name = "offline"
     trained_teacher = True
 
-    def networks(self, factory: "NetworkFactory") -> Networks:
+    def networks(self, factory: NetworkFactory) -> Networks:
         """The student and its trained, frozen teachers."""
         return Networks(factory.student(), list(factory.trained_teachers()))
 
@@ -79,7 +37,7 @@ class Online(Scheme):
         super().__init__()
         self.own = Vanilla()
 
-    def networks(self, factory: "NetworkFactory") -> Networks:
+    def networks(self, factory: NetworkFactory) -> Networks:
         """The student and its untrained teachers.
 
         Raises:
@@ -132,13 +90,13 @@ class SelfTaught(Scheme):
         self.teaching = False
         self.started = 0  # epochs by the labels alone
 
-    def networks(self, factory: "NetworkFactory") -> Networks:
+    def networks(self, factory: NetworkFactory) -> Networks:
         """The student and a copy of it; the student alone where the method needs no teacher."""
         student = factory.student()
         self.past = frozen(student, "teacher") if factory.teacher_specs else None
         return Networks(student, [self.past] if self.past else [])
 
-    def phases(self, run: "Run") -> Iterator[Phase]:
+    def phases(self, run: Run) -> Iterator[Phase]:
         """The labels alone, so that the first copy knows something."""
         self.teaching = self.past is not None and run.method.past_teaches
         whole = run.recipe.epochs

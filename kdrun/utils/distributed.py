@@ -11,18 +11,16 @@ tensor that is one process's part has `count()` times its share, so that the mea
 of a weight, whether the weight worked on parts or on the whole.
 """
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from kdrun.data.sequences import Inputs
-from kdrun.models.output import FIELDS, LazyOutput, ModelOutput, changed
-
-__all__ = ["any_of", "asked", "average", "count", "first", "gather", "part", "rank", "same", "shared", "start", "stop",
+__all__ = ["any_of", "asked", "average", "count", "first", "gather", "part", "rank", "same", "sharing", "start", "stop",
            "synchronise", "wait"]
 
 T = TypeVar("T")
@@ -150,30 +148,13 @@ def part(whole: Tensor) -> Tensor:
     return Part.apply(whole) if whole.requires_grad else whole.chunk(count())[rank()]
 
 
-class Gathered(LazyOutput):
-    """The answer to a whole batch, of which this process has its part: what is read is fetched from the others.
-
-    All processes read alike, since all run the same method.
-    """
-
-    def __init__(self, own: ModelOutput) -> None:
-        super().__init__(own, **{name: lambda base, name=name: changed(getattr(base, name), gather) for name in FIELDS})
-
-    def detach(self) -> "Gathered":
-        """The same values as constants; what was not read so far can still be."""
-        twin = Gathered(self.base.detach())
-        twin.known = {name: changed(value, Tensor.detach) for name, value in self.known.items()}
-        return twin
-
-
-def shared(given: Inputs, run: Callable[[Any], ModelOutput]) -> ModelOutput:
-    """Run a network on this process's part of a batch. A batch that cannot be shared out evenly each runs whole."""
+@contextlib.contextmanager
+def sharing() -> Iterator[None]:
+    """Meanwhile the network that runs has a part of the batch alone, and batch statistics are those of the whole."""
     global _sharing
-    if count() == 1 or len(given) % count():
-        return run(given)
     _sharing = True
     try:
-        return Gathered(run(part(given) if isinstance(given, Tensor) else given.map(part)))
+        yield
     finally:
         _sharing = False
 

@@ -43,5 +43,5 @@ def test_a_path_may_have_any_space():
 
 @pytest.mark.parametrize("name", ["a\udcff", " ", "two\nlines"])
 def test_classes_that_no_table_can_show(name):
-    (line,) = replace(tiny_source(), classes=("a", "b", "c", name)).problems()
+    (line,) = replace(tiny_source(), classes=("a", "b", "c", name)).picture_problems()
     assert line == f"a class is called {name!r}, which no table can show; give it another name"

@@ -6,8 +6,9 @@ import torch
 from kdrun.config import registry
 from kdrun.config.schema import ConfigError
 from kdrun.data.batch import Batch
+from kdrun.models.prediction import predict
 from kdrun.models.roles import Role, frozen
-from kdrun.training.loop import distill, predict
+from kdrun.training.loop import distill
 from tests.toy import prepared, rows_of, toy_experiment, toy_run
 
 LEFT = ("dataset=pair", "dataset.student_sees=left")

@@ -10,9 +10,10 @@ from kdrun.config import registry
 from kdrun.config.schema import ConfigError
 from kdrun.data.batch import Batch
 from kdrun.methods.attention.at import AT
-from kdrun.methods.base import Curriculum, Method, Phase
+from kdrun.methods.base import Method, Phase
 from kdrun.methods.composed.combine import Combine, Noted
 from kdrun.methods.response.kd import KD
+from kdrun.methods.shapes import Curriculum
 from kdrun.models.roles import Networks, frozen
 from kdrun.training.loop import distill
 from tests.toy import toy_run, toy_settings

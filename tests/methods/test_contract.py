@@ -10,7 +10,8 @@ import torch
 from kdrun.config import registry
 from kdrun.config.schema import Settings
 from kdrun.config.validation import problems
-from kdrun.training.loop import Run, distill
+from kdrun.methods.base import Run
+from kdrun.training.loop import distill
 from tests.toy import rows_of, state, toy_experiment, toy_run, toy_settings
 
 METHODS = list(registry.options("method"))

@@ -10,7 +10,8 @@ from torch import tensor
 
 from kdrun.config.schema import ConfigError
 from kdrun.methods.cross_modal.hallucination import TwoStreams, calibrated, distance
-from kdrun.training.loop import distill, predict
+from kdrun.models.prediction import predict
+from kdrun.training.loop import distill
 from tests.toy import prepared, rows_of, toy_experiment, toy_run
 
 F64 = torch.float64

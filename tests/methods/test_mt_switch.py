@@ -17,7 +17,7 @@ from tests.toy import toy_run
 
 def switched(strategy):
     method = SwitchedTeachers(strategy=strategy, temperature=4.0, ce_weight=0.1, kd_weight=0.9)
-    method.draws = torch.Generator().manual_seed(3)
+    method.random = torch.Generator().manual_seed(3)
     return method
 
 

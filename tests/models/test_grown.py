@@ -25,7 +25,7 @@ def tree(max_depth=None, min_samples_leaf=1, classes=3):
 
 
 def process(length=1.0, noise=1e-6, classes=2, shape=(1, 1, 1), most=100):
-    return GaussianProcess(length=length, noise=noise, most=most, classes=classes, shape=shape)
+    return GaussianProcess(length_scale=length, noise=noise, most=most, classes=classes, shape=shape)
 
 
 def pictures(count=60, seed=0):

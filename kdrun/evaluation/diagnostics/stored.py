@@ -20,10 +20,10 @@ from kdrun.data.samples import Samples
 from kdrun.evaluation.metrics import accuracy
 from kdrun.experiment import read_dataset, teacher_specs
 from kdrun.models.factory import NetworkFactory, NetworkSpec, load_checkpoint, read_weights
+from kdrun.models.prediction import predict
 from kdrun.models.roles import Role
 from kdrun.storage.finished import weights_file
 from kdrun.storage.network_store import checked
-from kdrun.training.loop import predict
 from kdrun.utils import names
 from kdrun.utils.files import digest_of
 

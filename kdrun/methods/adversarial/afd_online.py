@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from kdrun.config.constraints import Few, NetworkName, NonNegative, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Mutual, Teachers, Terms
+from kdrun.data.data import Data
+from kdrun.methods.base import Teachers, Terms
 from kdrun.methods.losses import kd, same_size
+from kdrun.methods.shapes import Mutual
 from kdrun.models.roles import Networks
 
 
@@ -76,12 +78,12 @@ class AFDOnline(Mutual):
         self.temperature, self.kd_weight, self.feature_weight = temperature, kd_weight, feature_weight
         self.feature_lr, self.feature_decay = feature_lr, feature_decay
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build a critic for each network, and a layer that brings its map to its peer's channels where they differ."""
         together = [networks.student, *networks.peers]
         own = [role.shapes.stages[-1][0] for role in together]
         wanted = [own[number - 1] for number in range(len(own))]
-        place = next(networks.student.parameters()).device
+        place = networks.device
         self.transfers = nn.ModuleList([
             nn.Identity() if before == after else nn.Sequential(
                 nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())

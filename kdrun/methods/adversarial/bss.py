@@ -1,6 +1,5 @@
 """Boundary supporting samples."""
 
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -8,10 +7,9 @@ from torch import Tensor
 from kdrun.config.constraints import Fraction, NonNegative, Positive, Turns
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.base import Method, Terms
 from kdrun.methods.losses import soft_cross_entropy
 from kdrun.models.roles import Networks, Role
-from kdrun.training.loop import Run
 
 
 def base_samples(teacher: Tensor, student: Tensor, labels: Tensor, most: int) -> Tensor:
@@ -104,17 +102,11 @@ class BSS(Method):
         self.boundary_weight, self.boundary_share, self.samples = boundary_weight, boundary_share, samples
         self.steps, self.rate, self.overshoot = steps, rate, overshoot
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Note the range of a pixel, after normalisation."""
-        assert isinstance(data, Data)
-        place, mean, std = next(networks.student.parameters()).device, data.normalise.mean, data.normalise.std
+        place, mean, std = networks.device, data.normalise.mean, data.normalise.std
         self.register_buffer("low", (-mean / std)[:, None, None].to(place))
         self.register_buffer("high", ((1 - mean) / std)[:, None, None].to(place))
-
-    def phases(self, run: Run) -> Iterator[Phase]:
-        """One."""
-        self.generator = run.generator
-        yield from super().phases(run)
 
     def weights(self, epoch: int, epochs: int) -> tuple[float, float]:
         """Of the softened answers to plain and to boundary samples in an epoch."""
@@ -133,7 +125,7 @@ class BSS(Method):
             rows = base_samples(teacher.logits.detach(), student.logits.detach(), batch.labels,
                                 round(self.samples * len(batch)))
             if len(rows) > 1:  # one sample has no batch statistics
-                goals = targets(teacher.logits[rows], self.generator)
+                goals = targets(teacher.logits[rows], self.random)
                 pictures, wanted = self.attack(networks.teacher, batch.pictures[rows], batch.labels[rows], goals)
                 terms["bss"] = boundary * soft_cross_entropy(wanted, networks.student(pictures).logits, self.temperature)
         return terms

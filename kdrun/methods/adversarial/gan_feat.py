@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.data.data import Data
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import kd
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 class Critic(nn.Module):
@@ -80,10 +80,10 @@ class GANFeat(Method):
         self.temperature, self.ce_weight, self.kd_weight = temperature, ce_weight, kd_weight
         self.gan_weight, self.width, self.critic_lr = gan_weight, width, critic_lr
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build the critic and the adapter."""
         (student,), (teacher,) = networks.student.shapes.embedding, networks.teacher.shapes.embedding
-        device = next(networks.student.parameters()).device
+        device = networks.device
         self.critic = Critic(teacher, self.width).to(device)
         self.adapter = (nn.Identity() if student == teacher else nn.Linear(student, teacher)).to(device)
 

@@ -6,6 +6,7 @@ import torch
 
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.methods.base import Terms
 from kdrun.methods.losses import places
 from kdrun.methods.losses.feature import at
@@ -47,17 +48,13 @@ class AT(ScaledWeights):
         self.reference, self.scaling = reference if mode == "code" else None, scaling
         self.power, self.weight, self.ce_weight, self.mode = power, weight, ce_weight, mode
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Check that the stages pair up.
 
         Raises:
             ValueError: they do not.
         """
-        student, teacher = networks.student.shapes.stages, networks.teacher.shapes.stages
-        if len(student) != len(teacher):
-            raise ValueError(f"attention transfer pairs stages, but the student has {len(student)} and the teacher "
-                             f"{len(teacher)}")
-        self.rescale(places(student[0], teacher[0]))
+        self.rescale(places(*networks.paired_stages("attention transfer")[0]))
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the attention of every stage."""

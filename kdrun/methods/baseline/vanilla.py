@@ -3,17 +3,13 @@
 import copy
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.models.fitted import FittedModel
 from kdrun.models.roles import Networks
-
-if TYPE_CHECKING:
-    from kdrun.training.loop import Run
 
 
 class Vanilla(Method):
@@ -26,7 +22,7 @@ class Vanilla(Method):
     survey_scheme = ""
     rows = ()
 
-    def phases(self, run: "Run") -> Iterator[Phase]:
+    def phases(self, run: Run) -> Iterator[Phase]:
         """One, by the labels; none for a model that is made in one go."""
         student = run.networks.student.network
         if isinstance(student, FittedModel):
@@ -53,7 +49,7 @@ class Trajectory(Vanilla):
         self.count, self.epochs = count, epochs
         self.states: list[dict[str, Tensor]] = []
 
-    def phases(self, run: "Run") -> Iterator[Phase]:
+    def phases(self, run: Run) -> Iterator[Phase]:
         """The parts of one phase: optimizer and schedule go on from each to the next."""
         ends = [round(self.epochs * part / self.count) for part in range(self.count + 1)]
         self.states = []

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from kdrun.config.constraints import NonNegative
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Curriculum, Method, Mutual, Phase, Terms
+from kdrun.methods.base import Method, Phase, Run, Terms
+from kdrun.methods.shapes import Curriculum, Mutual
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 class Combine(Method):

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.evaluation.metrics import accuracy
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import same_size
 from kdrun.models.output import ModelOutput
+from kdrun.models.prediction import predict
 from kdrun.models.roles import Networks, Role
-from kdrun.training.loop import Run, predict
 
 
 def distance(teacher: Tensor, imagined: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class Hallucination(Method):
         if (self.stage or 0) > len(stages):
             raise ValueError(f"method.stage is {self.stage}, but the teacher has {len(stages)} stages")
         self.tapped = (self.stage or len(stages)) - 1
-        self.to(next(networks.student.parameters()).device)
+        self.to(networks.device)
         networks.peers = [imagining := run.factory.build(run.factory.teacher_specs[0], "hallucination")]
         own = imagining.network.state_dict()
         learned = {name: value for name, value in networks.teacher.network.state_dict().items()

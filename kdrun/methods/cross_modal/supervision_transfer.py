@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from kdrun.config.constraints import AtLeastOne, Epochs, Positive
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Phase, Terms
+from kdrun.data.data import Data
+from kdrun.methods.base import Phase, Run, Terms
 from kdrun.methods.losses import places, same_size
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 def distance(teacher: Tensor, student: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class SupervisionTransfer(ScaledWeights):
         self.teacher_stage, self.student_stage = teacher_stage, student_stage
         self.weight, self.transfer_epochs = weight, transfer_epochs
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build what brings the student's map to the teacher's width.
 
         Raises:
@@ -69,7 +69,7 @@ class SupervisionTransfer(ScaledWeights):
         before, after = student[self.taught - 1][0], teacher[self.tapped - 1][0]
         self.rescale(places(student[self.taught - 1], teacher[self.tapped - 1]))
         layer = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
-        self.regressor = layer.to(next(networks.student.parameters()).device)
+        self.regressor = layer.to(networks.device)
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """The other modality's map, then the labels."""

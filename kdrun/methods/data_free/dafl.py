@@ -79,7 +79,7 @@ class DAFL(ScaledWeights, Generated):
         self.balance_weight, self.logarithm = balance_weight, logarithm
         self.reference, self.scaling = reference, scaling
 
-    def setup(self, networks: Networks, data: Data) -> None:  # type: ignore[override]
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build the generator, and count the classes."""
         super().setup(networks, data)
         self.rescale(networks.student.shapes.logits[0])

@@ -12,14 +12,12 @@ from kdrun.config.constraints import AtLeastOne, Count, NonNegative, Positive, P
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.data.noise import Noise
 from kdrun.data.samples import Samples
 from kdrun.data.stream import MemoryStream, Normalise
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import kd
 from kdrun.models.generator import Canvas
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -150,7 +148,7 @@ class DeepInversion(Method):
         self.competition_temperature = competition_temperature
         self.jitter, self.flip, self.competing = jitter, flip, False
 
-    def setup(self, networks: Networks, data: Data) -> None:  # type: ignore[override]
+    def setup(self, networks: Networks, data: Data) -> None:
         """Find the teacher's normalisations.
 
         Raises:
@@ -169,11 +167,11 @@ class DeepInversion(Method):
         channels, height, width = data.shape
         rounds, batches = (1, 1) if run.rehearsal else (self.rounds, self.batches)
         self.turns = 1 if run.rehearsal else self.iterations
-        noise = Noise.of(run, data.shape, batch_size=self.batch_size, steps=batches)
+        noise = run.noise(data.shape, batch_size=self.batch_size, steps=batches)
         self.register_buffer("images", torch.zeros(rounds * batches * noise.batch_size, height, width, channels,
                                                    device=device))
         self.canvas = Canvas([noise.batch_size, *data.shape]).to(device)
-        self.normalise, self.classes, self.draws = data.normalise, len(data.classes), run.generator
+        self.normalise, self.classes = data.normalise, len(data.classes)
         epochs = run.recipe.epochs
         for turn in range(rounds):
             self.competing = self.competition_weight > 0 and turn > 0
@@ -197,9 +195,9 @@ class DeepInversion(Method):
 
     def jittered(self, pictures: Tensor) -> Tensor:
         """Samples [B, C, H, W] rolled by a few pixels, and perhaps mirrored, all alike."""
-        down, right = torch.randint(-self.jitter, self.jitter + 1, (2,), generator=self.draws).tolist()
+        down, right = torch.randint(-self.jitter, self.jitter + 1, (2,), generator=self.random).tolist()
         rolled = pictures.roll((down, right), dims=(2, 3))
-        return rolled.flip(3) if self.flip and float(torch.rand((), generator=self.draws)) < 0.5 else rolled
+        return rolled.flip(3) if self.flip and float(torch.rand((), generator=self.random)) < 0.5 else rolled
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """A batch of pictures, from noise to what the teacher remembers; the classes in turn."""

@@ -8,11 +8,9 @@ from torch import nn
 
 from kdrun.config.recipe import Recipe
 from kdrun.data.data import Data
-from kdrun.data.noise import Noise
-from kdrun.methods.base import Method, Phase
+from kdrun.methods.base import Method, Phase, Run
 from kdrun.models.generator import Generator
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 from kdrun.utils.seeding import generator
 
 
@@ -42,16 +40,16 @@ class Generated(Method):
         self.generator_lr, self.student_lr = generator_lr, student_lr
         self.ending, self.eps, self.draws = ending, eps, draws
 
-    def setup(self, networks: Networks, data: Data) -> None:  # type: ignore[override]
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build the generator."""
         self.generator = Generator(noise=self.noise, shape=data.shape, width=self.width, ending=self.ending, eps=self.eps).to(
-            next(networks.student.parameters()).device)
+            networks.device)
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """One phase, of noise."""
         self.setup(run.networks, run.data)
         shape = [self.noise] if self.draws == 1 else [self.draws, self.noise]
-        yield Phase(data=Noise.of(run, shape, batch_size=self.batch_size, steps=self.steps))
+        yield Phase(data=run.noise(shape, batch_size=self.batch_size, steps=self.steps))
 
     def failure(self) -> tuple[str, str] | None:
         """A generator is dead when it makes the same picture of whatever noise, or no numbers."""

@@ -11,10 +11,9 @@ from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.base import Method, Terms
 from kdrun.methods.losses import kl
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 def starting(pictures: Tensor, count: int, mode: str, noise: float, draws: torch.Generator) -> Tensor:
@@ -85,7 +84,7 @@ class KimuraGP(Method):
         self.count, self.seen, self.start, self.noise, self.direction = pseudo, pseudo_batch, start, noise, direction
         self.pseudo_lr, self.ce_weight, self.kd_weight = pseudo_lr, ce_weight, kd_weight
 
-    def setup(self, networks: Networks, data: Data) -> None:  # type: ignore[override]
+    def setup(self, networks: Networks, data: Data) -> None:
         """Make the first pseudo pictures.
 
         Raises:
@@ -93,20 +92,14 @@ class KimuraGP(Method):
         """
         if self.seen > self.count:
             raise ValueError(f"method.pseudo_batch is {self.seen}, but there are {self.count} pseudo pictures")
-        place = next(networks.student.parameters()).device
+        place = networks.device
         with torch.enable_grad():
             asked = torch.zeros(2, *data.shape, device=place, requires_grad=True)
             if not networks.teacher(asked, fresh=True).logits.requires_grad:
                 raise ValueError(f"the teacher {networks.teacher.model} cannot be differentiated in its pictures; give "
                                  "teacher=gp")
         networks.teacher.forget()
-        self.pseudo = Pseudo(starting(data.whole(data.train, place), self.count, self.start, self.noise, self.generator))
-
-    def phases(self, run: Run) -> Iterator[Phase]:
-        """One."""
-        self.generator = run.generator
-        self.setup(run.networks, run.data)
-        yield Phase()
+        self.pseudo = Pseudo(starting(data.whole(data.train, place), self.count, self.start, self.noise, self.random))
 
     def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """The student and the pseudo pictures."""
@@ -114,7 +107,7 @@ class KimuraGP(Method):
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """Fit the student; then move the pseudo pictures that it was fitted to."""
-        rows = torch.randperm(self.count, generator=self.generator)[:self.seen].to(batch.x.device)
+        rows = torch.randperm(self.count, generator=self.random)[:self.seen].to(batch.x.device)
         pictures = self.pseudo.pictures[rows]
         # one pass for both kinds, so that batch statistics are those of all that the student learns from
         own = networks.student(torch.cat([batch.pictures, pictures.detach()])).logits

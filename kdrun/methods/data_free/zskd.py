@@ -10,14 +10,12 @@ from torch import Tensor, nn
 from kdrun.config.constraints import AtLeastOne, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.data.noise import Noise
 from kdrun.data.samples import Samples
 from kdrun.data.stream import MemoryStream
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import unit_rows
 from kdrun.models.generator import Canvas
 from kdrun.models.roles import Networks, Role
-from kdrun.training.loop import Run
 from kdrun.utils.seeding import seeded
 
 
@@ -135,7 +133,7 @@ class ZSKD(Method):
         channels, height, width = data.shape
         batches = 1 if run.rehearsal else -(-self.impressions // self.batch_size)
         self.turns = 1 if run.rehearsal else self.iterations
-        noise = Noise.of(run, [height, width, channels], batch_size=self.batch_size, steps=batches, kind="uniform")
+        noise = run.noise([height, width, channels], batch_size=self.batch_size, steps=batches, kind="uniform")
         count, classes = batches * noise.batch_size, len(data.classes)
         similar = similarity(classifier(networks.teacher, classes).weight.detach().float().cpu())
         with seeded("impressions", run.seed):

@@ -68,16 +68,14 @@ class ZSKT(ScaledWeights, Generated):
         self.student_steps, self.attention_weight, self.reduction = student_steps, attention_weight, reduction
         self.reference, self.scaling = reference if attention_weight else None, scaling
 
-    def setup(self, networks: Networks, data: Data) -> None:  # type: ignore[override]
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build the generator.
 
         Raises:
             ValueError: the stages do not pair up.
         """
-        student, teacher = len(networks.student.shapes.stages), len(networks.teacher.shapes.stages)
-        if self.attention_weight and student != teacher:
-            raise ValueError(f"method.attention_weight pairs stages, but the student has {student} and the teacher "
-                             f"{teacher}; set it to 0")
+        if self.attention_weight:
+            networks.paired_stages("method.attention_weight", hint="set it to 0")
         self.rescale(places(networks.student.shapes.stages[0], networks.teacher.shapes.stages[0]))
         super().setup(networks, data)
 

@@ -3,17 +3,16 @@
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Phase, Terms
-from kdrun.methods.losses import places, same_size, soft_cross_entropy
+from kdrun.data.data import Data
+from kdrun.methods.base import Phase, Run, Terms
+from kdrun.methods.losses import halving_sum, places, same_size, soft_cross_entropy
 from kdrun.methods.losses.feature import ab
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 class AB(ScaledWeights):
@@ -59,27 +58,23 @@ class AB(ScaledWeights):
         self.margin, self.weight, self.boundary_epochs = margin, weight, boundary_epochs
         self.temperature, self.ce_weight, self.kd_weight = temperature, ce_weight, kd_weight
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build a connector for every stage whose channels differ.
 
         Raises:
             ValueError: the stages do not pair up.
         """
-        student, teacher = networks.student.shapes.preacts, networks.teacher.shapes.preacts
-        if len(student) != len(teacher):
-            raise ValueError(f"activation boundaries pair stages, but the student has {len(student)} and the teacher "
-                             f"{len(teacher)}")
-        self.rescale(places(student[0], teacher[0]))
+        pairs = networks.paired_stages("the distillation of activation boundaries", "preacts")
+        self.rescale(places(*pairs[0]))
         self.connectors = nn.ModuleList(
             nn.Identity() if before[0] == after[0]
             else nn.Sequential(nn.Conv2d(before[0], after[0], 1, bias=False), nn.BatchNorm2d(after[0]))
-            for before, after in zip(student, teacher, strict=True)).to(next(networks.student.parameters()).device)
+            for before, after in pairs).to(networks.device)
 
     def distance(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
         """How far the connected stages of the student are from the teacher's boundaries, a scalar."""
-        apart = [ab(*same_size(wanted.detach(), given), self.margin)
-                 for wanted, given in zip(teacher, student, strict=True)]
-        return torch.stack([stage / 2**(len(apart) - number) for number, stage in enumerate(apart, start=1)]).sum()
+        return halving_sum([ab(*same_size(wanted.detach(), given), self.margin)
+                            for wanted, given in zip(teacher, student, strict=True)])
 
     def match(self, networks: Networks, batch: Batch) -> Terms:
         """The boundaries alone."""

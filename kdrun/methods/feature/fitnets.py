@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.data.data import Data
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import soft_cross_entropy
 from kdrun.methods.losses.feature import hint as hint_loss
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 def regressor(student: torch.Size, teacher: torch.Size) -> nn.Sequential:
@@ -73,7 +73,7 @@ class FitNets(Method):
         self.hint_weight, self.hint_epochs, self.temperature = hint_weight, hint_epochs, temperature
         self.ce_weight, self.kd_start, self.kd_end = ce_weight, kd_start, kd_end
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build the regressor.
 
         Raises:
@@ -85,7 +85,7 @@ class FitNets(Method):
             if wanted > len(stages):
                 raise ValueError(f"method.{key} is {wanted}, but the {who} has {len(stages)} stages")
         self.regressor = regressor(student[self.guided_stage - 1], teacher[self.hint_stage - 1]).to(
-            next(networks.student.parameters()).device)
+            networks.device)
 
     def maps(self, networks: Networks, batch: Batch) -> tuple[Tensor, Tensor]:
         """The regressed guided map and the hint."""

@@ -9,12 +9,12 @@ from torch import nn
 
 from kdrun.config.constraints import AtLeastOne, Bounds, Epochs, NonNegative
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Phase, Terms
+from kdrun.data.data import Data
+from kdrun.methods.base import Phase, Run, Terms
 from kdrun.methods.losses import places
 from kdrun.methods.losses.feature import ft
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 SLOPE = 0.1  # of every leaky activation, as the authors released it
 
@@ -63,10 +63,10 @@ class FT(ScaledWeights):
         self.rate, self.reconstruction, self.paraphraser_epochs = rate, reconstruction, paraphraser_epochs
         self.factor, self.weight, self.ce_weight = factor, weight, ce_weight
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build paraphraser and translator."""
         self.rescale(places(networks.student.shapes.stages[-1], networks.teacher.shapes.stages[-1]))
-        place = next(networks.student.parameters()).device
+        place = networks.device
         own, given = networks.student.shapes.stages[-1][0], networks.teacher.shapes.stages[-1][0]
         few = max(1, round(self.rate * given))
         self.paraphraser = layers(nn.Conv2d, [given, given, few, few]).to(place)

@@ -11,10 +11,10 @@ from torch import nn
 from kdrun.config.constraints import Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.data.data import Data
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import same_size
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 def shares(epochs: int, parts: int) -> list[int]:
@@ -56,19 +56,15 @@ class StageByStage(Method):
         super().__init__()
         self.lr = lr
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build an adapter for every stage whose channels differ.
 
         Raises:
             ValueError: the stages do not pair up.
         """
-        student, teacher = networks.student.shapes.stages, networks.teacher.shapes.stages
-        if len(student) != len(teacher):
-            raise ValueError(f"stage-by-stage training pairs stages, but the student has {len(student)} and the "
-                             f"teacher {len(teacher)}")
         self.adapters = nn.ModuleList(
             nn.Identity() if before[0] == after[0] else nn.Conv2d(before[0], after[0], 1)
-            for before, after in zip(student, teacher, strict=True)).to(next(networks.student.parameters()).device)
+            for before, after in networks.paired_stages("stage-by-stage training")).to(networks.device)
 
     def match(self, networks: Networks, batch: Batch, stage: int) -> Terms:
         """The mean squared difference of one stage, counted from 1."""

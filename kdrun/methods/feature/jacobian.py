@@ -4,6 +4,7 @@ import math
 
 from kdrun.config.constraints import AtLeastOne, NonNegative
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.methods.base import Terms
 from kdrun.methods.losses.feature import jacobian
 from kdrun.methods.scaling import ScaledWeights, Scaling
@@ -38,7 +39,7 @@ class Jacobian(ScaledWeights):
         self.reference, self.scaling = reference, scaling
         self.weight, self.ce_weight = weight, ce_weight
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Count the numbers of a picture."""
         self.rescale(math.prod(networks.student.task.shape))
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, NonNegative
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.methods.base import Terms
 from kdrun.methods.losses import places
 from kdrun.methods.losses.feature import nst
@@ -52,16 +53,15 @@ class NST(ScaledWeights):
         self.weight, self.ce_weight = weight, ce_weight
         self.reference, self.scaling = reference, scaling
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Check that there are patterns to match.
 
         Raises:
             ValueError: stages that do not pair up, or maps of one place.
         """
         student, teacher = networks.student.shapes.stages, networks.teacher.shapes.stages
-        if self.stages == "all" and len(student) != len(teacher):
-            raise ValueError(f"method.stages=all pairs stages, but the student has {len(student)} and the teacher "
-                             f"{len(teacher)}; choose method.stages=last")
+        if self.stages == "all":
+            networks.paired_stages("method.stages=all", hint="choose method.stages=last")
         if any(shape[1:].numel() == 1 for shape in (student[-1], teacher[-1])):
             raise ValueError("neuron selectivity needs maps of more than one place, but the last stage's is 1x1")
         self.rescale(places(student[-1], teacher[-1]))

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from kdrun.config.constraints import AtLeastOne, NonNegative
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.methods.base import Terms
-from kdrun.methods.losses import places
+from kdrun.methods.losses import halving_sum, places
 from kdrun.methods.losses.feature import expected_negative, measured_negative, ofd
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks, Role
@@ -64,30 +65,26 @@ class OFD(ScaledWeights):
         self.reference, self.scaling = reference, scaling
         self.weight, self.ce_weight = weight, ce_weight
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build a connector for every stage, and find out where the teacher's margins come from.
 
         Raises:
             ValueError: the stages do not pair up.
         """
-        student, teacher = networks.student.shapes.preacts, networks.teacher.shapes.preacts
-        if len(student) != len(teacher):
-            raise ValueError(f"feature distillation pairs stages, but the student has {len(student)} and the teacher "
-                             f"{len(teacher)}")
-        self.rescale(places(student[0], teacher[0]))
+        pairs = networks.paired_stages("feature distillation", "preacts")
+        self.rescale(places(*pairs[0]))
         self.connectors = nn.ModuleList(
             nn.Sequential(nn.Conv2d(before[0], after[0], 1, bias=False), nn.BatchNorm2d(after[0]))
-            for before, after in zip(student, teacher, strict=True))
-        for connector, after in zip(self.connectors, teacher, strict=True):
+            for before, after in pairs)
+        for connector, (_, after) in zip(self.connectors, pairs, strict=True):
             nn.init.normal_(connector[0].weight, std=math.sqrt(2 / after[0]))  # type: ignore[index]
-        self.connectors.to(next(networks.student.parameters()).device)
+        self.connectors.to(networks.device)
         self.closing = tuple(closing(networks.teacher))  # a tuple: the teacher's modules are not this method's
 
     def distance(self, teacher: Sequence[Tensor], margins: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
         """How far the connected stages [B, C, H, W] are from the teacher's above its margins [C], a scalar."""
-        apart = [ofd(wanted, given, margin)
-                 for wanted, margin, given in zip(teacher, margins, student, strict=True)]
-        return torch.stack([stage / 2**(len(apart) - number) for number, stage in enumerate(apart, start=1)]).sum()
+        return halving_sum([ofd(wanted, given, margin)
+                            for wanted, margin, given in zip(teacher, margins, student, strict=True)])
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and stages."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.methods.base import Method, Terms
 from kdrun.methods.losses import same_size
 from kdrun.methods.losses.feature import vid
@@ -67,19 +68,16 @@ class VID(Method):
             raise ValueError(f"variance must be above {EPSILON:g}")
         self.weight, self.ce_weight, self.variance = weight, ce_weight, variance
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build a guess for every stage.
 
         Raises:
             ValueError: the stages do not pair up.
         """
-        student, teacher = networks.student.shapes.stages, networks.teacher.shapes.stages
-        if len(student) != len(teacher):
-            raise ValueError(f"variational information distillation pairs stages, but the student has {len(student)} "
-                             f"and the teacher {len(teacher)}")
+        pairs = networks.paired_stages("variational information distillation")
         self.guesses = nn.ModuleList(Guess(before[0], after[0], self.variance)
-                                     for before, after in zip(student, teacher, strict=True))
-        self.guesses.to(next(networks.student.parameters()).device)
+                                     for before, after in pairs)
+        self.guesses.to(networks.device)
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and the surprise of every stage."""

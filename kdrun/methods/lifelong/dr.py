@@ -9,11 +9,10 @@ import torch
 from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.class_incremental import TaskStream, exemplars
-from kdrun.methods.base import Phase, Teachers, Terms
+from kdrun.methods.base import Phase, Run, Teachers, Terms
 from kdrun.methods.lifelong.lifelong import Lifelong
 from kdrun.methods.losses import soft_cross_entropy
 from kdrun.models.roles import Networks, frozen
-from kdrun.training.loop import Run
 
 
 class DR(Lifelong):

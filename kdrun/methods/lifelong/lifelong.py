@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from kdrun.data.batch import Batch
 from kdrun.data.class_incremental import TaskStream, accuracies, forgetting, split
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.models.output import ModelOutput
+from kdrun.models.prediction import predict
 from kdrun.models.roles import Networks, frozen
-from kdrun.training.loop import Run, predict
 
 
 class Lifelong(Method):

@@ -12,11 +12,10 @@ from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.class_incremental import TaskStream
-from kdrun.methods.base import Phase, Teachers, Terms
+from kdrun.methods.base import Phase, Run, Teachers, Terms
 from kdrun.methods.lifelong.lifelong import Lifelong
 from kdrun.methods.losses import soft_cross_entropy
 from kdrun.models.roles import Networks, Role
-from kdrun.training.loop import Run
 
 
 def remembered(past: Tensor, student: Tensor, heads: Sequence[slice], temperature: float) -> Tensor:

@@ -1,6 +1,16 @@
 """The losses as pure functions of tensors; `kdrun.functional` is their public name."""
 
-from kdrun.methods.losses.arithmetic import distances, mixture, places, ramp, same_size, standardise, unit_rows
+from kdrun.methods.losses.arithmetic import (
+    distances,
+    halving_sum,
+    mixture,
+    places,
+    ramp,
+    same_size,
+    standardise,
+    unit_rows,
+)
 from kdrun.methods.losses.response import kd, kl, soft_cross_entropy
 
-__all__ = ["distances", "kd", "kl", "mixture", "places", "ramp", "same_size", "soft_cross_entropy", "standardise", "unit_rows"]
+__all__ = ["distances", "halving_sum", "kd", "kl", "mixture", "places", "ramp", "same_size", "soft_cross_entropy",
+           "standardise", "unit_rows"]

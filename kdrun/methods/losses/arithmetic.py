@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["distances", "mixture", "places", "ramp", "same_size", "standardise", "unit_rows"]
+__all__ = ["distances", "halving_sum", "mixture", "places", "ramp", "same_size", "standardise", "unit_rows"]
 
 
 def mixture(logits: Sequence[Tensor], temperature: float = 1.0) -> Tensor:
@@ -97,3 +97,13 @@ def ramp(done: float, length: float) -> float:
         length: after how much of it the weight is whole; 0 for from the start.
     """
     return math.exp(-5 * (1 - min(done / length, 1.0)) ** 2) if length > 0 else 1.0
+
+
+def halving_sum(stages: Sequence[Tensor]) -> Tensor:
+    """The losses of some stages, each counting half of the next: what comes last counts whole.
+
+    Example:
+        >>> halving_sum([torch.tensor(4.0), torch.tensor(4.0), torch.tensor(4.0)])
+        tensor(7.)
+    """
+    return torch.stack([stage / 2**(len(stages) - number) for number, stage in enumerate(stages, start=1)]).sum()

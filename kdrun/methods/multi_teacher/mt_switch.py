@@ -7,10 +7,9 @@ import torch
 
 from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.methods.base import Method, Teachers, Terms
 from kdrun.methods.losses import kd
 from kdrun.models.roles import Networks, Role
-from kdrun.training.loop import Run
 
 
 class SwitchedTeachers(Method):
@@ -37,17 +36,10 @@ class SwitchedTeachers(Method):
     survey_scheme = "offline"
     rows = ("Gou 3", "Alkhulaifi 1")
 
-    draws: torch.Generator
-
     def __init__(self, *, strategy: Literal["switch", "augment"], temperature: Positive, ce_weight: NonNegative,
                  kd_weight: NonNegative) -> None:
         super().__init__()
         self.strategy, self.temperature, self.ce_weight, self.kd_weight = strategy, temperature, ce_weight, kd_weight
-
-    def phases(self, run: Run) -> Iterator[Phase]:
-        """One, with the run's own draws."""
-        self.draws = run.generator
-        yield from super().phases(run)
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """An update by the teacher that is drawn, or one by each."""
@@ -59,7 +51,7 @@ class SwitchedTeachers(Method):
 
     def drawn(self, networks: Networks) -> Role:
         """One of the teachers, each as probably."""
-        return networks.teachers[int(torch.randint(len(networks.teachers), (), generator=self.draws))]
+        return networks.teachers[int(torch.randint(len(networks.teachers), (), generator=self.random))]
 
     def taught(self, networks: Networks, teacher: Role, batch: Batch, again: bool = False) -> Terms:
         """Labels and one teacher's answer; `again` after the student has moved within the batch."""

@@ -1,6 +1,5 @@
 """Several teachers that vote on which samples are alike."""
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -8,11 +7,10 @@ from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.methods.base import Method, Teachers, Terms
 from kdrun.methods.losses import kd, mixture
 from kdrun.methods.losses.relation import triplet_order
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 def triplets(samples: int, count: int, draws: torch.Generator) -> Tensor:
@@ -57,23 +55,16 @@ class VotingTeachers(Method):
     survey_scheme = "offline"
     rows = ("Gou 2", "Gou 3", "Zhu section III-A")
 
-    draws: torch.Generator
-
     def __init__(self, *, temperature: Positive, ce_weight: NonNegative, kd_weight: NonNegative,
                  triplet_weight: NonNegative, margin: NonNegative, triplets: AtLeastOne | None) -> None:
         super().__init__()
         self.temperature, self.ce_weight, self.kd_weight = temperature, ce_weight, kd_weight
         self.triplet_weight, self.margin, self.triplets = triplet_weight, margin, triplets
 
-    def phases(self, run: Run) -> Iterator[Phase]:
-        """One, with the run's own draws."""
-        self.draws = run.generator
-        yield from super().phases(run)
-
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels, the mean teacher, and the order of distances."""
         student, answers = networks.student(batch), [teacher(batch) for teacher in networks.teachers]
-        rows = triplets(len(batch), self.triplets or len(batch), self.draws).to(batch.x.device)
+        rows = triplets(len(batch), self.triplets or len(batch), self.random).to(batch.x.device)
         wanted = mixture([answer.logits for answer in answers], self.temperature)
         broken = triplet_order([answer.embedding for answer in answers], student.embedding, rows, self.margin)
         return {"ce": self.ce_weight * self.label_loss(student, batch),

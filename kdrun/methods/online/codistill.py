@@ -7,11 +7,12 @@ from torch import nn
 
 from kdrun.config.constraints import AtLeastOne, Few, Fraction, NetworkName, NonNegative
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.data.stream import MemoryStream
-from kdrun.methods.base import Mutual, Phase, Teachers, Terms
+from kdrun.methods.base import Phase, Run, Teachers, Terms
 from kdrun.methods.losses.response import consensus
+from kdrun.methods.shapes import Mutual
 from kdrun.models.roles import Networks, Role, frozen
-from kdrun.training.loop import Run
 
 
 class Codistill(Mutual):
@@ -47,7 +48,7 @@ class Codistill(Mutual):
         super().__init__(peers=peers)
         self.weight, self.refresh_steps, self.burn_in, self.own_order = weight, refresh_steps, burn_in, own_order
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Take the first copies."""
         self.stale = nn.ModuleList([frozen(role) for role in (networks.student, *networks.peers)])
 

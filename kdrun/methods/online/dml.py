@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 
 from kdrun.config.constraints import Few, NetworkName, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Mutual, Teachers, Terms
+from kdrun.methods.base import Teachers, Terms
 from kdrun.methods.losses.response import dml
+from kdrun.methods.shapes import Mutual
 from kdrun.models.roles import Networks
 
 

@@ -13,10 +13,11 @@ from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.data.samples import Samples
 from kdrun.data.stream import MemoryStream
-from kdrun.methods.base import Mutual, Phase, Teachers, Terms
+from kdrun.methods.base import Phase, Run, Teachers, Terms
 from kdrun.methods.losses import kd
+from kdrun.methods.shapes import Mutual
+from kdrun.models.prediction import answers
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run, answers
 
 
 def best(logits: Tensor, labels: Tensor) -> Tensor:
@@ -121,7 +122,7 @@ class KDCL(Mutual):
         super().__init__(peers=peers)
         self.variant, self.temperature, self.weight, self.own_views = variant, temperature, weight, own_views
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Start from equal weights."""
         count = 1 + len(networks.peers)
         self.register_buffer("shares", torch.full((count,), 1 / count, device=self.device))

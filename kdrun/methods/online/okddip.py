@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from kdrun.config.constraints import Bounds, Count, Fraction, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.data.data import Data
+from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
 from kdrun.methods.losses import kd, ramp
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks, Role
-from kdrun.training.loop import Run
 
 
 def attention(queries: Tensor, keys: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class OKDDip(Method):
             run.networks.peers = run.factory.peers(self.count)
         yield from super().phases(run)
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Grow the branches where there are no separate networks, and the two projections.
 
         Raises:
@@ -77,7 +77,7 @@ class OKDDip(Method):
         self.branches = nn.ModuleList([] if shared is None else [  # type: ignore[assignment]
             networks.student.fork(shared, f"peer {number}") for number in range(2, self.count + 2)])
         width = networks.student.shapes.embedding[0]
-        place = next(networks.student.parameters()).device
+        place = networks.device
         self.query, self.key = (nn.Linear(width, max(width // 8, 1), bias=False).to(place) for _ in range(2))
 
     def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdrun.config.constraints import Bounds, Count, Fraction, NonNegative, Positive
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.methods.base import Method, Teachers, Terms
 from kdrun.methods.losses import kd, ramp
 from kdrun.models.output import ModelOutput
@@ -101,7 +102,7 @@ class ONE(Method):
         self.count, self.shared, self.temperature = branches, shared_stages, temperature
         self.weight, self.ramp_share = weight, ramp_share
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Grow the other branches, and the gate.
 
         Raises:

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from kdrun.config.constraints import Count, NetworkName, NonNegative
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.data.data import Data
+from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
 from kdrun.models.roles import Networks, Role
-from kdrun.training.loop import Run
 
 
 def hint(booster: Tensor, light: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class Rocket(Method):
         run.networks.peers = [run.factory.named(self.booster, "booster")]
         yield from super().phases(run)
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Share the convolutions.
 
         Raises:

@@ -9,11 +9,10 @@ from torch import nn
 from kdrun.config.constraints import Bounds, NonNegative, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import soft_cross_entropy
 from kdrun.models.quantization import Bits, QuantizedWeights, Wrpn
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 class Apprentice(Method):

@@ -12,11 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive, Proportion
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import kd
 from kdrun.models.quantization import Bits, QuantizedWeights, Quantizer, buckets, inner_layers, scale_bits
 from kdrun.models.roles import Networks, frozen
-from kdrun.training.loop import Run
 
 
 class Points(Quantizer):

@@ -5,11 +5,10 @@ from typing import ClassVar
 
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import kd
 from kdrun.models.quantization import Bits, Bucketed, QuantizedWeights
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 class QuantDistill(Method):

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive, Proportion
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.methods.base import Phase, Terms
+from kdrun.methods.base import Terms
 from kdrun.methods.losses import kd, unit_rows
 from kdrun.methods.losses.relation import crd
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 class Drawer:
@@ -94,16 +93,15 @@ class CRD(ScaledWeights):
         self.features, self.negatives, self.sharpness, self.momentum = features, negatives, sharpness, momentum
         self.positive, self.reference, self.scaling = positive, reference, scaling
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build the embeddings and the memories.
 
         Raises:
             ValueError: the training split has one class only.
         """
-        assert isinstance(data, Data)
         self.rescale(networks.student.shapes.logits[0])
         self.drawer = Drawer(data.train.labels.cpu())
-        place = next(networks.student.parameters()).device
+        place = networks.device
         self.student_embedding = nn.Linear(networks.student.shapes.embedding[0], self.features).to(place)
         self.teacher_embedding = nn.Linear(networks.teacher.shapes.embedding[0], self.features).to(place)
         spread = (3 / self.features) ** 0.5  # uniform numbers up to this make rows about as long as 1
@@ -111,11 +109,6 @@ class CRD(ScaledWeights):
             memory = torch.empty(len(data.train), self.features).uniform_(-spread, spread)
             self.register_buffer(f"{side}_memory", memory.to(place))
             self.register_buffer(f"{side}_scale", torch.zeros((), device=place))  # 0: not set yet
-
-    def phases(self, run: Run) -> Iterator[Phase]:
-        """One."""
-        self.generator = run.generator
-        yield from super().phases(run)
 
     def scores(self, vectors: Tensor, memory: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
         """Critic values [B, 1 + K] of vectors [B, D] for rows [B, 1 + K] of a memory [N, D]; sets an unset scale."""
@@ -146,8 +139,8 @@ class CRD(ScaledWeights):
         output, vectors = networks.student(batch), self.embedded(networks, batch)
         labels = batch.labels.cpu()
         first = batch.index[:, None] if self.positive == "exact" \
-            else self.drawer.relatives(labels, self.generator)[:, None].to(batch.x.device)
-        others = self.drawer.negatives(labels, self.negatives, self.generator).to(batch.x.device)
+            else self.drawer.relatives(labels, self.random)[:, None].to(batch.x.device)
+        others = self.drawer.negatives(labels, self.negatives, self.random).to(batch.x.device)
         terms = {"ce": self.ce_weight * self.label_loss(output, batch),
                  "crd": self.scale * self.weight * self.contrasts(*vectors, torch.cat([first, others], dim=1))}
         if self.kd_weight:

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from kdrun.config.constraints import Epochs
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.data.data import Data
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses.relation import fsp, fsp_matrices
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 class FSP(Method):
@@ -42,7 +42,7 @@ class FSP(Method):
         super().__init__()
         self.reduction, self.pool, self.flow_epochs = reduction, pool, flow_epochs
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Check that the maps pair up.
 
         Raises:

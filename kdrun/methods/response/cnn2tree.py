@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.evaluation import metrics
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Run, Terms
+from kdrun.models.prediction import predict
 from kdrun.models.roles import Networks
 from kdrun.models.tree import Tree
-from kdrun.training.loop import Run, predict
 
 
 class Plain:
@@ -56,7 +56,7 @@ class CNN2Tree(Method):
 
     answers: Tensor  # the teacher's [N, K]; a buffer
 
-    def setup(self, networks: Networks, data: Data) -> None:  # type: ignore[override]
+    def setup(self, networks: Networks, data: Data) -> None:
         """Make room for the answers.
 
         Raises:

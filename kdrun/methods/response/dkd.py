@@ -2,6 +2,7 @@
 
 from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.methods.base import Terms
 from kdrun.methods.losses.response import dkd_parts
 from kdrun.methods.scaling import ScaledWeights, Scaling
@@ -37,7 +38,7 @@ class DKD(ScaledWeights):
         self.temperature, self.ce_weight, self.alpha, self.beta = temperature, ce_weight, alpha, beta
         self.warmup_epochs = warmup_epochs
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Count the classes."""
         self.rescale(networks.student.shapes.logits[0])
 

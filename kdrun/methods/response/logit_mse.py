@@ -4,6 +4,7 @@ from typing import Literal
 
 from kdrun.config.constraints import AtLeastOne, NonNegative
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.methods.base import Terms
 from kdrun.methods.losses.response import logit_mse
 from kdrun.methods.scaling import ScaledWeights, Scaling
@@ -35,7 +36,7 @@ class LogitMSE(ScaledWeights):
         self.reference, self.scaling = reference if reduction == "mean" else None, scaling
         self.weight, self.ce_weight, self.reduction, self.center = weight, ce_weight, reduction, center
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Count the classes."""
         self.rescale(networks.student.shapes.logits[0])
 

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import standardise
 from kdrun.models.output import LazyOutput, ModelOutput
 from kdrun.models.roles import Networks, Role
-from kdrun.training.loop import Run
 
 
 class Standardised(LazyOutput):

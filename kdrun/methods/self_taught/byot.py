@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdrun.config.constraints import Fraction, NonNegative, Positive
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.methods.base import Method, Teachers, Terms
 from kdrun.methods.losses import kl
 from kdrun.models.roles import Networks, Role
@@ -63,7 +64,7 @@ class BYOT(Method):
         super().__init__()
         self.temperature, self.kd_weight, self.hint_weight, self.squared = temperature, kd_weight, hint_weight, squared
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Build the exits.
 
         Raises:

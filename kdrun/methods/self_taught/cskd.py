@@ -9,10 +9,9 @@ from torch import Tensor
 from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.paired_views import Beside
-from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
 from kdrun.methods.losses import kd
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 from kdrun.utils.seeding import generator
 
 VIEW = "partner"

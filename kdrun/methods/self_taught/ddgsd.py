@@ -9,11 +9,10 @@ from torch import Tensor
 from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.paired_views import Beside
-from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
 from kdrun.methods.losses import kd
 from kdrun.methods.losses.feature import mean_discrepancy
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 VIEW = "second view"
 

@@ -42,11 +42,10 @@ class PSKD(Method):
         super().__init__()
         self.alpha = alpha
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Begin with the labels as the last answers."""
-        assert isinstance(data, Data)
         labels = F.one_hot(data.train.labels, len(data.classes)).float()
-        self.register_buffer("answers", labels.to(next(networks.student.parameters()).device))
+        self.register_buffer("answers", labels.to(networks.device))
 
     def share(self, epoch: int, epochs: int) -> float:
         """Of the last answer, in an epoch of so many."""

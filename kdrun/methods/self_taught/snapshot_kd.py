@@ -7,10 +7,9 @@ from torch import Tensor
 
 from kdrun.config.constraints import Few, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Method, Phase, Teachers, Terms
+from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
 from kdrun.methods.losses import soft_cross_entropy
 from kdrun.models.roles import Networks, frozen
-from kdrun.training.loop import Run
 
 
 def lopsided(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive, Proportion
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.methods.base import Teachers, Terms
 from kdrun.methods.losses import kl
 from kdrun.methods.losses.response import smoothed_labels
@@ -49,7 +50,7 @@ class TfKDReg(ScaledWeights):
         self.ce_weight, self.kd_weight = ce_weight, kd_weight
         self.reference, self.scaling = reference, scaling
 
-    def setup(self, networks: Networks, data: object) -> None:
+    def setup(self, networks: Networks, data: Data) -> None:
         """Count the classes."""
         self.rescale(networks.student.shapes.logits[0])
 

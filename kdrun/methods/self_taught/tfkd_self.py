@@ -5,11 +5,10 @@ from typing import ClassVar
 
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Phase, Teachers, Terms
+from kdrun.methods.base import Phase, Run, Teachers, Terms
 from kdrun.methods.losses import kd
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
-from kdrun.training.loop import Run
 
 
 class TfKDSelf(ScaledWeights):

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from kdrun.config.constraints import Few
 from kdrun.data.batch import Batch
-from kdrun.methods.base import Curriculum, Method, Phase, Terms
+from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import mixture
+from kdrun.methods.shapes import Curriculum
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks, Role, frozen
-from kdrun.training.loop import Run
 
 
 class Ensemble(nn.Module):

@@ -5,9 +5,10 @@ from typing import ClassVar, Literal
 
 from kdrun.config.constraints import Few, Positive
 from kdrun.evaluation.metrics import kl_divergence
-from kdrun.methods.base import Curriculum, Method, Phase, Teachers
+from kdrun.methods.base import Method, Phase, Run, Teachers
+from kdrun.methods.shapes import Curriculum
+from kdrun.models.prediction import predict
 from kdrun.models.roles import Frozen
-from kdrun.training.loop import Run, predict
 
 
 def latest_within(hardness: Sequence[float], most: float) -> int:

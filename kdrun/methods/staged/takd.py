@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from kdrun.config.constraints import NetworkName
-from kdrun.methods.base import Curriculum, Method, Phase
+from kdrun.methods.base import Method, Phase, Run
+from kdrun.methods.shapes import Curriculum
 from kdrun.models.roles import frozen
-from kdrun.training.loop import Run
 
 
 class TAKD(Curriculum):

@@ -1,0 +1,81 @@
+"""Forms that several methods share: one that lends its loss to another's order of teachers, and networks side by side."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from kdrun.config.recipe import Recipe
+from kdrun.data.batch import Batch
+from kdrun.data.data import Data
+from kdrun.methods.base import Method, Phase, Run, Terms
+from kdrun.models.roles import Networks
+
+__all__ = ["Curriculum", "Mutual"]
+
+
+class Curriculum(Method):
+    """A method that decides who is taught by whom, and in which order; its `base` owns the loss."""
+
+    plain_logits = "decides who teaches whom, and has no loss of its own"
+    base: Method
+
+    def __init__(self, *, base: Method) -> None:
+        super().__init__()
+        if isinstance(base, Curriculum):
+            raise ValueError(f"base: {type(base).__name__} is a curriculum itself, and has no loss to lend")
+        self.base = base
+
+    def setup(self, networks: Networks, data: Data) -> None:
+        """Set the base up anew for the pair that trains next."""
+        self.base.setup(networks, data)
+
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
+        """The base's players."""
+        return self.base.players(networks)
+
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
+        """The base's updates."""
+        yield from self.base.step(networks, batch)
+
+    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+        """The base's choice."""
+        return self.base.optimizer(player, weights, recipe)
+
+    def failure(self) -> tuple[str, str] | None:
+        """What the base says."""
+        return self.base.failure()
+
+    def base_phases(self, run: Run, name: str) -> Iterator[Phase]:
+        """The base's own phases for the present pair, under the name of this hop."""
+        for phase in self.base.phases(run):
+            phase.name = f"{name}: {phase.name}"
+            yield phase
+
+
+class Mutual(Method):
+    """A method whose networks teach one another: the student and its peers, each by an optimizer of its own.
+
+    Args:
+        peers: how many further networks like the student, with other first weights; or the names of networks.
+    """
+
+    def __init__(self, *, peers: int | list[str]) -> None:
+        super().__init__()
+        if not peers:
+            raise ValueError("peers: the student needs at least one")
+        self.peers = peers
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """Bring the peers, set up, then one phase."""
+        run.networks.peers = run.factory.peers(self.peers)
+        self.setup(run.networks, run.data)
+        yield Phase()
+
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
+        """The student, and each peer."""
+        return {"student": [networks.student, self], **{peer.name: [peer] for peer in networks.peers}}
+
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
+        """The student, and each peer."""
+        return {"student": networks.student, **{peer.name: peer for peer in networks.peers}}
