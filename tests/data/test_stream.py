@@ -1,9 +1,12 @@
 import pytest
 import torch
 
-from kdrun.data.samples import Samples
+from kdrun.data.data import read
+from kdrun.data.samples import IGNORED, Samples, Source
 from kdrun.data.stream import MemoryStream, Normalise
 from kdrun.tasks.classification import Classification
+from kdrun.tasks.segmentation import Segmentation
+from tests.conftest import settings_of
 
 CPU = torch.device("cpu")
 SAME = Normalise([0.0], [1.0])
@@ -230,3 +233,29 @@ def test_networks_see_float32_with_the_channels_last_in_memory():
     assert batch.x.dtype == torch.float32
     assert batch.x.shape == (6, 3, 5, 6)
     assert batch.x.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("crop", "flip"), [(0, False), (2, True)])
+def test_masks_move_along_with_their_pictures_and_nothing_around_them_counts(crop, flip):
+    pictures = distinct()
+    pictures.inputs.clamp_(max=254)
+    task = Segmentation(tuple(map(str, range(255))), (1, 5, 6))
+    masked = Samples(pictures.inputs, pictures.inputs[..., 0].clone())  # the label of a pixel is its value
+    stream = MemoryStream(masked, task, SAME, batch_size=6, crop=crop, flip=flip, seed=1, device=CPU)
+    for batch in stream.epoch(2, 3):
+        pixels = as_pixels(batch.x)[..., 0]
+        assert torch.equal(batch.targets["mask"], torch.where(pixels == 0, IGNORED, pixels.long()))
+        assert torch.equal(batch.index, stream.order(2)[batch.step * 6:batch.step * 6 + 6])
+        assert len(batch.labels) == int((pixels != 0).sum())
+
+
+def test_keypoints_do_not_move_along_so_crops_are_refused():
+    with pytest.raises(ValueError, match="flip: the labels of landmarks do not move along; give flip=false"):
+        read(settings_of(flip=True, crop=0, validation=0.5), points, {})
+
+
+def points() -> Source:
+    """Four pictures, with a keypoint each."""
+    samples = Samples(torch.zeros(4, 8, 8, 1), torch.ones(4, 1, dtype=torch.int64), {"points": torch.ones(4, 1, 2)})
+    return Source(samples, samples, ("centre",), task="landmarks",
+                  info={"heatmap_stride": 2, "sigma": 1.0, "divide_by": "all"})
