@@ -10,10 +10,13 @@ import pytest
 
 from kdrun.config import registry
 
-# One of each family, the one that has most to lose: memories, generators, several phases, several networks
-GROUPS = [["vanilla", "fitnets", "crd", "dafl", "mt_you"], ["logit_std", "takd", "afd_online", "lwf", "hallucination"],
-          ["at", "okddip", "pskd", "apprentice", "combine"]]
-KILLS, DAMAGED, COMMANDS = 4, 8, 15
+# A representative of each shape of method, the one that has most to lose: memories, generators, phases, several networks.
+# That every method resumes to the same bytes is seen in tests/methods/test_contract.py; here the process dies, wherever it is
+SHAPES = {"response": "logit_std", "feature": "fitnets", "relation": "crd", "several teachers": "mt_you", "staged": "takd",
+          "online": "okddip", "its own past": "pskd", "data-free": "dafl", "adversarial": "afd_online",
+          "quantised": "apprentice", "lifelong": "lwf", "across modalities": "hallucination", "composed": "combine"}
+GROUPS = [list(SHAPES.values())[::2], list(SHAPES.values())[1::2]]
+KILLS, DAMAGED, COMMANDS = 2, 5, 10
 
 
 def stress(*words: str) -> list[dict]:
@@ -27,9 +30,11 @@ def stress(*words: str) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-def test_every_family_is_killed():
-    assert sorted(registry.method_card(method).family for group in GROUPS for method in group) == \
-        sorted({registry.method_card(method).family for method in registry.options("method")})
+def test_those_that_are_killed_are_of_every_kind():
+    cards, killed = ([registry.method_card(key) for key in keys] for keys in (registry.options("method"), SHAPES.values()))
+    assert {card.teachers for card in killed} == {card.teachers for card in cards}
+    assert {card.knowledge for card in killed} == {card.knowledge for card in cards}
+    assert {card.schemes[0] for card in killed} == {card.schemes[0] for card in cards}  # they run under their first
 
 
 @pytest.mark.slow
@@ -39,7 +44,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(methods):
     assert [line["method"] for line in lines] == methods
     assert all(line["files"] >= 5 for line in lines)
     assert [line for line in lines if line["wrong"]] == []
-    assert sum(line["kills"] for line in lines) >= 0.8 * KILLS * len(methods)  # some are done before their moment comes
+    assert sum(line["kills"] for line in lines) >= 0.7 * KILLS * len(methods)  # some are done before their moment comes
 
 
 @pytest.mark.slow

@@ -46,16 +46,16 @@ def settings_of(*overrides: str) -> Settings:
 def toy_settings(key: str, *more: str) -> Settings:
     """A method's settings at toy size; a folder of outputs is put in afterwards, so that tests with folders share the rest."""
     outputs = [word.partition("=")[2] for word in more if word.startswith("outputs=")]
-    settings = composed(key, *(word for word in more if not word.startswith("outputs=")))
+    settings = composed(TINY, key, *(word for word in more if not word.startswith("outputs=")))
     return Settings(settings.values | {"outputs": outputs[-1]}, settings.choices) if outputs else settings
 
 
 @cache
-def composed(key: str, *more: str) -> Settings:
+def composed(usual: tuple[str, ...], key: str, *more: str) -> Settings:
     """What Hydra composes, once in a process."""
     needed = [word for asked in (key, *(f"{key} {word}" for word in more)) for word in NEEDS.get(asked, ())]
     chosen = {word.partition("=")[0] for word in needed}
-    tiny = [word for word in TINY if word.partition("=")[0].partition(".")[0] not in chosen]
+    tiny = [word for word in usual if word.partition("=")[0].partition(".")[0] not in chosen]
     return settings_of(*tiny, f"method={key}", *needed, *more)
 
 

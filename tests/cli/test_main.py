@@ -9,6 +9,7 @@ import pytest
 from kdrun import __version__
 from kdrun.cli import main
 from kdrun.config import registry
+from tests.forks import forked_workers
 
 # a few seconds a run, or less
 TINY = ["recipe=smoke", "dataset.train_limit=48", "recipe.batch_size=16", "teacher=cnn", "teacher.widths=[6,8,12]",
@@ -24,7 +25,8 @@ def kdrun(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        status = main.main(list(words))
+        with forked_workers():
+            status = main.main(list(words))
         return status, *capfd.readouterr()
 
     return run

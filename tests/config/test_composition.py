@@ -13,13 +13,12 @@ BASES = ("kd", "at", "rkd", "fitnets")
 KNOWLEDGE = {"kd": "response", "at": "feature", "rkd": "relation", "fitnets": "feature"}
 
 
-@pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize(("key", "scheme"), [("takd", "offline"), ("rco", "offline"), ("ban", "self"), ("ban", "offline")])
-def test_a_curriculum_over_any_base(key, scheme, base, tmp_path):
+@pytest.mark.parametrize(("key", "scheme", "base"), [
+    ("takd", "offline", "kd"), ("rco", "offline", "at"), ("ban", "self", "rkd"), ("ban", "offline", "fitnets")])
+def test_a_curriculum_over_another_method(key, scheme, base, tmp_path):
     rows = rows_of(toy_experiment(key, tmp_path, f"method/base={base}", "recipe.epochs=4", scheme=scheme))
     student = rows["student"]
-    usual = key in ("takd", "rco") and base == "kd"
-    assert student["method"] == (key if usual else f"{key}+{base}")
+    assert student["method"] == ("takd" if key == "takd" else f"{key}+{base}")  # which usually has kd
     assert student["knowledge"] == KNOWLEDGE[base]
     assert 0 <= student["accuracy"] <= 1
     assert ("teacher" in rows) == (scheme == "offline")
@@ -29,6 +28,8 @@ def test_a_curriculum_over_any_base(key, scheme, base, tmp_path):
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("key", ["takd", "rco", "ban"])
 def test_its_base_teaches_in_every_part(key, base):
+    usual = key in ("takd", "rco") and base == "kd"
+    assert toy_settings(key, "scheme=offline", f"method/base={base}").method == (key if usual else f"{key}+{base}")
     run = toy_run(key, "offline", f"method/base={base}")
     distill(run)
     terms = {"kd": {"kd"}, "at": {"at"}, "rkd": {"distance", "angle"}, "fitnets": {"hint", "kd"}}[base] | {"ce"}
@@ -72,9 +73,18 @@ def test_without_a_step_between_it_is_the_base(key):
 
 @pytest.mark.parametrize("base", ["kd", "dkd", "standardised_kd", "standardised_dkd", "mt_avg"])
 @pytest.mark.parametrize("scheme", ["offline", "online"])
-def test_standardised_logits_over_any_answers(base, scheme, tmp_path):
-    rows = rows_of(toy_experiment("logit_std", tmp_path, f"method/base={base}", scheme=scheme))
-    assert rows["student"]["method"] == ("logit_std" if base == "standardised_kd" else f"logit_std+{base}")
+def test_standardised_logits_over_any_answers(base, scheme):
+    name = toy_settings("logit_std", f"scheme={scheme}", f"method/base={base}").method
+    assert name == ("logit_std" if base == "standardised_kd" else f"logit_std+{base}")
+    run = toy_run("logit_std", scheme, f"method/base={base}")
+    distill(run)
+    assert run.networks.teachers
+    assert run.history
+
+
+def test_standardised_logits_from_config_to_rows(tmp_path):
+    rows = rows_of(toy_experiment("logit_std", tmp_path, "method/base=dkd", scheme="online"))
+    assert rows["student"]["method"] == "logit_std+dkd"
     assert "teacher" in rows
 
 

@@ -9,6 +9,7 @@ from kdrun.config import method_settings
 from kdrun.config.registration import register
 from kdrun.config.schema import ConfigError
 from kdrun.sweeps.search.space import parsed, read
+from tests.forks import forked_workers
 from tests.toy import TINY
 
 
@@ -61,6 +62,7 @@ def test_a_run_takes_settings_of_its_own_method_alone():
 @pytest.mark.slow
 def test_a_sweep_with_settings_of_one_method(tmp_path):
     words = [*TINY, "dataset.train_limit=20", "recipe.epochs=1", f"outputs={tmp_path}"]
-    assert main.main(["-m", *words, "method=kd,at", "method.kd.temperature=2,8"]) == 0
+    with forked_workers():
+        assert main.main(["-m", *words, "method=kd,at", "method.kd.temperature=2,8"]) == 0
     methods = [json.loads(run.read_text())["settings"]["method"] for run in (tmp_path / "runs").glob("*/run.json")]
     assert sorted(method.get("temperature", 0) for method in methods) == [0, 2, 8]

@@ -8,6 +8,7 @@ from torch import nn
 
 from kdrun.config import registry
 from kdrun.config.schema import ConfigError
+from kdrun.experiment import Experiment
 from kdrun.models.factory import NetworkSpec, load_checkpoint
 from kdrun.models.library import LibraryNetwork
 from kdrun.models.roles import Role, frozen
@@ -15,8 +16,9 @@ from kdrun.models.tapped import Tapped
 from kdrun.storage.fingerprint import closure
 from kdrun.storage.resume import targets
 from kdrun.tasks.classification import Classification
+from kdrun.utils.progress import Progress
 from tests.models.test_zoo import Like
-from tests.toy import TINY, rows_of, settings_of, toy_experiment
+from tests.toy import TINY, rows_of, settings_of, toy_experiment, toy_settings
 
 torch.set_num_threads(1)
 
@@ -284,11 +286,20 @@ def chosen(monkeypatch):
     return choose
 
 
+TIMM = ("teacher=timm", "teacher.name=test_resnet", "student=timm", "student.name=test_resnet")
+
+
+@pytest.mark.parametrize("method", ["kd", "at", "fitnets", "rkd", "crd", "ab", "ofd", "lwf"])
+def test_methods_teach_a_tapped_network(method, chosen):
+    chosen(*TIMM)
+    made = Experiment.prepare(toy_settings(method), Progress(None))  # takes a step of every phase
+    assert made.student.name == "timm.test_resnet"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["kd", "at", "fitnets", "rkd", "crd", "ab", "ofd", "gao_stage", "lwf"])
-def test_methods_teach_a_tapped_network(method, chosen, tmp_path):
-    chosen("teacher=timm", "teacher.name=test_resnet", "student=timm", "student.name=test_resnet")
-    rows = rows_of(toy_experiment(method, tmp_path))
+def test_a_tapped_network_from_config_to_rows(chosen, tmp_path):
+    chosen(*TIMM)
+    rows = rows_of(toy_experiment("gao_stage", tmp_path))  # trains it stage by stage
     assert rows["student"]["model"] == "timm.test_resnet"
     assert 0 <= rows["student"]["accuracy"] <= 1
 

@@ -14,6 +14,7 @@ from kdrun.cli import main
 from kdrun.config import registry
 from kdrun.storage import resume
 from kdrun.utils.progress import Lines
+from tests.forks import forked_workers
 from tests.storage.test_disk import TINY, made
 
 HERE = Path(__file__).parents[2]
@@ -27,7 +28,8 @@ def kdrun(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        status = main.main(list(words))
+        with forked_workers():
+            status = main.main(list(words))
         out, err = capfd.readouterr()
         assert "Traceback" not in out + err
         return status, out, [line for line in err.splitlines() if line.startswith("kdrun: ")], err

@@ -32,7 +32,7 @@ def on_processes(count: int, job: Callable[..., Any], *given: Any, folder: Path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(process, (count, port, job, given, folder), count)
+    multiprocessing.start_processes(process, (count, port, job, given, folder), count, start_method="fork")  # imports nothing
     return torch.load(folder / "answer.pt", weights_only=True)
 
 
