@@ -6,6 +6,7 @@ never a made-up 0.
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
@@ -146,13 +147,13 @@ def flops(network: nn.Module, inputs: Any) -> int | None:
 
     A multiply-add counts as two.
 
-    Attention is counted as the matrix products that it is: the counter does not see inside fused kernels.
+    Attention and LSTMs are counted as the matrix products that they are: the counter does not see inside fused kernels.
 
     None for a model that has none of those that are counted, as a tree, which only compares.
     """
     modes = [(module, module.training) for module in network.modules()]
     network.eval()  # in training mode a count would move batch statistics, and fail where a map has one pixel
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), unfused_attention():
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), unfused_attention(), unfused_recurrence(network):
         network(inputs)
     for module, training in modes:
         module.training = training
@@ -169,6 +170,18 @@ def unfused_attention() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextlib.contextmanager
+def unfused_recurrence(network: nn.Module) -> Iterator[None]:
+    """Let recurrent layers run as plain matrix products; convolutions have slow kernels there, so only where there are some."""
+    with contextlib.ExitStack() as stack:
+        if any(isinstance(module, nn.RNNBase) for module in network.modules()):
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", UserWarning)  # of an Intel GPU that is not there
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
 
 
 def place_of(network: nn.Module) -> torch.device:

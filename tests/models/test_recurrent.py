@@ -3,6 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.data.sequences import Sequences
+from kdrun.evaluation.metrics import flops
 from kdrun.models.recurrent import LSTM, BiLSTM, FramesMLP, SequenceNet
 
 COMMON = {"embedding": 5, "dropout": 0.0}
@@ -77,3 +78,8 @@ def test_tokens_are_read_and_answered_once_a_sequence(kind: str) -> None:
 ])
 def test_sizes(net: nn.Module, parameters: int) -> None:
     assert sum(weight.numel() for weight in net.parameters()) == parameters
+
+
+def test_operations_are_counted_inside_the_recurrence() -> None:
+    net = BiLSTM(width=6, layers=1, features=4, classes=3, per_place=True, **COMMON)
+    assert flops(net, frames((5,))) == 5 * 2 * (2 * 4 * 6 * (4 + 6) + 12 * 3)

@@ -15,12 +15,14 @@ from kdrun.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from kdrun.models.staged import StagedNet
 from kdrun.models.vgg import VGG
 from kdrun.models.wrn import WideResNet
+from kdrun.tasks.base import input_kinds
 from kdrun.tasks.classification import Classification
 from tests.conftest import TINY_STUDENT, TINY_TEACHER, tiny_data
 from tests.toy import settings_of
 
-MODELS = [name for name in registry.options("model")
-          if not issubclass(locate(registry.load("model", name)["_target_"]), FittedModel)]  # those are no networks
+MODELS = [name for name in registry.options("model") if (kind := locate(registry.load("model", name)["_target_"]))
+          and not issubclass(kind, FittedModel)  # those are no networks
+          and "pictures" in input_kinds(kind) and "classification" in getattr(kind, "tasks", ("classification",))]
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 STAGED = [name for name in MODELS if issubclass(locate(registry.load("model", name)["_target_"]), StagedNet)]
 LARGE = {"wrn_28_10", "wrn_16_8", "vgg13", "vgg16", "vgg19", "resnet110", "resnet56", "resnet44", "resnet32x4", "resnet18",
