@@ -21,6 +21,7 @@ from kdrun.config.schema import ConfigError, Settings
 from kdrun.config.validation import problems
 from kdrun.data.data import Data, DatasetSettings, read
 from kdrun.data.latest import kept
+from kdrun.data.mixing import Mixing
 from kdrun.data.stream import MemoryStream
 from kdrun.evaluation import metrics, result_tables
 from kdrun.methods.base import Method, Run, Scheme
@@ -236,7 +237,7 @@ class Experiment:
         size = batch_size or recipe.batch_size
 
         def stream() -> MemoryStream:
-            return data.stream(batch_size=size, seed=seed, device=self.device)
+            return data.stream(batch_size=size, seed=seed, device=self.device, mixing=Mixing(recipe.mixup, recipe.cutmix, seed))
 
         return Run(title, role, method, scheme, networks or scheme.networks(factory), data, stream, recipe, seed,
                    self.device, factory, self.screen, folder, self.settings.run.checkpoint_seconds)

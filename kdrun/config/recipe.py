@@ -36,6 +36,10 @@ class Recipe:
         warmup_epochs: the rate climbs linearly over these first.
         clip: the largest norm of each player's gradient; null for no clipping.
         label_smoothing: of every cross-entropy with labels.
+        mixup: both numbers of the Beta distribution of the share by which pictures of a batch are added up in pairs, and
+            their labels; 0 for none. See `kdrun.data.mixing`.
+        cutmix: likewise, of the area in which a rectangle of one picture is pasted into another. Where both are above 0, a
+            batch is mixed by one of them.
         accumulate: batches whose mean gradient makes one update; 1 for an update a batch.
         ema: the share of the past in a moving average of the weights, which is then what is validated, tested and saved;
             null for the weights themselves. See `kdrun.training.averaging`.
@@ -59,6 +63,8 @@ class Recipe:
     warmup_epochs: NonNegative
     clip: Positive | None
     label_smoothing: Proportion
+    mixup: NonNegative
+    cutmix: NonNegative
     accumulate: AtLeastOne
     ema: Annotated[float, Bounds(above=0, below=1)] | None
     skip_bad_batches: Count

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
+from kdrun.data.mixing import MixedLabels
 from kdrun.data.sequences import Inputs, Sequences, main_tensor
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Batch:
         places: which of all places of the answer each row is, [M], int64: sample * places a sample + place. None where
             every sample is one row.
         targets: what else the label loss of the task needs, by name.
+        mixed: the labels of samples that were mixed with one another, which then have neither `y` nor `index`.
         epoch: the epoch of the phase, from 0.
         epochs: how many epochs the phase has.
         step: the step within the epoch, from 0.
@@ -55,6 +57,7 @@ class Batch:
     views: dict[str, Inputs] = field(default_factory=dict)
     places: Tensor | None = None
     targets: dict[str, Tensor] = field(default_factory=dict)
+    mixed: MixedLabels | None = None
     epoch: int = 0
     epochs: int = 1
     step: int = 0
@@ -88,9 +91,29 @@ class Batch:
         Raises:
             ValueError: there are none.
         """
+        if self.mixed is not None and self.y is None:
+            raise ValueError("it reads one label a sample, and recipe.mixup or recipe.cutmix mixes them; set both to 0")
         if self.y is None:
             raise ValueError("it reads labels, and these rows have none")
         return self.y
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a label loss can be asked for."""
+        return self.y is not None or self.mixed is not None
+
+    @property
+    def rows(self) -> Tensor:
+        """Which samples of the training split these are [B], for methods that keep something of each.
+
+        Raises:
+            ValueError: they are none of it, or mixtures of several.
+        """
+        if self.index is None:
+            raise ValueError("it has to know the samples of a batch, and " + (
+                "these are of no training split" if self.mixed is None else
+                "recipe.mixup or recipe.cutmix mixes them; set both to 0"))
+        return self.index
 
     @property
     def tensor(self) -> Tensor:

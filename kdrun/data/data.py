@@ -5,17 +5,22 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, Count, FileName, Proportion
 from kdrun.data.batch import Batch
+from kdrun.data.mixing import Mixing
 from kdrun.data.samples import Samples, Source
 from kdrun.data.sequences import Inputs
-from kdrun.data.stream import MemoryStream, Normalise, Unchanged
+from kdrun.data.stream import MemoryStream, Normalise, Unchanged, WorkerStream
+from kdrun.data.streamed import Streamed
 from kdrun.tasks.base import Task, task_class
+
+if TYPE_CHECKING:
+    from kdrun.data.augment import Augmentation
 
 __all__ = ["Data", "DatasetSettings", "read"]
 
@@ -61,6 +66,7 @@ class Data:
             own.
         paired: whether a batch shows those views of its own samples, or of others.
         found: where the splits come from, for people; empty where there is nothing to say.
+        augmentation: of each picture of the training split, where workers read and augment them by a list.
     """
 
     settings: DatasetSettings
@@ -73,6 +79,7 @@ class Data:
     views: Mapping[str, "Data"] = field(default_factory=dict)
     paired: bool = True
     found: str = ""
+    augmentation: "Augmentation | None" = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -88,11 +95,30 @@ class Data:
         """These samples as whoever has this view sees them, and with no other view."""
         return self.views.get(view or "", replace(self, views={}))
 
-    def stream(self, *, batch_size: int, seed: int, device: torch.device) -> MemoryStream:
-        """The training batches."""
-        return MemoryStream(self.train, self.task, self.normalise, batch_size=batch_size, crop=self.settings.crop,
-                            flip=self.settings.flip, seed=seed, device=device, paired=self.paired,
-                            views={name: data.normalise for name, data in self.views.items()})
+    def stream(self, *, batch_size: int, seed: int, device: torch.device, mixing: Mixing | None = None) -> MemoryStream:
+        """The training batches.
+
+        Args:
+            batch_size: samples of each.
+            seed: of the run.
+            device: where they go.
+            mixing: of the samples of a batch; None for none.
+
+        Raises:
+            ValueError: such samples cannot be mixed.
+        """
+        if mixing and (self.task.dense or not self.task.sample_labels or self.task.inputs != "pictures"):
+            raise ValueError(f"{mixing.named} mixes pictures that have one label each, and this data set is of another task "
+                             f"({self.task.key}); set it to 0")
+        if mixing and self.views:
+            raise ValueError(f"{mixing.named} mixes what one network sees, and here the teacher sees another modality; set it "
+                             "to 0")
+        settings: dict[str, Any] = {
+            "batch_size": batch_size, "crop": self.settings.crop, "flip": self.settings.flip, "seed": seed, "device": device,
+            "paired": self.paired, "views": {name: data.normalise for name, data in self.views.items()}, "mixing": mixing}
+        if isinstance(self.train.inputs, Streamed):
+            return WorkerStream(self.train, self.task, self.normalise, augmentation=self.augmentation, **settings)
+        return MemoryStream(self.train, self.task, self.normalise, **settings)
 
     def plain(self, samples: Samples, device: torch.device, size: int | None = None) -> Iterator[Batch]:
         """Batches of a split in its own order, without augmentation.
@@ -103,8 +129,8 @@ class Data:
             size: of a batch; None for one whose maps take little memory.
         """
         size = size or min(512, max(32, 2 ** int(math.log2(max(1, VALUES / math.prod(samples.inputs.shape[1:]))))))
-        for part in samples.split(size):
-            own = part.to(device)
+        for part, inputs in zip(samples.split(size), samples.inputs.split(size), strict=True):  # streamed ones are read ahead
+            own = replace(part, inputs=inputs).to(device)
             yield self.task.batch(own, torch.arange(len(own), device=device), self.normalise(own.inputs))
 
     def whole(self, samples: Samples, device: torch.device) -> Tensor:
@@ -147,15 +173,18 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
         raise ValueError(f"{odd[0]} is for pictures, and this data set has {task.inputs}; give {odd[0]}="
                          + {"crop": "0", "flip": "false"}.get(odd[0], "null"))
     parts = [part.digest for part in (train, validation, source.test)]
+    known = train.inputs.sample() if isinstance(train.inputs, Streamed) else train.inputs
+    augmentation = augmented(settings, source, known) if isinstance(train.inputs, Streamed) else None
 
     def seen(modality: str | None) -> Data:
         named = replace(settings, name="_".join(filter(None, (source.name or settings.name, modality))))
         if task.inputs == "pictures":
-            measured = Normalise.measured(train.inputs, modality)
+            measured = Normalise.measured(known, modality)
             normalise: Normalise = Normalise(settings.mean or measured.mean.tolist(), settings.std or measured.std.tolist(),
                                              modality)
             seen_by: list[Any] = [settings.crop, settings.flip, normalise.mean.tolist(), normalise.std.tolist(), modality]
-            shape: tuple[int, ...] = tuple(normalise(train.inputs[:1]).shape[1:])
+            seen_by += [augmentation.identity] if augmentation else []
+            shape: tuple[int, ...] = tuple(normalise(known[:1]).shape[1:])
         else:
             normalise, seen_by, shape = Unchanged(), [], tuple(train.inputs.shape[1:])
         identity = [*parts, *seen_by, *([source.task, source.info] if source.task != "classification" or source.info else [])]
@@ -163,7 +192,27 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
         return Data(named, kind(source.classes, shape, source.info), train, validation, source.test, normalise, digest)
 
     views = {name: seen(modality) for name, modality in source.views.items()}
-    return replace(seen(source.sees), views=views, paired=source.paired, found=source.found)
+    return replace(seen(source.sees), views=views, paired=source.paired, found=source.found, augmentation=augmentation)
+
+
+def augmented(settings: DatasetSettings, source: Source, known: Tensor) -> "Augmentation | None":
+    """The augmentation that a list asks for; None where there is no list.
+
+    Args:
+        settings: of the data set.
+        source: of streamed pictures.
+        known: some of the pictures [N, H, W, C].
+
+    Raises:
+        ValueError: an entry of the list does not fit.
+    """
+    if source.augment is None:
+        return None
+    from kdrun.data.augment import Augmentation  # torchvision's transforms take seconds to import
+
+    pictures: Any = source.train.inputs
+    fill = settings.mean or Normalise.measured(known).mean.tolist()
+    return Augmentation(source.augment, pictures.size, pictures.resize, fill)
 
 
 def check_pictures(settings: DatasetSettings, source: Source, train: Samples) -> None:

@@ -30,7 +30,6 @@ class Beside:
         """The batches of an epoch, from step `first` on."""
         partners = self.partner(epoch) if self.partner else None
         for batch in self.stream.epoch(epoch, epochs, first):
-            assert batch.index is not None
-            rows = batch.index if partners is None else partners[batch.index]
+            rows = batch.rows if partners is None else partners[batch.rows]
             batch.views[self.name] = self.stream.batch(rows, epoch, epochs, batch.step, self.name).x
             yield batch

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kdrun.data.modalities import misfit
+from kdrun.data.streamed import Streamed
 from kdrun.utils.seeding import generator
 
 __all__ = ["IGNORED", "Samples", "Source"]
@@ -24,7 +25,8 @@ class Samples:
     gives the networks their fast memory format for nothing.
 
     Attributes:
-        inputs: pictures [N, H, W, C]; token ids [N, T], 0 where padded; frames [N, T, F]; or what the task says.
+        inputs: pictures [N, H, W, C]; token ids [N, T], 0 where padded; frames [N, T, F]; or what the task says. Pictures
+            may be a `Streamed` in the place of a tensor, which has a shape and is indexed and split like one.
         labels: of samples [N], int64; or of places, as the task says.
         fields: further tensors, a row a sample: "lengths" [N] of padded sequences, ... Samples that have the same "group"
             [N] (of one speaker, of one source text) are never parted by a split.
@@ -91,7 +93,7 @@ class Samples:
     def digest(self) -> str:
         """A digest of every input, label and field."""
         seen = hashlib.sha256(str((self.inputs.dtype, tuple(self.inputs.shape))).encode())
-        seen.update(self.inputs.contiguous().numpy().data)
+        seen.update(self.inputs.digest.encode() if isinstance(self.inputs, Streamed) else self.inputs.contiguous().numpy().data)
         seen.update(self.labels.contiguous().numpy().data)
         for name, one in sorted(self.fields.items()):
             seen.update(str((name, one.dtype, tuple(one.shape))).encode())
@@ -115,6 +117,8 @@ class Source:
         found: where the splits come from, for people; empty where there is nothing to say.
         task: the key of what is to be learned of them, a module of `kdrun.tasks`.
         info: what else the task has to know of them, by name: the size of a vocabulary, ...
+        augment: the augmentations of streamed pictures, as `kdrun.data.augment` has them; None for the crop and flip of
+            the common settings.
     """
 
     train: Samples
@@ -128,6 +132,7 @@ class Source:
     found: str = ""
     task: str = "classification"
     info: dict[str, Any] = field(default_factory=dict)
+    augment: list[Any] | None = None
 
     @property
     def parts(self) -> dict[str, Samples]:

@@ -1,20 +1,25 @@
 """Training batches from samples in memory: order and augmentation are functions of the seed and the epoch."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Protocol
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdrun.data.batch import Batch
+from kdrun.data.mixing import Mixing
 from kdrun.data.modalities import see
 from kdrun.data.samples import IGNORED, Samples
+from kdrun.data.streamed import Streamed
 from kdrun.tasks.base import Task
 from kdrun.utils.seeding import generator
 
-__all__ = ["MemoryStream", "Normalise", "Stream", "Unchanged", "cropped"]
+if TYPE_CHECKING:
+    from kdrun.data.augment import Augmentation
+
+__all__ = ["MemoryStream", "Normalise", "Stream", "Unchanged", "WorkerStream", "cropped"]
 
 
 class Stream(Protocol):
@@ -96,11 +101,13 @@ class MemoryStream:
         device: where the pictures live and the batches are made.
         views: further modalities of the same crops, by the name they have in `Batch.views`.
         paired: False shows those views in another order than the samples of the batch.
+        mixing: of the samples of a batch; None for none.
     """
 
     def __init__(self, samples: Samples, task: Task, normalise: Normalise, *, batch_size: int, crop: int, flip: bool, seed: int,
-                 device: torch.device, views: Mapping[str, Normalise] | None = None, paired: bool = True) -> None:
-        self.samples, self.task = samples.to(device), task
+                 device: torch.device, views: Mapping[str, Normalise] | None = None, paired: bool = True,
+                 mixing: Mixing | None = None) -> None:
+        self.samples, self.task, self.device, self.mixing = samples.to(device), task, device, mixing
         self.normalise, self.seed, self.crop, self.flip = normalise, seed, crop, flip
         self.views, self.paired = dict(views or {}), paired
         self.kept: dict[str, tuple[int, tuple[Tensor, ...]]] = {}
@@ -118,7 +125,7 @@ class MemoryStream:
     def identity(self) -> dict[str, object]:
         """All that decides, with the pictures, which batches there are."""
         return {"seed": self.seed, "size": self.size, "samples": self.count, "crop": self.crop, "flip": self.flip,
-                "paired": self.paired}
+                "paired": self.paired, **(asdict(self.mixing) if self.mixing else {})}
 
     @property
     def moves_labels(self) -> bool:
@@ -164,6 +171,9 @@ class MemoryStream:
         batch.index = rows
         batch.views = {name: seen(others) for name, seen in self.views.items()}
         batch.epoch, batch.epochs, batch.step = epoch, epochs, step
+        if self.mixing:
+            batch.x, batch.mixed = self.mixing(batch.pictures, batch.labels, epoch, step)
+            batch.y = batch.index = None
         return batch
 
     def order(self, epoch: int, name: str = "order") -> Tensor:
@@ -205,6 +215,41 @@ class MemoryStream:
             numbers = draw(generator(name, self.seed, epoch))
             self.kept[name] = epoch, tuple(part.to(self.labels.device) for part in numbers)
         return self.kept[name][1]
+
+
+class WorkerStream(MemoryStream):
+    """The same, with pictures that are not in memory: workers read them ahead.
+
+    Without a list of augmentations the batches are those that the same pictures in memory would give, to the last bit.
+
+    Args:
+        samples: the training split; its inputs are a `Streamed`.
+        task: makes batches of them.
+        normalise: from stored inputs to what a network sees.
+        augmentation: of each picture, instead of a random crop and flip; None for those.
+        settings: as those of a `MemoryStream`.
+    """
+
+    def __init__(self, samples: Samples, task: Task, normalise: Normalise, *, augmentation: "Augmentation | None",
+                 **settings: Any) -> None:
+        super().__init__(samples, task, normalise, **settings)
+        self.pictures: Streamed = samples.inputs  # type: ignore[assignment]
+        self.augmentation: Augmentation | None = augmentation
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """All that decides, with the pictures, which batches there are."""
+        return super().identity | ({"augment": self.augmentation.identity} if self.augmentation else {})
+
+    def augmented(self, steps: Sequence[Tensor], epoch: int, name: str = "augmentation") -> Iterator[Tensor]:
+        """The pictures of steps that take these rows, [B, H, W, C], augmented."""
+        if self.augmentation is None:
+            return super().augmented(steps, epoch, name)
+        return (images.to(self.device) for images in self.pictures.batches(steps, self.augmentation, (name, self.seed, epoch)))
+
+    def taken(self, steps: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The pictures of each step, before any augmentation."""
+        return (images.to(self.device) for images in self.pictures.batches(steps))
 
 
 def cropped(images: Tensor, crop: int, top: Tensor, left: Tensor, mirrored: Tensor | None, around: int = 0) -> Tensor:

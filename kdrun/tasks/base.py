@@ -140,7 +140,10 @@ class Task:
             batch: that was answered.
             smoothing: of the labels.
         """
-        return F.cross_entropy(output.logits, batch.labels, label_smoothing=smoothing)
+        def loss(labels: Tensor) -> Tensor:
+            return F.cross_entropy(output.logits, labels, label_smoothing=smoothing)
+
+        return loss(batch.labels) if batch.mixed is None or batch.y is not None else batch.mixed.loss(loss)
 
     def predict(self, network: nn.Module, batch: Batch) -> ModelOutput:
         """What a network answers in evaluation, in its own layout."""

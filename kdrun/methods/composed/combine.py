@@ -117,7 +117,9 @@ class Combine(Method):
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """One update of the student by all parts; what else each of them updates, before or after as it would alone."""
-        terms: Terms = {"ce": self.ce_weight * self.label_loss(networks.student(batch), batch)} if batch.y is not None else {}
+        terms: Terms = {}
+        if batch.has_labels:
+            terms["ce"] = self.ce_weight * self.label_loss(networks.student(batch), batch)
         waiting = []
         for slot, part in self.parts.items():
             if isinstance(part.label_loss, Noted):

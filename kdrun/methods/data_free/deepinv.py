@@ -201,13 +201,12 @@ class DeepInversion(Method):
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """A batch of pictures, from noise to what the teacher remembers; the classes in turn."""
-        assert batch.index is not None
-        wanted, pixels = batch.index % self.classes, self.canvas.pixels
+        wanted, pixels = batch.rows % self.classes, self.canvas.pixels
         self.canvas.restart(batch.tensor)
         for _ in range(self.turns):
             yield "pictures", self.inversion(networks, self.jittered(pixels), wanted)
         mean, std = (values.to(pixels.device) for values in (self.normalise.mean, self.normalise.std))
-        self.images[batch.index] = pixels.detach().permute(0, 2, 3, 1) * std + mean  # as stored pictures are
+        self.images[batch.rows] = pixels.detach().permute(0, 2, 3, 1) * std + mean  # as stored pictures are
 
     def inversion(self, networks: Networks, pictures: Tensor, wanted: Tensor) -> Terms:
         """What pictures [B, C, H, W] of wanted classes [B] descend."""

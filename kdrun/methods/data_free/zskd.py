@@ -161,8 +161,7 @@ class ZSKD(Method):
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """A batch of impressions, from noise to the wanted answers."""
-        assert batch.index is not None
-        pixels, wanted = self.canvas.pixels, self.targets[batch.index]
+        pixels, wanted = self.canvas.pixels, self.targets[batch.rows]
         self.canvas.restart(batch.tensor)
         for _ in range(self.turns):
             logits = networks.teacher(self.normalise(pixels)).logits
@@ -170,11 +169,10 @@ class ZSKD(Method):
             with torch.no_grad():
                 pixels.copy_(rescaled(pixels))
         with torch.no_grad():
-            self.images[batch.index] = pixels
-            self.soft[batch.index] = F.softmax(networks.teacher(self.normalise(pixels)).logits / self.temperature, dim=1)
+            self.images[batch.rows] = pixels
+            self.soft[batch.rows] = F.softmax(networks.teacher(self.normalise(pixels)).logits / self.temperature, dim=1)
 
     def imitate(self, networks: Networks, batch: Batch) -> Terms:
         """The student's loss in the second phase."""
-        assert batch.index is not None
-        soft = cross_entropy(self.soft[batch.index], networks.student(batch).logits, self.temperature)
+        soft = cross_entropy(self.soft[batch.rows], networks.student(batch).logits, self.temperature)
         return {"kd": self.temperature**2 * soft}

@@ -148,8 +148,7 @@ class KDCL(Mutual):
         """The batch in the augmentation of a network."""
         if name == "student" or not self.own_views:
             return batch
-        assert batch.index is not None
-        return self.stream.batch(batch.index, batch.epoch, batch.epochs, batch.step, f"augmentation {name}")
+        return self.stream.batch(batch.rows, batch.epoch, batch.epochs, batch.step, f"augmentation {name}")
 
     def measure(self, networks: Networks) -> None:
         """Weigh the networks by their errors on held-out pictures."""

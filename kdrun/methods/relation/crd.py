@@ -135,10 +135,9 @@ class CRD(ScaledWeights):
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """One update; then what was seen is remembered, so that no sample is compared with itself of this step."""
-        assert batch.index is not None
         output, vectors = networks.student(batch), self.embedded(networks, batch)
         labels = batch.labels.cpu()
-        first = batch.index[:, None] if self.positive == "exact" \
+        first = batch.rows[:, None] if self.positive == "exact" \
             else self.drawer.relatives(labels, self.random)[:, None].to(batch.x.device)
         others = self.drawer.negatives(labels, self.negatives, self.random).to(batch.x.device)
         terms = {"ce": self.ce_weight * self.label_loss(output, batch),
@@ -146,5 +145,5 @@ class CRD(ScaledWeights):
         if self.kd_weight:
             terms["kd"] = self.kd_weight * kd(networks.teacher(batch).logits, output.logits, self.temperature)
         yield "student", terms
-        self.remember(self.student_memory, batch.index, vectors[0])
-        self.remember(self.teacher_memory, batch.index, vectors[1])
+        self.remember(self.student_memory, batch.rows, vectors[0])
+        self.remember(self.teacher_memory, batch.rows, vectors[1])

@@ -83,8 +83,7 @@ class CNN2Tree(Method):
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """Write down what the teacher says; there is nothing to update."""
-        assert batch.index is not None
-        self.answers[batch.index] = networks.teacher(batch).logits.detach()
+        self.answers[batch.rows] = networks.teacher(batch).logits.detach()
         return iter(())
 
     def extra_tables(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:

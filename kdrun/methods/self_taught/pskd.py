@@ -53,11 +53,10 @@ class PSKD(Method):
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """Labels and last answers; what is said now is kept for the next epoch."""
-        assert batch.index is not None
         student, share = networks.student(batch), self.share(batch.epoch, batch.epochs)
         logs = F.log_softmax(student.logits, dim=1)
-        last = self.answers[batch.index]
+        last = self.answers[batch.rows]
         with torch.no_grad():
-            self.answers[batch.index] = logs.exp()
+            self.answers[batch.rows] = logs.exp()
         hard = self.label_loss(student, batch)
         return {"ce": hard, "past": share * (-(last * logs).sum(dim=1).mean() - hard)}
