@@ -31,11 +31,11 @@ def test_batches_bring_their_partners_pictures(data):
     for batch, usual in zip(stream.epoch(2, 5), plain.epoch(2, 5), strict=True):
         assert torch.equal(batch.x, usual.x)
         assert (batch.epoch, batch.epochs, batch.step) == (usual.epoch, usual.epochs, usual.step)
-        assert torch.equal(batch.views[VIEW], plain.view(2, VIEW)(drawn(2)[batch.index]))
+        assert torch.equal(batch.views[VIEW], plain.batch(drawn(2)[batch.index], 2, 3, 0, VIEW).x)
         assert torch.equal(data.train.labels[drawn(2)[batch.index]], batch.y)
     late = next(iter(stream.epoch(2, 5, first=3)))
     assert late.step == 3
-    assert torch.equal(late.views[VIEW], plain.view(2, VIEW)(drawn(2)[late.index]))
+    assert torch.equal(late.views[VIEW], plain.batch(drawn(2)[late.index], 2, 3, 0, VIEW).x)
 
 
 @pytest.fixture
