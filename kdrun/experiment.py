@@ -347,7 +347,7 @@ class Experiment:
             result_tables.write_csv(folder / name, rows, columns)
         from kdrun.analysis.plots.curves import learning_curves
 
-        learning_curves(history, folder / CURVES, self.settings.choices["method"])
+        learning_curves(history, folder / CURVES, self.settings.choices["method"], self.data.task.headline)
         weights = {weights_file(one.role): one.network for one in made if one.origin == "trained" and one.entry is None}
         for name, network in weights.items():
             save_weights(network, folder / name)

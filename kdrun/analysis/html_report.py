@@ -131,7 +131,7 @@ def described(found: "Collection", row: dict[str, Any], place: Path) -> dict[str
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     whole = {"choices": told.get("choices"), "settings": told.get("settings")}
     return {
-        "name": row["run"], "variant": row["variant"], "seed": row["seed"], "accuracy": f"{100 * row['accuracy']:.2f} %",
+        "name": row["run"], "variant": row["variant"], "seed": row["seed"], "headline": f"{100 * row['headline_value']:.2f} %",
         "environment": [(key, value) for key, value in told.items() if isinstance(value, str | int | float)],
         "configuration": yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=1_000_000),
         "files": [{"name": path.name, "link": link(path, place), "size": size(path.stat().st_size)} for path in files],

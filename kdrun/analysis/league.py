@@ -54,11 +54,12 @@ def league(found: Sequence[Measured], test: Test, sort: Sort, scoring: Scoring, 
         scoring: of the distillation score.
         rank_weak: whether to rank methods too whose teacher is no better than the student alone.
     """
+    measure = measures(found)
     first = [
         Column("#", lambda row: text(row["rank"]), right=True),
         Column("method", lambda row: with_mark(row["method"], row["weak_teacher"])),
         Column("n", lambda row: text(row["seeds"]), right=True),
-        Column("accuracy", lambda row: spread(row["accuracy"], 2, 100), right=True, best=best("accuracy")),
+        Column(measure, lambda row: spread(row["accuracy"], 2, 100), right=True, best=best("accuracy")),
         Column("gap [95 % interval]", lambda row: with_interval(row["gap"], 2, 100), right=True, best=best("gap")),
         Column("p", lambda row: p_value(row["p_holm"] if row["testable"] else None), right=True),
         Column("n needed", needed, right=True),
@@ -68,17 +69,31 @@ def league(found: Sequence[Measured], test: Test, sort: Sort, scoring: Scoring, 
     columns = [*first, *(Column(title, showing(key, digits), right=True, best=best(key)) for title, key, digits in figures)]
     paper = [replace(column, show=lambda row: with_mark(in_print(row["method"]), row["weak_teacher"]))
              if column.title == "method" else column for column in columns]
-    parts = [Part(heading, ranked(members, test, sort, rank_weak)) for heading, members in by_conditions(found)]
+    parts = [Part(heading_of(heading, members), ranked(members, test, sort, rank_weak))
+             for heading, members in by_conditions(found)]
     notes = [
-        "Means ± sample standard deviations over n seeds; accuracy in %, gap to the student alone of the same seed in points.",
+        f"Means ± sample standard deviations over n seeds; {measure} in %, gap to the student alone of the same seed in "
+        "points.",
         *caption(test, [[len(one.gaps) for one in members if tested(one)] for _, members in by_conditions(found)]),
         f"Score: distillation score with alpha {scoring.alpha:g}, sizes in {scoring.size_unit}; "
         "relative error: student's over teacher's; factor: teacher's parameters over student's. ↓: the lower the better.",
         *weak_notes(found, None if rank_weak else "not ranked, unless by --rank-weak-teachers"),
         "A line between parts is a border: other data, teacher, student, recipe or machine, not to be ranked together.",
     ]
-    return Grid("league", f"League table, ranked by {sort if sort != 'method' else 'accuracy'}", columns, parts,
+    by = measure if sort in ("method", "accuracy") else sort
+    return Grid("league", f"League table, ranked by {by}", columns, parts,
                 notes if parts else [], first, NOTHING, paper)
+
+
+def measures(found: Iterable[Measured]) -> str:
+    """What the figures of networks are called that are measured by these measures."""
+    names = dict.fromkeys(one.headline for one in found)
+    return "accuracy" if not names else next(iter(names)) if len(names) == 1 else "headline"
+
+
+def heading_of(heading: str, members: Sequence[Measured]) -> str:
+    """The heading of a part, with the measure where it is no accuracy."""
+    return heading if members[0].headline == "accuracy" else f"{heading}; {members[0].headline}"
 
 
 def best(key: str) -> Callable[[Row], float | None]:
@@ -210,7 +225,8 @@ def score_table(found: Sequence[Measured], scoring: Scoring, rank_weak: bool = F
                  "alpha": scoring.alpha, "size_unit": scoring.size_unit, "weak_teacher": one.weak_teacher}
                 for one in members if one.score]
         if rows:
-            parts.append(Part(f"{heading}; alpha {scoring.alpha:g}, sizes in {scoring.size_unit}", best_first(rows, rank_weak)))
+            parts.append(Part(f"{heading_of(heading, members)}; alpha {scoring.alpha:g}, sizes in {scoring.size_unit}",
+                              best_first(rows, rank_weak)))
     notes = ["score = alpha · size / teacher's size + (1 - alpha) · (1 - accuracy / teacher's accuracy); the lower the better, "
              "and below 0 where a student is better than its teacher. Not comparable across data sets or teachers.",
              "Methods without a trained teacher have no score. Best: the lowest mean of a part, not a test.",

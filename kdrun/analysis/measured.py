@@ -41,10 +41,10 @@ class Measured:
         method: its key, without what it is made of.
         first: the first of its rows, for what is equal in all.
         seeds: in rising order.
-        accuracy: the student's.
-        teachers: the trained teacher's accuracy by seed; empty where there is none.
+        accuracy: the student's, or what else is the headline of the task.
+        teachers: the trained teacher's by seed; empty where there is none.
         teacher: of these.
-        baselines: the accuracy of the student alone by seed.
+        baselines: that of the student alone by seed.
         baseline: of these.
         gaps: student less baseline, a value a seed.
         gap: of these.
@@ -90,6 +90,11 @@ class Measured:
         return f"measured by {self.measured_by}: {self.comparison}"
 
     @property
+    def headline(self) -> str:
+        """What `accuracy` is a measure of, in words."""
+        return str(self.first["headline"]).replace("_", " ")
+
+    @property
     def data(self) -> str:
         """The data set's name, with its limit if it has one."""
         return self.comparison.partition(", ")[0]
@@ -118,15 +123,15 @@ def summary(name: Any, rows: Sequence[dict[str, Any]], scoring: Scoring) -> Meas
         return scores.distillation_score(size, teacher_size, own, teacher, scoring.alpha) if teacher_size else None
 
     teachers, baselines = ({row["seed"]: row[column] for row in rows if row[column] is not None}
-                           for column in ("teacher_accuracy", "baseline_accuracy"))
-    gaps = tuple(row["accuracy"] - row["baseline_accuracy"] for row in rows if row["baseline_accuracy"] is not None)
-    accuracy = over([row["accuracy"] for row in rows])
+                           for column in ("teacher_headline", "baseline_headline"))
+    gaps = tuple(row["headline_value"] - row["baseline_headline"] for row in rows if row["baseline_headline"] is not None)
+    accuracy = over([row["headline_value"] for row in rows])
     assert accuracy is not None
-    pair, sizes = ("accuracy", "teacher_accuracy"), (unit, f"teacher_{unit}")
+    pair, sizes = ("headline_value", "teacher_headline"), (unit, f"teacher_{unit}")
     return Measured(
         measured_by, comparison, variant, rows[0]["method"].partition("+")[0], rows[0], tuple(row["seed"] for row in rows),
         accuracy, teachers, over(list(teachers.values())), baselines, over(list(baselines.values())), gaps, over(gaps),
-        each(scores.accuracy_reduction_pct, *pair), each(scores.improvement_pct, "accuracy", "baseline_accuracy"),
+        each(scores.accuracy_reduction_pct, *pair), each(scores.improvement_pct, "headline_value", "baseline_headline"),
         each(scores.size_reduction_pct, *sizes), each(score, *sizes, *pair), each(scores.relative_error, *pair),
         each(scores.distillation_factor, "parameters", "teacher_parameters"),
         each(lambda own, theirs: own / theirs if theirs else None, *sizes),

@@ -25,13 +25,14 @@ __all__ = ["ADDED", "ADDED_TEXTS", "NEEDED", "RANGES", "TEXTS", "WHOLE", "Damage
            "read_table"]
 
 ADDED_TEXTS: Final = ("measured_by", "comparison", "variant", "teacher", "student", "peers", "device", "finished", "folder")
-ADDED: Final = (*ADDED_TEXTS, "recipe_epochs", "teacher_accuracy", "baseline_accuracy", "teacher_parameters",
+ADDED: Final = (*ADDED_TEXTS, "recipe_epochs", "teacher_headline", "baseline_headline", "teacher_parameters",
                 "teacher_bytes", "teacher_bits")
 """Columns that collecting puts behind those of results.csv."""
 
-TEXTS: Final = ("run", "dataset", "method", "scheme", "knowledge", "family", "recipe", "role", "model", "size_unit")
-NAMED: Final = ("run", "dataset", "method", "role", "model")  # never empty
-NEEDED: Final = (*TEXTS, "seed", "accuracy", "parameters")
+TEXTS: Final = ("run", "dataset", "task", "method", "scheme", "knowledge", "family", "recipe", "role", "model", "headline",
+                "size_unit")
+NAMED: Final = ("run", "dataset", "task", "method", "role", "model", "headline")  # never empty
+NEEDED: Final = (*TEXTS, "seed", "headline_value", "parameters")
 
 SLACK: Final = 1e-6  # of float32, in what is computed to the end of its range
 SHARE, SIGNED = Bounds(least=-SLACK, most=1 + SLACK), Bounds(least=-1 - SLACK, most=1 + SLACK)
@@ -40,8 +41,8 @@ ANY: Final = Bounds(least=-1e15, most=1e15)  # beyond it sums over seeds would o
 WHOLE: Final = ("parameters", "bytes", "bits", "flops", "epochs", "machine_busy", "weak_teacher", "recipe_epochs",
                 "teacher_parameters", "teacher_bytes", "teacher_bits")
 RANGES: Final[Mapping[str, Bounds]] = {
-    **dict.fromkeys(("accuracy", "top5", "macro_f1", "ece", "agreement", "alpha", "teacher_accuracy", "baseline_accuracy",
-                     "recall", "f1", "confidence"), SHARE),
+    **dict.fromkeys(("accuracy", "top5", "macro_f1", "ece", "agreement", "alpha", "headline_value", "teacher_headline",
+                     "baseline_headline", "recall", "f1", "confidence"), SHARE),
     "correlation": SIGNED,
     **dict.fromkeys(("seed", "samples", "bin", "epoch", *WHOLE), WHOLE_SIZE),
     **dict.fromkeys(("machine_busy", "weak_teacher"), FLAG),
@@ -103,9 +104,19 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         raise Damaged(f"{path.name} is missing or damaged ({first_line(error)})") from error
     if not raw:
         raise Damaged(f"{path.name} is damaged (no rows)")
-    if missing := [column for column in NEEDED if column not in raw[0]]:
+    rows = [of_today(row) for row in raw]
+    if missing := [column for column in NEEDED if column not in rows[0]]:
         raise Damaged(f"{path.name} is damaged (no column {missing[0]})")
-    return [{column: read_field(path.name, column, text) for column, text in row.items()} for row in raw]
+    return [{column: read_field(path.name, column, text) for column, text in row.items()} for row in rows]
+
+
+def of_today(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as this version writes it: what older ones measured are classifiers, whose headline is their accuracy."""
+    older = {"teacher_accuracy": "teacher_headline", "baseline_accuracy": "baseline_headline"}  # as collecting called them
+    row = {older.get(column, column): value for column, value in row.items()}
+    if "headline" in row or "accuracy" not in row:
+        return row
+    return {**row, "task": "classification", "headline": "accuracy", "headline_value": row["accuracy"]}
 
 
 def read_field(file: str, column: str | None, text: Any) -> Any:
@@ -157,7 +168,7 @@ def check(column: str, value: Any, file: str) -> None:
         if not value.isprintable() or (column == "role" and not value.strip()):
             raise Damaged(f"{file} is damaged ({column} is no text)")
     elif value is None:
-        if column in NAMED or column in ("seed", "accuracy"):
+        if column in NAMED or column in ("seed", "headline_value"):
             raise Damaged(f"{file} is damaged ({column} is empty)")
     elif column in RANGES and value not in RANGES[column]:  # not-a-number is in no range
         raise Damaged(f"{file} is damaged ({column} is {value:g}, which nothing measures)")
@@ -208,8 +219,8 @@ def described(told: Mapping[str, Any], table: Sequence[Mapping[str, Any]]) -> di
         "teacher": "+".join(teachers) or None, "student": student["model"] if student else None,
         "peers": "+".join(row["model"] for row in table if row["role"].split()[0] in ("peer", "booster")) or None,
         "recipe_epochs": recipe_epochs(told["settings"]),
-        "teacher_accuracy": teacher["accuracy"] if teacher else None,
-        "baseline_accuracy": baseline["accuracy"] if baseline else None,
+        "teacher_headline": teacher["headline_value"] if teacher else None,
+        "baseline_headline": baseline["headline_value"] if baseline else None,
         **{f"teacher_{unit}": teacher.get(unit) if teacher else None for unit in ("parameters", "bytes", "bits")},
         "device": str(told.get("device", "")), "finished": str(told.get("finished", "")),
     }

@@ -89,4 +89,4 @@ def mend(folder: Path, told: Mapping[str, Any], lost: list[str]) -> None:
 
         with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
             history = [{**row, "value": float(row["value"] or "nan")} for row in csv.DictReader(file)]
-        learning_curves(history, folder / CURVES, told["choices"]["method"])
+        learning_curves(history, folder / CURVES, told["choices"]["method"], told["rows"][0].get("headline", "accuracy"))

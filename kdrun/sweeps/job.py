@@ -167,11 +167,13 @@ def shown(path: Path) -> str:
 
 
 def validation_score(folder: Path, role: str = "student") -> float | None:
-    """The validation accuracy of a role after the last epoch: what a search may choose by."""
+    """The headline on validation (accuracy, of a classifier) of a role after the last epoch: what a search may choose by."""
     import pandas
 
+    told = json.loads(text_of(folder / "run.json"))
+    headline = told["rows"][0].get("headline", "accuracy")  # which older versions do not name
     history = pandas.read_csv(folder / "history.csv")
-    own = history[(history["role"] == role) & (history["split"] == "validation") & (history["metric"] == "accuracy")]
+    own = history[(history["role"] == role) & (history["split"] == "validation") & (history["metric"] == headline)]
     return float(own["value"].iloc[-1]) if len(own) else None
 
 

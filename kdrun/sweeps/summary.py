@@ -26,7 +26,8 @@ class Line:
     Attributes:
         settings: what is not the same in every job.
         seeds: how many runs there are.
-        teacher: its accuracy, in per cent.
+        measure: what the figures of the networks are, in words.
+        teacher: its accuracy, or what else is the headline of the task, in per cent.
         baseline: that of the student alone.
         student: that of the student taught.
         gap: the student taught minus the student alone of the same seed, in points.
@@ -38,6 +39,7 @@ class Line:
 
     settings: str
     seeds: int
+    measure: str
     teacher: Over | None
     baseline: Over | None
     student: Over | None
@@ -54,12 +56,13 @@ def line(settings: str, runs: Runs) -> Line:
         return [row[column] if (row := run.get(role)) is not None else None for run in runs]
 
     def percent(role: str) -> list[float | None]:
-        return [None if value is None else 100 * value for value in values(role, "accuracy")]
+        return [None if value is None else 100 * value for value in values(role, "headline_value")]
 
     alone, taught = percent("baseline"), percent("student")
     times = zip(values("student", "seconds"), values("baseline", "seconds"), strict=True)
+    measure = next(str(row["headline"]).replace("_", " ") for run in runs for row in run.values())
     return Line(
-        settings, len(runs), over(percent("teacher")), over(alone), over(taught),
+        settings, len(runs), measure, over(percent("teacher")), over(alone), over(taught),
         over([None if None in pair else pair[0] - pair[1] for pair in zip(taught, alone, strict=True)]),  # type: ignore[operator]
         over([own / theirs if own and theirs else None for own, theirs in times]),
         over(values("student", "relative_error")), over(values("student", "distillation_score")),
@@ -75,7 +78,8 @@ def table(lines: Sequence[Line]) -> Group:
     above = [f"{'teacher' if name == 'teacher' else 'student alone'} {spread(*found)}"
              for name, found in same.items() if len(found) == 1]
     above += [f"over {counted(lines[0].seeds, 'seed')}"] if len(seeds) == 1 else []
-    title = ", ".join(["Accuracy in %, mean ± standard deviation", *above])
+    measures = " or ".join(dict.fromkeys(one.measure for one in lines))
+    title = ", ".join([f"{measures.capitalize()} in %, mean ± standard deviation", *above])
     notes = ["gap: to the student alone of the same seed, in points, with its 95 % confidence interval by Student's t",
              "time: of the student's training over the student's alone"]
     if any(one.weak for one in lines):

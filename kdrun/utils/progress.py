@@ -185,8 +185,8 @@ def measures_shown(row: dict[str, Any]) -> list[Shown]:
         return []
     known = {line.key for line in SHOWN}
     own = columns[columns.index("headline_value") + 1:columns.index("distillation_score")]
-    return [Shown(key, key.replace("_", " "), percent if key == row["headline"] else number(4))
-            for key in own if key not in known]
+    return [Shown(key, key.replace("_", " "), percent if key == row["headline"] or key.endswith("accuracy") else number(4),
+                  lower=key.endswith(("rate", "perplexity"))) for key in own if key not in known]
 
 
 def headline_value(row: dict[str, Any]) -> float | None:

@@ -9,9 +9,9 @@ from kdrun.config import registry
 from kdrun.evaluation import scores
 
 COLUMNS = (
-    "run", "seed", "dataset", "method", "scheme", "knowledge", "family", "recipe", "role", "model",
+    "run", "seed", "dataset", "task", "method", "scheme", "knowledge", "family", "recipe", "role", "model",
     "parameters", "bytes", "bits", "flops", "latency_ms", "epochs", "seconds",
-    "accuracy", "top5", "macro_f1", "nll", "ece",
+    "headline", "headline_value", "accuracy", "top5", "macro_f1", "nll", "ece",
     "distillation_score", "alpha", "size_unit", "relative_error", "distillation_factor",
     "accuracy_reduction_pct", "improvement_pct", "size_reduction_pct", "kl", "correlation", "agreement",
 )
@@ -59,10 +59,10 @@ def write_run(outputs: Path, key: str = "kd", seed: int = 1, accuracy: float = 0
 
     def row(role: str, model: str, size: int, reached: float, **more) -> dict:
         return {**dict.fromkeys(COLUMNS), "run": name, "seed": seed, "dataset": settings["dataset"]["name"],
-                "method": key + parts, "scheme": under, "knowledge": "response", "family": registry.method_card(key).family,
-                "recipe": settings["recipe"]["name"],
+                "task": "classification", "method": key + parts, "scheme": under, "knowledge": "response",
+                "family": registry.method_card(key).family, "recipe": settings["recipe"]["name"],
                 "role": role, "model": model, "parameters": size, "bytes": 4 * size, "bits": 32 * size, "epochs": 40,
-                "seconds": 1.5, "accuracy": reached, **more}
+                "seconds": 1.5, "headline": "accuracy", "headline_value": reached, "accuracy": reached, **more}
 
     student = {"alpha": 0.5, "size_unit": "parameters"}
     if taught is not None:

@@ -32,7 +32,7 @@ def test_every_network_is_a_row(tmp_path):
     assert set(ADDED) <= set(found.results.columns)
     (student,) = found.students.to_dict("records")
     assert (student["teacher"], student["student"], student["recipe_epochs"]) == ("big", "small", 40)
-    assert (student["teacher_accuracy"], student["baseline_accuracy"], student["teacher_parameters"]) == (0.95, 0.88, 400)
+    assert (student["teacher_headline"], student["baseline_headline"], student["teacher_parameters"]) == (0.95, 0.88, 400)
     assert (student["variant"], student["measured_by"]) == ("kd", "you")
     assert found.runs[student["run"]]["status"] == "finished"
 
@@ -48,7 +48,7 @@ def test_a_run_without_a_teacher(tmp_path):
     write_run(tmp_path, "dml", taught=None, under="online", peers=("other",))
     (student,) = collect(tmp_path).students.to_dict("records")
     assert student["peers"] == "other"
-    assert pandas.isna([student["teacher"], student["teacher_accuracy"], student["teacher_parameters"]]).all()
+    assert pandas.isna([student["teacher"], student["teacher_headline"], student["teacher_parameters"]]).all()
 
 
 def test_long_tables_are_of_the_rows_that_are_left(tmp_path):
@@ -70,9 +70,9 @@ def test_long_tables_are_of_the_rows_that_are_left(tmp_path):
     (lambda folder: (folder / "results.csv").write_text("a,b\n1,2\n"), "no column run"),
     (lambda folder: (folder / "results.csv").write_text((folder / "results.csv").read_text()[:-40]), "results.csv is damaged"),
     (lambda folder: (folder / "results.csv").write_text((folder / "results.csv").read_text().replace("0.9,", "0.91,")),
-     "disagree on accuracy of the student"),
+     "disagree on headline_value of the student"),
     (lambda folder: (folder / "results.csv").write_text((folder / "results.csv").read_text().replace("0.9,", "high,")),
-     "accuracy is no number"),
+     "headline_value is no number"),
     (lambda folder: broken(folder, lambda told: told["rows"].pop()), "disagree: 2 and 3 rows"),
     (lambda folder: broken(folder, lambda told: told.pop("settings")), "lacks settings"),
     (lambda folder: broken(folder, lambda told: told["settings"]["recipe"].pop("epochs")), "lacks settings"),
@@ -254,7 +254,7 @@ def test_methods_of_ones_own_are_told_apart_by_their_settings(tmp_path):
     ("seed in (1,)", [1]),
     ('method == "kd" and not seed == 1', [2, 3]),
     ("(seed == 1) | (accuracy > 0.92)", [1, 3]),
-    ("accuracy - baseline_accuracy > 0.035", [2, 3]),
+    ("accuracy - baseline_headline > 0.035", [2, 3]),
     ('teacher == "big" and seed < 1 + 1', [1]),
     ('dataset == "cifar100"', []),
 ])
@@ -322,7 +322,8 @@ def says(folder, column, text):
 
 
 ODD = [("accuracy", "inf"), ("accuracy", "nan"), ("accuracy", "7"), ("accuracy", "1e308"), ("accuracy", "-0.1"),
-       ("accuracy", ""), ("seed", "-1"), ("seed", "1.5"), ("seed", "1" * 400), ("parameters", "9" * 400), ("parameters", "-4"),
+       ("headline_value", ""), ("headline_value", "7"), ("headline", ""), ("seed", "-1"), ("seed", "1.5"), ("seed", "1" * 400),
+       ("parameters", "9" * 400), ("parameters", "-4"),
        ("bits", "inf"), ("epochs", "1e30"), ("role", " "), ("role", ""), ("role", "stu\x1bdent"), ("model", ""), ("nll", "-3"),
        ("ece", "2"), ("kl", "inf"), ("kl", "high"), ("correlation", "-2"), ("relative_error", "1e300"),
        ("distillation_score", "nan")]
@@ -392,3 +393,17 @@ def test_every_number_of_a_run_has_a_range():
     texts = {*reading.TEXTS, *reading.ADDED_TEXTS, "phase", "split", "metric", "class"}
     assert columns - texts == set(reading.RANGES)
     assert set(result_tables.WHOLE) <= set(reading.WHOLE)
+
+
+def test_a_run_of_an_older_version_is_a_classifier_by_its_accuracy(tmp_path):
+    folder = write_run(tmp_path, accuracy=0.9, taught=0.95, alone=0.88)
+    with (folder / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = [column for column in rows[0] if column not in ("task", "headline", "headline_value")]
+    with (folder / "results.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    (student,) = collect(tmp_path).students.to_dict("records")
+    assert (student["task"], student["headline"], student["headline_value"]) == ("classification", "accuracy", 0.9)
+    assert (student["teacher_headline"], student["baseline_headline"]) == (0.95, 0.88)

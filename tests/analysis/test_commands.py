@@ -77,7 +77,7 @@ def test_results_in_files(kdrun, tmp_path):
     assert (status, out) == (0, "all.csv\nsub/all.json\n")
     table = pandas.read_csv(tmp_path / "all.csv")
     assert table["accuracy"].tolist() == [0.91, 0.92]
-    assert {"comparison", "variant", "folder", "baseline_accuracy"} <= set(table.columns)
+    assert {"comparison", "variant", "folder", "baseline_headline"} <= set(table.columns)
     assert [row["seed"] for row in json.loads((tmp_path / "sub/all.json").read_text())] == [1, 2]
 
 

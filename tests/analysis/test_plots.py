@@ -402,7 +402,7 @@ def test_a_method_looks_the_same_whatever_is_drawn_with_it(outputs):
 def test_colours_of_a_run_are_those_of_all_pictures(tmp_path):
     history = [{"role": role, "split": "validation", "metric": "accuracy", "value": value}
                for role in ("teacher", "baseline", "student") for value in (0.5, 0.6)]
-    learning_curves(history, tmp_path / "curves.svg", "rkd")
+    learning_curves(history, tmp_path / "curves.svg", "rkd", "accuracy")
     assert f"stroke: {look_of('rkd')['color'].lower()}" in (tmp_path / "curves.svg").read_text()
 
 
@@ -443,15 +443,15 @@ def test_captions_fit():
 
 def test_curves_of_one_run(tmp_path):
     path = tmp_path / "curves.svg"
-    learning_curves([], path, "kd")
-    learning_curves([{"role": "student", "split": "train", "metric": "ce", "value": 1.0}], path, "kd")
+    learning_curves([], path, "kd", "accuracy")
+    learning_curves([{"role": "student", "split": "train", "metric": "ce", "value": 1.0}], path, "kd", "accuracy")
     assert not path.exists()
     history = [{"role": role, "split": "validation", "metric": "accuracy", "value": value}
                for role, values in (("teacher", (0.5, 0.9)), ("student", (0.4, 0.75))) for value in values]
-    learning_curves(history, path, "kd")
+    learning_curves(history, path, "kd", "accuracy")
     assert {"teacher: 10.00 %", "student: 25.00 %"} <= set(texts(path.read_text()))
     first = path.read_bytes()
-    learning_curves(history, path, "kd")
+    learning_curves(history, path, "kd", "accuracy")
     assert path.read_bytes() == first
 
 

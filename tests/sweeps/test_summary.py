@@ -12,9 +12,10 @@ from kdrun.utils.console import PlainConsole
 
 def run(student: float, *, alone: float = 0.9, teacher: float | None = 0.95, seconds: float = 3.0, **more) -> dict:
     """The rows of a run, by role, with accuracies from 0 to 1."""
-    rows = {"baseline": {"accuracy": alone, "seconds": 2.0},
-            "student": {"accuracy": student, "seconds": seconds, "relative_error": 1.5, "distillation_score": 0.25, **more}}
-    return rows if teacher is None else {"teacher": {"accuracy": teacher, "seconds": 9.0}, **rows}
+    rows = {"baseline": {"headline": "accuracy", "headline_value": alone, "seconds": 2.0},
+            "student": {"headline": "accuracy", "headline_value": student,
+                        "seconds": seconds, "relative_error": 1.5, "distillation_score": 0.25, **more}}
+    return rows if teacher is None else {"teacher": {"headline": "accuracy", "headline_value": teacher, "seconds": 9.0}, **rows}
 
 
 def printed(*lines: summary.Line, width: int = 120) -> str:

@@ -80,3 +80,11 @@ def test_a_table_has_the_measures_of_any_task_and_its_headline_as_a_share():
     assert "recall at 1 │ 25.00 % │ 50.00 % │ 25.00 %" in shown
     assert "eer │ 0.1250 │ 0.1250 │ 0.1250" in shown
     assert "the teacher (25.00 %) is no better than the student alone (50.00 %)" in shown
+
+
+def test_rates_of_errors_are_better_when_lower_and_accuracies_are_shares():
+    row = {"role": "student", "model": "seq2seq24", "headline": "symbol_accuracy", "headline_value": 0.75,
+           "symbol_accuracy": 0.75, "sequence_accuracy": 0.5, "error_rate": 0.25, "distillation_score": None}
+    table = run_table([row], "a run")
+    lines = dict(zip(*(list(column.cells) for column in table.columns), strict=True))
+    assert lines == {"symbol accuracy": "75.00 %", "sequence accuracy": "50.00 %", "error rate ↓": "0.2500"}

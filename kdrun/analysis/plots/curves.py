@@ -35,17 +35,18 @@ GOOD: Final = (
     "student trained alone); the dotted line is the teacher's, the grey ones are the other methods'.")
 
 
-def learning_curves(history: list[dict[str, Any]], path: Path, method: str) -> None:
+def learning_curves(history: list[dict[str, Any]], path: Path, method: str, headline: str) -> None:
     """Draw the validation error of every network of a run over its epochs; nothing where nothing was validated.
 
     Args:
         history: rows of history.csv.
         path: a PNG or SVG file.
         method: its key, whose colour the student has.
+        headline: what the error is 1 less than: the accuracy of a classifier.
     """
     errors: dict[str, list[float]] = {}
     for row in history:
-        if (row["split"], row["metric"]) == ("validation", "accuracy"):
+        if (row["split"], row["metric"]) == ("validation", headline):
             errors.setdefault(row["role"], []).append(100 * (1 - row["value"]))
     if not errors:
         return
@@ -56,7 +57,7 @@ def learning_curves(history: list[dict[str, Any]], path: Path, method: str) -> N
             colour = "black" if role in BESIDE else look_of(method)["color"] if role == "student" else MIDDLE
             line = BESIDE.get(role, "-" if role == "student" else "-.")
             axes.plot(range(1, len(values) + 1), values, line, color=colour, linewidth=1.8, label=f"{role}: {values[-1]:.2f} %")
-        axes.set(xlabel="epoch", ylabel="validation error, %")
+        axes.set(xlabel="epoch", ylabel=error_name(headline))
         error_axis(axes, min(map(min, errors.values())), max(map(max, errors.values())))
         axes.grid(**GRID)
         axes.legend(title="last epoch", frameon=False)
@@ -73,7 +74,7 @@ def curves(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
     """
     for part in panel.comparisons:
         history = part.collection.history
-        history = history[(history["split"] == "validation") & (history["metric"] == "accuracy")]
+        history = history[(history["split"] == "validation") & (history["metric"] == part.headline)]
         network = part.networks[0]
         taught: dict[str, list[Over]] = {}
         for variant, runs in part.variants.items():
@@ -87,7 +88,7 @@ def curves(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
         lasts = [f"{named[role]} {curve[-1].mean:.2f} %" for role, curve in beside.items()]
         last = f" Last epoch: {', '.join(lasts)}." if lasts else ""
         for page in pages(list(taught)):
-            figure, axis = curves_page(taught, page.names, beside, part.look)
+            figure, axis = curves_page(taught, page.names, beside, part.look, error_name(part.headline))
             yield Plot("curves", panel.label, part.label, f"curves-{part.slug}{page.tail}",
                        f"Learning curves of {network}{page.which}",
                        f"{GOOD}{last} {seeds_said((taught[name][-1].count for name in page.names), 'bands', few='')} "
@@ -95,7 +96,7 @@ def curves(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
 
 
 def curves_page(taught: Mapping[str, list[Over]], names: Sequence[str], beside: Mapping[str, list[Over]],
-                look: Mapping[str, Look]) -> tuple["Figure", str]:
+                look: Mapping[str, Look], error: str) -> tuple["Figure", str]:
     """A small picture for each of these methods, the others' curves behind its own; and what its vertical axis is."""
     figure, grid = small_multiples(len(names), height=1.75)
     for axes, variant in zip(grid, names, strict=True):
@@ -115,9 +116,14 @@ def curves_page(taught: Mapping[str, list[Over]], names: Sequence[str], beside: 
     every = [value for curve in [*taught.values(), *beside.values()] for value in means(curve)]
     axis = error_axis(grid[0], min(every), max(every))
     figure.supxlabel("epoch", fontsize=9)
-    figure.supylabel("validation error, %", fontsize=9)
+    figure.supylabel(error, fontsize=9)
     freeze(figure)
     return figure, axis
+
+
+def error_name(headline: str) -> str:
+    """The label of an axis of errors: which error it is, where it is not that of a classifier."""
+    return "validation error, %" if headline == "accuracy" else f"validation error (1 − {headline.replace('_', ' ')}), %"
 
 
 def mean_curve(rows: "DataFrame") -> list[Over]:

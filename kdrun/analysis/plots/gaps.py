@@ -54,7 +54,7 @@ def gaps(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
             rows = part.students[part.students["variant"] == variant]
             if (rows["family"] == "baseline").all():
                 continue
-            paired = rows.dropna(subset=["baseline_accuracy"])
+            paired = rows.dropna(subset=["baseline_headline"])
             if paired.empty:
                 left_out.append(f"gaps: {variant}, {network} has no student alone beside it")
                 continue
@@ -64,30 +64,30 @@ def gaps(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
         if not lines:
             continue
         lines.sort(key=lambda line: (-line.mean.mean, line.label))
-        taught = part.students.dropna(subset=["teacher_accuracy", "baseline_accuracy"]).drop_duplicates("seed", keep="last")
-        teacher = differences(taught, "teacher_accuracy")[1]
+        taught = part.students.dropna(subset=["teacher_headline", "baseline_headline"]).drop_duplicates("seed", keep="last")
+        teacher = differences(taught, "teacher_headline")[1]
         ahead = f" The teacher (dotted, if it is near): {with_interval(teacher, 2)} points." if teacher else ""
         yield Plot("gaps", panel.label, part.label, f"gaps-{part.slug}", f"Gap of each method to {network} alone",
                    f"{GOOD.format(interval=INTERVAL)}{ahead} {seeds_said((line.mean.count for line in lines), spread='')}"
                    f"{weak_said(weak, ranked=True)}",
-                   forest(lines, teacher))
+                   forest(lines, teacher, panel.headline_name))
 
 
 def differences(rows: "DataFrame", column: str) -> tuple[tuple[float, ...], Over | None]:
-    """An accuracy less the baseline's of the same run, in points: each, and over the runs."""
-    each = tuple(100 * (float(own) - float(alone)) for own, alone in zip(rows[column], rows["baseline_accuracy"], strict=True))
+    """A headline less the baseline's of the same run, in points: each, and over the runs."""
+    each = tuple(100 * (float(own) - float(alone)) for own, alone in zip(rows[column], rows["baseline_headline"], strict=True))
     return each, over(each)
 
 
 def line_of(variant: str, rows: "DataFrame", look: Look, weak: bool) -> Gap:
     """The line of a method, from its runs."""
-    each, mean = differences(rows, "accuracy")
+    each, mean = differences(rows, "headline_value")
     assert mean is not None
     few = f" (n={mean.count})" if mean.count < FEWEST else ""
     return Gap(shown(variant, 40) + (f" {WEAK}" if weak else "") + few, each, mean, look)
 
 
-def forest(lines: Sequence[Gap], teacher: Over | None) -> "Figure":
+def forest(lines: Sequence[Gap], teacher: Over | None, measure: str) -> "Figure":
     """A line for each method: its name, its seeds, its mean and interval, and both as figures."""
     figures = [with_interval(line.mean, 2) for line in lines]
     left, right = text_width([line.label for line in lines]) + 14, text_width(figures) + 12
@@ -98,7 +98,7 @@ def forest(lines: Sequence[Gap], teacher: Over | None) -> "Figure":
     axes = figure.add_axes((left / width, below / height, (width - left - right) / width, ROW * len(lines) / height))
     low, high = limits(lines)
     axes.set(xlim=(low, high), ylim=(len(lines) - 0.5, -0.5),
-             xlabel="accuracy less that of the student alone, percentage points")
+             xlabel=f"{measure} less that of the student alone, percentage points")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", **GRID)

@@ -71,7 +71,7 @@ def pareto(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
             figure = sheet(height)
             axes = figure.add_subplot()
             axes.set(xscale="log", xlabel="distillation factor: the teacher's parameters over the student's",
-                     ylabel="test accuracy, %", title=" " if in_columns else "")
+                     ylabel=f"test {panel.headline_name}, %", title=" " if in_columns else "")
             heights = [entry.accuracy.mean + sign * deviation(entry) for entry in entries for sign in (-1, 1)]
             span = max(heights) - min(heights) or 1.0
             axes.set_ylim(min(heights) - 0.06 * span, max(heights) + 0.06 * span)

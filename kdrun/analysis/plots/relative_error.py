@@ -45,7 +45,7 @@ def relative_error(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
             if len(groups) > 1:
                 axes.set_title(shown(group[-1].network), loc="left")
         figure.supxlabel("relative error: the student's error over the teacher's", fontsize=9)
-        figure.supylabel("test accuracy, %", fontsize=9)
+        figure.supylabel(f"test {panel.headline_name}, %", fontsize=9)
         freeze(figure)
         inside = grid[0].get_window_extent().width * 72 / figure.dpi
         low, high = grid[0].get_xlim()

@@ -34,7 +34,7 @@ class Entry:
         variant: the method, with what was set otherwise than usual; empty for the other roles.
         label: what is written beside it, with the number of seeds where those are few.
         runs: the runs that it is in.
-        accuracy: in per cent.
+        accuracy: in per cent; where samples are not classified, what else is the headline of the task.
         relative_error: the error over the teacher's.
         factor: the teacher's parameters over its own.
         loss: the distillation score at alpha 0: the share of the teacher's accuracy that is lost.
@@ -97,6 +97,16 @@ class Panel:
         words = re.sub(r"\W+", "-", self.label).strip("-")
         return words if len(words) <= 100 else f"{words[:93]}-{words[-6:]}"
 
+    @property
+    def headline(self) -> str:
+        """The column of what the runs are compared by."""
+        return str(self.students["headline"].iloc[0])
+
+    @property
+    def headline_name(self) -> str:
+        """The same in words."""
+        return self.headline.replace("_", " ")
+
     @cached_property
     def networks(self) -> list[str]:
         """The students' networks, in natural order."""
@@ -142,35 +152,36 @@ class Panel:
             size_unit: what the distillation score's sizes count: parameters, bytes or bits.
         """
         found = []
-        taught = self.students[self.students["teacher_accuracy"].notna()]
+        taught = self.students[self.students["teacher_headline"].notna()]
         if len(taught):
             name = str(taught["teacher"].iloc[0])
             rows = taught.drop_duplicates("seed", keep="last")
-            found.append(self.entry("teacher", name, "", rows, rows["teacher_accuracy"], rows[f"teacher_{size_unit}"],
+            found.append(self.entry("teacher", name, "", rows, rows["teacher_headline"], rows[f"teacher_{size_unit}"],
                                     rows["teacher_parameters"], size_unit, f"teacher {name}", TEACHER))
         several = len(self.networks) > 1
         for network in self.networks:
             rows = self.students[self.students["student"] == network]
-            alone = rows[rows["baseline_accuracy"].notna() & rows["run"].isin(self.baselines.index)]
-            alone = alone.sort_values("teacher_accuracy", kind="stable", na_position="first")  # with a teacher beside it if any
+            alone = rows[rows["baseline_headline"].notna() & rows["run"].isin(self.baselines.index)]
+            alone = alone.sort_values("teacher_headline", kind="stable", na_position="first")  # with a teacher beside it if any
             alone = alone.drop_duplicates("seed", keep="last")
             if len(alone):
                 own = self.baselines.loc[alone["run"]]
-                found.append(self.entry("baseline", network, "", alone, alone["baseline_accuracy"], own[size_unit],
+                found.append(self.entry("baseline", network, "", alone, alone["baseline_headline"], own[size_unit],
                                         own["parameters"], size_unit, f"{network} alone", ALONE))
         for network in self.networks:
             rows = self.students[self.students["student"] == network]
             for variant in sorted(set(rows["variant"]), key=natural):
                 own = rows[rows["variant"] == variant]
-                found.append(self.entry("student", network, variant, own, own["accuracy"], own[size_unit], own["parameters"],
-                                        size_unit, f"{variant}, {network}" if several else variant, self.look[variant]))
+                label = f"{variant}, {network}" if several else variant
+                found.append(self.entry("student", network, variant, own, own["headline_value"], own[size_unit],
+                                        own["parameters"], size_unit, label, self.look[variant]))
         return found
 
     def entry(self, role: str, network: str, variant: str, rows: "DataFrame", accuracies: Iterable[float],
               sizes: Iterable[Any], parameters: Iterable[Any], size_unit: str, label: str, look: Look) -> Entry:
         """One of `entries`: its values seed by seed beside the teacher's of the same run, then over the seeds."""
         own = [as_float(value) for value in accuracies]
-        theirs = [as_float(value) for value in rows["teacher_accuracy"]]
+        theirs = [as_float(value) for value in rows["teacher_headline"]]
         accuracy = over([None if value is None else 100 * value for value in own])
         assert accuracy is not None  # a run without an accuracy is not collected
 
@@ -194,9 +205,9 @@ class Panel:
 
 def weakly_taught(rows: "DataFrame") -> bool:
     """Whether the teacher of these runs is no better than their student alone, on average."""
-    both = rows.dropna(subset=["teacher_accuracy", "baseline_accuracy"])
-    return len(both) > 0 and scores.weak_teacher(float(both["teacher_accuracy"].mean()),
-                                                 float(both["baseline_accuracy"].mean()))
+    both = rows.dropna(subset=["teacher_headline", "baseline_headline"])
+    return len(both) > 0 and scores.weak_teacher(float(both["teacher_headline"].mean()),
+                                                 float(both["baseline_headline"].mean()))
 
 
 def weak_said(weak: bool, ranked: bool) -> str:

@@ -14,7 +14,7 @@ left out.
   kdrun results --where 'role == "student" and accuracy > 0.98' --columns variant,seed,accuracy
   kdrun results --csv all.csv            # also --json FILE, --parquet FILE (needs pyarrow: pip install 'kdrun[parquet]')
 """
-USUAL = ("comparison", "variant", "seed", "role", "model", "accuracy", "macro_f1", "ece", "distillation_score",
+USUAL = ("comparison", "variant", "seed", "role", "model", "headline", "headline_value", "distillation_score",
          "relative_error")
 
 

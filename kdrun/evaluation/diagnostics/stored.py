@@ -228,7 +228,8 @@ def populations(found: Collected, trust: bool, note: Callable[[str], None]) -> l
         entries, files, checkpoints = (texts_in(told.get(part)) for part in ("entries", "files", "checkpoints"))
         runs.append(StoredRun(name, int(row["seed"]), str(row["comparison"]), str(row["variant"]), found.folders[name],
                               settings, {role: entry for role, entry in entries.items() if names.harmless(entry)},
-                              {str(one["role"]): float(one["accuracy"]) for one in told["rows"]}, files, checkpoints))
+                              {str(one["role"]): float(one.get("headline_value", one.get("accuracy")))
+                               for one in told["rows"]}, files, checkpoints))
     if found_foreign:
         raise ConfigError(found_foreign)
     if not runs:
