@@ -92,6 +92,10 @@ class Retrieval(Task):
             return arcface(output.logits, batch.labels, self.info["scale"], self.info["margin"], smoothing)
         return super().label_loss(output, batch, smoothing)
 
+    def split_rows(self, answers: ModelOutput, samples: Samples) -> tuple[Tensor, Tensor | None]:
+        """The logits over the seen classes [N, K]; the classes of the samples may be others, so there are no labels."""
+        return answers.logits, None
+
     def measures(self, answers: ModelOutput, samples: Samples) -> dict[str, float | None]:
         """Recall at 1, mean average precision; of pairs the area under the ROC curve, true accept rate and equal error rate."""
         embeddings, labels = answers.embedding, samples.labels
