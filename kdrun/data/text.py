@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, Bounds, Filled, closest
 from kdrun.data.samples import Samples, Source
+from kdrun.data.tables import read_columns
 from kdrun.data.vocabulary import Tokenizer, Units, pretrained_tokenizer, vocabulary_tokenizer
 from kdrun.utils.wording import counted
 
@@ -152,24 +153,12 @@ def read_table(key: str, path: str, text: str, label: str, separator: str) -> tu
     Raises:
         ValueError: the file is not there, cannot be read, or lacks a column or a label.
     """
-    import pandas as pd
-
-    if not Path(path).is_file():
-        raise ValueError(f"{key}: there is no file {Path(path).absolute()}; wanted a table with the columns {text} and {label}")
-    try:
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except Exception as error:  # whatever a damaged file makes pandas raise
-        raise ValueError(f"{key}: {Path(path).absolute()} cannot be read as a table in UTF-8 "
-                         f"({(str(error).splitlines() or [type(error).__name__])[0]})") from error
-    for setting, column in (("text", text), ("label", label)):
-        if column not in table.columns:
-            raise ValueError(f"{setting}: {Path(path).absolute()} has no column '{column}'"
-                             + (closest(column, table.columns) or f"; it has {', '.join(map(str, table.columns))}"))
-    labels = [one.strip() for one in table[label]]
+    texts, found = read_columns(key, path, {"text": text, "label": label}, separator)
+    labels = [one.strip() for one in found]
     if empty := [row for row, name in enumerate(labels, start=2) if not name]:
         raise ValueError(f"{key}: {Path(path).absolute()} has no label in row {empty[0]}"
                          + (f" and {len(empty) - 1} more" if len(empty) > 1 else ""))
-    return table[text].tolist(), labels
+    return texts, labels
 
 
 def natural(name: str) -> tuple[int, float, str]:
