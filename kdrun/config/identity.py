@@ -20,6 +20,7 @@ def identity(settings: Settings) -> str:
         ignored.add("threads")  # the CPU only feeds the GPU, which does what depends on the order of additions
     values = {key: value for key, value in settings.values.items() if key not in ignored}
     values["speed"] = speed.shaping(values["speed"])
+    values["dataset"] = {key: value for key, value in values.get("dataset", {}).items() if key != "workers"}
     teacher = values.get("teacher", {})
     exact = {"remember_gb", *({"remember"} if teacher.get("remember") != "half" else ())}  # change no bit of any result
     values["teacher"] = {**{key: value for key, value in teacher.items() if key not in exact}, "recipe": own_recipe(values)}

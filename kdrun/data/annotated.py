@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from kdrun.config.constraints import AtLeastOne, Bounds, Count, Filled, Positive
-from kdrun.data.readers import FORMATS, eight_bits
+from kdrun.data.picture_files import FORMATS, eight_bits
 from kdrun.data.samples import IGNORED, Samples, Source
 from kdrun.utils.seeding import generator
 from kdrun.utils.wording import counted

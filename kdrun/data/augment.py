@@ -33,9 +33,7 @@ def random_resized_crop(size: int, *, scale: list[Fraction], ratio: list[Positiv
         scale: the smallest and the largest share of the area.
         ratio: the smallest and the largest width over height.
     """
-    for name, pair in (("scale", scale), ("ratio", ratio)):
-        if len(pair) != 2 or pair[0] > pair[1]:
-            raise ValueError(f"{name}: got {pair}, wanted the smallest and the largest")
+    check_ranges(scale=scale, ratio=ratio)
     v2 = transforms()
     return v2.RandomResizedCrop(size, scale, ratio, interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
 
@@ -72,7 +70,19 @@ def erase(size: int, *, chance: Fraction, scale: list[Fraction], ratio: list[Pos
 
     It is painted in the mean colour of the data set, which is zero for the network.
     """
+    check_ranges(scale=scale, ratio=ratio)
     return transforms().RandomErasing(chance, scale, ratio)
+
+
+def check_ranges(**ranges: list[float]) -> None:
+    """Refuse what is no range.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for name, ends in ranges.items():
+        if len(ends) != 2 or ends[0] > ends[1]:
+            raise ValueError(f"{name}: got {ends}, wanted the smallest and the largest")
 
 
 STEPS: dict[str, Callable[..., nn.Module]] = {

@@ -3,26 +3,22 @@
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from kdrun.config.constraints import AtLeastOne, Bounds, Filled, Positive
+from kdrun.config.constraints import AtLeastOne, Bounds, Count, Filled, Positive
 from kdrun.config.instantiation import instantiate
 from kdrun.data.modalities import ModalityName
+from kdrun.data.picture_files import FORMATS, Loading, channels_of, eight_bits, found_in
 from kdrun.data.samples import Samples, Source
+from kdrun.data.streamed import Stored, Streamed
 from kdrun.utils.wording import counted
-
-if TYPE_CHECKING:
-    from PIL.Image import Image as PilImage
 
 Share = Annotated[float, Bounds(above=0, below=1)]
 Place = Annotated[str, Filled()]
-
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".ppm": "PPM", ".pgm": "PPM",
-           ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF"}
-"""What pictures may be, by their names' endings. Whatever else Pillow reads, it does by other programs or rarely used code."""
 
 __all__ = ["digits", "image_folder", "pair", "torchvision_set"]
 
@@ -43,13 +39,16 @@ def digits(*, test: Share) -> Source:
 
 
 def torchvision_set(*, reader: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN"], root: Place,
-                    download: bool) -> Source:
-    """A data set that torchvision reads (and checks, and downloads where it is asked to).
+                    download: bool, augment: list[Any] | None, workers: Count) -> Source:
+    """A data set that torchvision reads (and checks, and downloads where it is asked to), all of it in memory.
 
     Args:
         reader: the class of `torchvision.datasets`.
         root: the folder that holds the set's own folder.
         download: fetch what is missing.
+        augment: augmentations of each picture in the place of crop and flip, as `kdrun.data.augment` has them; null for
+            those two.
+        workers: processes that do so.
 
     Raises:
         ValueError: the files are not there, or not whole.
@@ -72,10 +71,15 @@ def torchvision_set(*, reader: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFA
         labels = part.labels if reader == "SVHN" else part.targets
         parts.append(Samples(images.contiguous(), torch.as_tensor(np.asarray(labels), dtype=torch.int64)))
         names = getattr(part, "classes", names)
-    return Source(parts[0], parts[1], tuple(map(str, names or range(10))))
+    if augment is not None:
+        parts = [replace(part, inputs=Streamed(Stored(part.inputs), torch.arange(len(part)), part.inputs.shape[1], None,
+                                               workers, len(part)))  # type: ignore[arg-type]
+                 for part in parts]
+    return Source(parts[0], parts[1], tuple(map(str, names or range(10))), augment=augment)
 
 
-def image_folder(*, root: Place, size: AtLeastOne | None, test: Share, memory_gb: Positive) -> Source:
+def image_folder(*, root: Place, size: AtLeastOne | None, test: Share, memory_gb: Positive, resize: AtLeastOne | None,
+                 stream: bool | None, workers: Count, augment: list[Any] | None, measured_on: AtLeastOne) -> Source:
     """A folder of pictures, a sub-folder a class; with `train/`, `val/` and `test/` inside, or split here.
 
     A `val/` without a `test/` is the test set, as in ImageNet; beside one it is what choices are made by.
@@ -84,7 +88,14 @@ def image_folder(*, root: Place, size: AtLeastOne | None, test: Share, memory_gb
         root: the folder.
         size: resize the shorter side to this and crop the centre; null takes the pictures as they are.
         test: the share of each class that is the test set, where the folder has none of its own.
-        memory_gb: refuse to load more pictures than fit in this, in GB.
+        memory_gb: the most that pictures may take in memory, in GB.
+        resize: of streamed pictures, the shorter side before the centre is cut out; null for `size`.
+        stream: leave pictures in their files and read them when a batch needs them; null for where they take more than
+            `memory_gb` or are augmented by a list.
+        workers: processes that read streamed pictures ahead.
+        augment: augmentations of streamed pictures in the place of crop and flip, as `kdrun.data.augment` has them; null
+            for those two.
+        measured_on: so many streamed pictures tell mean and std.
 
     Raises:
         ValueError: no folder, no class, no picture, pictures of several sizes, an unreadable picture, too much memory.
@@ -97,21 +108,35 @@ def image_folder(*, root: Place, size: AtLeastOne | None, test: Share, memory_gb
     classes = _classes(inside)
     if not classes:
         raise ValueError(f"{inside.absolute()} holds no sub-folder; wanted one for each class")
-    train = _read_folder(inside, classes, size, memory_gb)
+    loading = Loading(size=size, resize=resize, stream=stream, workers=workers, augment=augment, measured_on=measured_on,
+                      memory_gb=memory_gb)
+    known = {folder: found_in(folder, classes) for folder in (inside, *beside)}
+    for folder, (paths, _) in known.items():
+        if not paths:
+            raise ValueError(f"{folder.absolute()} holds no picture ({', '.join(sorted(FORMATS))})")
+    streams = loading.streams(sum(len(paths) for paths, _ in known.values()))
+    if streams:
+        channels = channels_of(*known[inside])
+        parts = {folder: loading.samples(folder, *known[folder], channels) for folder in known}
+    else:
+        parts = {folder: _read_folder(folder, *known[folder], size, memory_gb) for folder in known}
+    train = parts[inside]
+    how = f"; read from their files by {counted(workers, 'worker')}" if streams else ""
     if not beside:
-        source = Source(*train.part(test, seed=0, classes=len(classes)), classes)
+        source = Source(*train.part(test, seed=0, classes=len(classes)), classes, augment=augment)
         return replace(source, found=f"{inside.absolute()}: {len(source.train)} pictures to train on, {len(source.test)} set "
-                                     f"aside to test on (dataset.test={test:g})")
+                                     f"aside to test on (dataset.test={test:g}){how}")
     for folder in beside:
         if extra := sorted({*_classes(folder)} - set(classes)):
             raise ValueError(f"{folder.absolute()} has classes that {inside.name}/ has not: {', '.join(extra[:5])}")
-    held_out, *more = [_read_folder(folder, classes, size, memory_gb) for folder in beside]
+    held_out, *more = [parts[folder] for folder in beside]
     validation = more[0] if more else None
     told = [f"train/ with {counted(len(train), 'picture')}",
             f"{beside[0].name}/ with {len(held_out)}" + (", which is the test set" if beside[0].name == "val" else ""),
             f"val/ with {len(validation)} to choose by" if validation is not None else
             "validation is set aside from train/ (dataset.validation)"]
-    return Source(train, held_out, classes, validation=validation, found=f"{top.absolute()}: {'; '.join(told)}")
+    return Source(train, held_out, classes, validation=validation, found=f"{top.absolute()}: {'; '.join(told)}{how}",
+                  augment=augment)
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
@@ -119,59 +144,37 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
 
 
-def eight_bits(picture: "PilImage") -> "PilImage":
-    """A picture as grey or RGB of 8 bits a channel.
-
-    Raises:
-        ValueError: it has more than 16.
-    """
-    from PIL import Image
-
-    if picture.mode[0] not in "IF":
-        return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    pixels = np.asarray(picture)
-    if picture.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError("its pixels have more than 16 bits; save it with 8")
-    return Image.fromarray((pixels // 257).astype(np.uint8))  # `convert` would turn all but the darkest white
-
-
-def _read_folder(folder: Path, classes: tuple[str, ...], size: int | None, memory_gb: float) -> Samples:
+def _read_folder(folder: Path, paths: list[Path], labels: Tensor, size: int | None, memory_gb: float) -> Samples:
     from PIL import Image, ImageOps
 
     images: list[np.ndarray] = []
-    labels: list[int] = []
     unreadable: list[str] = []
     used = 0
-    for label, name in enumerate(classes):
-        for path in sorted(entry for entry in (folder / name).rglob("*")
-                           if entry.suffix.lower() in FORMATS and entry.is_file()):  # opening a pipe would wait for ever
-            try:
-                with Image.open(path, formats=sorted(set(FORMATS.values()))) as opened:
-                    picture = eight_bits(opened)
-                    if size is not None:
-                        picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
-                    pixels = np.asarray(picture)
-            except Exception as error:  # Pillow raises whatever a damaged file makes it
-                unreadable.append(f"cannot read {path.absolute()}: " + str(error).replace(f" '{path}'", ""))
-                continue
-            pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-            if images and pixels.shape[:2] != images[0].shape[:2]:
-                raise ValueError(f"{path.absolute()} is {pixels.shape[1]}x{pixels.shape[0]}, the first picture "
-                                 f"{images[0].shape[1]}x{images[0].shape[0]}; set dataset.size to bring all to one size")
-            used += pixels.nbytes
-            if used > memory_gb * 1e9:
-                raise ValueError(f"the pictures of {folder.absolute()} take more than {memory_gb:g} GB in memory; set a "
-                                 "smaller dataset.size, or raise dataset.memory_gb")
-            images.append(pixels)
-            labels.append(label)
+    for path in paths:
+        try:
+            with Image.open(path, formats=sorted(set(FORMATS.values()))) as opened:
+                picture = eight_bits(opened)
+                if size is not None:
+                    picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
+                pixels = np.asarray(picture)
+        except Exception as error:  # Pillow raises whatever a damaged file makes it
+            unreadable.append(f"cannot read {path.absolute()}: " + str(error).replace(f" '{path}'", ""))
+            continue
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        if images and pixels.shape[:2] != images[0].shape[:2]:
+            raise ValueError(f"{path.absolute()} is {pixels.shape[1]}x{pixels.shape[0]}, the first picture "
+                             f"{images[0].shape[1]}x{images[0].shape[0]}; set dataset.size to bring all to one size")
+        used += pixels.nbytes
+        if used > memory_gb * 1e9:
+            raise ValueError(f"the pictures of {folder.absolute()} take more than {memory_gb:g} GB in memory; set a "
+                             "smaller dataset.size, or raise dataset.memory_gb")
+        images.append(pixels)
     if unreadable:
         more = [f"and {len(unreadable) - 5} pictures more that cannot be read"] if len(unreadable) > 5 else []
         raise ValueError("\n".join(unreadable[:5] + more))
-    if not images:
-        raise ValueError(f"{folder.absolute()} holds no picture ({', '.join(sorted(FORMATS))})")
     channels = max(pixels.shape[2] for pixels in images)  # a grey picture among coloured ones is a coloured one
     whole = np.stack([np.broadcast_to(pixels, (*pixels.shape[:2], channels)) for pixels in images])
-    return Samples(torch.from_numpy(whole), torch.tensor(labels))
+    return Samples(torch.from_numpy(whole), labels)
 
 
 def pair(*, base: dict, teacher_sees: ModalityName, student_sees: ModalityName, paired: bool) -> Source:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # Pillow and what needs it: most runs have all pictures in me
 
     from kdrun.data.augment import Augmentation
 
-__all__ = ["Store", "Streamed", "Unreadable"]
+__all__ = ["Store", "Stored", "Streamed", "Unreadable"]
 
 
 class Unreadable(ValueError):
@@ -44,6 +44,31 @@ class Store(Protocol):
     def digest(self, rows: Tensor) -> str:
         """Of these pictures: another one where any of them was changed."""
         ...
+
+
+class Stored:
+    """Pictures of a tensor [N, H, W, C] in memory, for augmentations that take one picture at a time.
+
+    Args:
+        images: uint8, of 1 or 3 channels.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.channels = images, images.shape[-1]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def picture(self, row: int) -> "Image":
+        """One of them."""
+        from PIL import Image
+
+        found = self.images[row].numpy()
+        return Image.fromarray(found[..., 0] if self.channels == 1 else found)
+
+    def digest(self, rows: Tensor) -> str:
+        """Of every pixel."""
+        return hashlib.sha256(self.images[rows].contiguous().numpy().data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -125,7 +150,9 @@ class Streamed:
         return False
 
     def sample(self) -> Tensor:
-        """Some pictures in memory [M, H, W, C], to measure: drawn once, or all where there are no more."""
+        """Some pictures in memory [M, H, W, C], to measure: drawn once, or all where there are no more or they are there."""
+        if isinstance(self.store, Stored):
+            return self.store.images[self.rows]
         order = torch.randperm(len(self), generator=generator("measured"))[:self.measured_on]
         return torch.cat(list(self[order.sort().values].split(256)))
 
@@ -157,7 +184,8 @@ class Streamed:
         workers = min(self.workers, len(steps) - 1)  # none for a single batch
         loader: DataLoader[Any] = DataLoader(
             Read(self, augmentation, key), batch_sampler=[self.rows[rows].tolist() for rows in map(Tensor.cpu, steps)],
-            num_workers=workers, collate_fn=as_it_is, worker_init_fn=ignore_interrupts)
+            num_workers=workers, collate_fn=as_it_is, worker_init_fn=ignore_interrupts,
+            generator=torch.Generator())  # else it draws a seed from the one that dropout draws from
         with deaths_reported_here():
             coming = iter(loader)
         while True:

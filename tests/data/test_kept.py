@@ -7,7 +7,8 @@ from PIL import Image
 from kdrun.data import latest as module
 from kdrun.experiment import read_dataset
 
-SETTINGS = {"_target_": "kdrun.data.readers.image_folder", "size": None, "test": 0.5, "memory_gb": 1.0, "name": "mine",
+SETTINGS = {"_target_": "kdrun.data.readers.image_folder", "size": None, "test": 0.5, "memory_gb": 1.0, "resize": None,
+            "stream": None, "workers": 0, "augment": None, "measured_on": 9, "name": "mine",
             "validation": 0.0, "split_seed": 0, "train_limit": None, "crop": 0, "flip": False, "mean": None, "std": None}
 
 
@@ -42,7 +43,7 @@ def test_a_changed_file_is_seen(node, tmp_path, deep):
     if deep:  # where a setting inside a setting names the folder
         node = node | {"_target_": "kdrun.data.readers.pair", "base": {**node}, "teacher_sees": "picture",
                        "student_sees": "half_resolution", "paired": True}
-        for name in ("root", "size", "test", "memory_gb"):
+        for name in ("root", "size", "test", "memory_gb", "resize", "stream", "workers", "augment", "measured_on"):
             del node[name]
     first = read_dataset(node)
     changed = tmp_path / "cat" / "0.png"

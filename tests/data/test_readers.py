@@ -11,6 +11,8 @@ from kdrun.data.data import read as data_of
 from kdrun.data.readers import digits, image_folder, torchvision_set
 from tests.conftest import settings_of
 
+IN_MEMORY = {"resize": None, "stream": None, "workers": 0, "augment": None, "measured_on": 9}
+
 
 def picture(path, *, size=(8, 8), mode="L", value=None, seed=0, **options):
     """A picture file; noise, or one value everywhere."""
@@ -29,7 +31,7 @@ def classes_in(folder, names=("cat", "dog"), each=5, **options):
 
 
 def read(folder, **changes):
-    return image_folder(**({"root": str(folder), "size": None, "test": 0.2, "memory_gb": 1.0} | changes))
+    return image_folder(**({"root": str(folder), "size": None, "test": 0.2, "memory_gb": 1.0, **IN_MEMORY} | changes))
 
 
 def refused(folder, **changes) -> str:
@@ -93,7 +95,7 @@ def test_validation_pictures_of_ones_own_are_what_is_chosen_by(tmp_path):
     for name, each in (("train", 6), ("val", 3), ("test", 2)):
         classes_in(tmp_path / name, each=each)
     data = data_of(settings_of(validation=0.5), image_folder, {"root": str(tmp_path), "size": None, "test": 0.2,
-                                                               "memory_gb": 1.0})
+                                                               "memory_gb": 1.0, **IN_MEMORY})
     assert (len(data.train), len(data.validation), len(data.test)) == (12, 6, 4)
     assert data.found == f"{tmp_path}: train/ with 12 pictures; test/ with 4; val/ with 6 to choose by"
     classes_in(tmp_path / "val", names=["cow"], each=1)
@@ -266,7 +268,7 @@ def idx_files(root, *, name="MNIST", train=20, test=10):
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST"])
 def test_a_set_in_mnists_format_is_read_back(tmp_path, name):
     wanted = idx_files(tmp_path, name=name)
-    source = torchvision_set(reader=name, root=str(tmp_path), download=False)
+    source = torchvision_set(reader=name, root=str(tmp_path), download=False, augment=None, workers=0)
     for part, (images, labels) in zip((source.train, source.test), wanted, strict=True):
         assert torch.equal(part.inputs, torch.from_numpy(images)[..., None])
         assert part.labels.tolist() == labels.tolist()
@@ -278,7 +280,7 @@ def test_a_set_in_mnists_format_is_read_back(tmp_path, name):
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN"])
 def test_a_missing_set_is_told_in_one_line(tmp_path, name):
     with pytest.raises(ValueError, match=f"^{name} is not in ") as caught:
-        torchvision_set(reader=name, root=str(tmp_path / "nowhere"), download=False)
+        torchvision_set(reader=name, root=str(tmp_path / "nowhere"), download=False, augment=None, workers=0)
     told = str(caught.value)
     assert "\n" not in told
     assert str(tmp_path / "nowhere") in told
@@ -292,14 +294,14 @@ def test_a_damaged_set_is_told_in_one_line(tmp_path, content):
     path = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-9] if content == "cut" else content)
     with pytest.raises(ValueError, match=r"^MNIST is not in .*, or not whole") as caught:
-        torchvision_set(reader="MNIST", root=str(tmp_path), download=False)
+        torchvision_set(reader="MNIST", root=str(tmp_path), download=False, augment=None, workers=0)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(not (Path(os.environ.get("KDRUN_DATA", "nowhere")) / "cifar-10-batches-py").is_dir(),
                     reason="KDRUN_DATA names no folder with the real CIFAR-10")
 def test_cifar10_is_50000_and_10000_coloured_pictures():
-    source = torchvision_set(reader="CIFAR10", root=os.environ["KDRUN_DATA"], download=False)
+    source = torchvision_set(reader="CIFAR10", root=os.environ["KDRUN_DATA"], download=False, augment=None, workers=0)
     assert source.problems() == []
     assert source.train.inputs.shape == (50000, 32, 32, 3)
     assert source.test.inputs.shape == (10000, 32, 32, 3)
