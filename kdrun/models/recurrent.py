@@ -56,6 +56,10 @@ class SequenceNet(nn.Module):
         logits = self.head(self.dropout(places if self.per_place else embedding))
         return ModelOutput(logits, embedding, tuple(stages), tuple(preacts), as_map(stem), mask=inputs.mask)
 
+    def until(self, stage: int) -> list[nn.Module]:
+        """The parts that lead to the end of a stage, counted from 1: what a hint at that stage trains."""
+        return [self.front, *self.layers[:stage]]
+
 
 class LSTM(SequenceNet):
     """Layers of LSTM that read from the first place to the last: what is yet to come is not known at any place.

@@ -83,3 +83,12 @@ def test_sizes(net: nn.Module, parameters: int) -> None:
 def test_operations_are_counted_inside_the_recurrence() -> None:
     net = BiLSTM(width=6, layers=1, features=4, classes=3, per_place=True, **COMMON)
     assert flops(net, frames((5,))) == 5 * 2 * (2 * 4 * 6 * (4 + 6) + 12 * 3)
+
+
+def test_a_hint_trains_what_leads_to_its_stage() -> None:
+    net = network("bilstm")
+    loss = net(frames()).stages[0].square().sum()
+    loss.backward()
+    trained = {name for name, weight in net.named_parameters() if weight.grad is not None}
+    assert trained == {name for part in net.until(1) for prefix, module in net.named_modules() if module is part
+                       for name in (f"{prefix}.{own}" for own, _ in part.named_parameters())}
