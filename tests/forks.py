@@ -31,4 +31,4 @@ def kdrun(words: list[str], folder: Path, *, spawned: bool = False) -> Ending:
         with contextlib.nullcontext() if spawned else forked_workers():
             return main.main(words)
 
-    return forked(typed, folder)
+    return forked(typed, folder, limit=600)

@@ -1,13 +1,13 @@
 """The main job on real data, from the command line; `KDRUN_DATA` names the folder of the official files."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas
 import pytest
 from PIL import Image
+
+from tests.forks import kdrun
 
 ROOT = os.environ.get("KDRUN_DATA", "")
 FILES = {"cifar100": "cifar-100-python", "fashion_mnist": "FashionMNIST/raw"}
@@ -24,9 +24,8 @@ def needs(dataset: str) -> pytest.MarkDecorator:
 
 def run(folder: Path, *words: str) -> pandas.DataFrame:
     """The rows of a run, by role."""
-    done = subprocess.run([sys.executable, "-m", "kdrun", f"outputs={folder}/out", *SHORT, *words], cwd=folder,
-                          capture_output=True, text=True, timeout=500, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-2000:]
+    done = kdrun([f"outputs={folder}/out", *SHORT, *words], folder)
+    assert done.status == 0, done.err[-2000:]
     (made,) = (folder / "out" / "runs").iterdir()
     return pandas.read_csv(made / "results.csv").set_index("role")
 

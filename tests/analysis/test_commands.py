@@ -121,8 +121,8 @@ def test_what_is_refused(kdrun, tmp_path, words, told):
 
 
 def test_collecting_needs_no_torch(kdrun, tmp_path):
-    code = ("import sys; from kdrun import cli\n"
-            "assert cli.main(['results']) == 0 and cli.main(['tables', '--quiet']) == 0\n"
+    code = ("import sys; from kdrun.cli import main\n"
+            "assert main.main(['results']) == 0 and main.main(['tables', '--quiet']) == 0\n"
             "heavy = {'torch', 'torchvision', 'sklearn', 'matplotlib', 'hydra'} & set(sys.modules)\n"
             "assert not heavy, heavy\n")
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
