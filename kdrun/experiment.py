@@ -14,12 +14,13 @@ from torch import nn
 
 from kdrun import __version__
 from kdrun.config import registry, speed
+from kdrun.config.dataset import DatasetSettings
 from kdrun.config.identity import identity, run_folder
 from kdrun.config.instantiation import declared, instantiate, locate
 from kdrun.config.recipe import Recipe
 from kdrun.config.schema import ConfigError, Settings
 from kdrun.config.validation import problems
-from kdrun.data.data import Data, DatasetSettings, read
+from kdrun.data.data import Data, read
 from kdrun.data.latest import kept
 from kdrun.data.mixing import Mixing
 from kdrun.data.stream import MemoryStream
@@ -34,9 +35,10 @@ from kdrun.models.roles import Frozen, Networks
 from kdrun.storage import resume
 from kdrun.storage.fingerprint import CAST, LOOP, fingerprint
 from kdrun.storage.finished import CURVES, finished, weights_file
-from kdrun.storage.network_store import Store, TrainedNetwork, save_weights
+from kdrun.storage.network_store import Store, save_weights
 from kdrun.storage.teacher_cache import GIGABYTE, Answers, digest_of_weights
 from kdrun.training.loop import Diverged, distill
+from kdrun.training.trained import TrainedNetwork
 from kdrun.utils import distributed
 from kdrun.utils.files import digest_of, write_atomically
 from kdrun.utils.memory_limits import LEARNING, allowed
@@ -345,7 +347,7 @@ class Experiment:
                for name, report in self.extra_tables.items()}}
         for name, (rows, columns) in tables.items():
             result_tables.write_csv(folder / name, rows, columns)
-        from kdrun.analysis.plots.curves import learning_curves
+        from kdrun.analysis.plots.run_curves import learning_curves  # with matplotlib
 
         learning_curves(history, folder / CURVES, self.settings.choices["method"], self.data.task.headline)
         weights = {weights_file(one.role): one.network for one in made if one.origin == "trained" and one.entry is None}

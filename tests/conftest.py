@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from kdrun.config import registry
+from kdrun.config.dataset import DatasetSettings
 from kdrun.config.recipe import Recipe
-from kdrun.data.data import Data, DatasetSettings, read
+from kdrun.data.data import Data, read
 from kdrun.data.samples import Samples, Source
 from kdrun.evaluation import result_tables
 from kdrun.models.factory import NetworkFactory, NetworkSpec

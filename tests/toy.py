@@ -76,7 +76,7 @@ def toy_run(key: str, scheme: str, *more: str, folder: Path | None = None) -> Ru
 def toy_experiment(key: str, folder: Path, *more: str, scheme: str | None = None) -> list[dict[str, Any]]:
     """A run from its config to its rows."""
     words = [f"outputs={folder}", *([f"scheme={scheme}"] if scheme else []), *more]
-    with mock.patch("kdrun.analysis.plots.curves.learning_curves"):  # half the time; tests/analysis looks at them
+    with mock.patch("kdrun.analysis.plots.run_curves.learning_curves"):  # half the time; tests/analysis looks at them
         return experiment.run(toy_settings(key, *words), Progress(None))
 
 

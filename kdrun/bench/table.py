@@ -50,7 +50,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
 
 def write(rows: Sequence[Row], path: Path) -> None:
     """The rows as CSV."""
-    from kdrun.evaluation.result_tables import write_csv
+    from kdrun.evaluation.result_tables import write_csv  # with torch
 
     write_csv(path, [{"part": row.part, "what": row.what, "seconds": row.seconds, "against": row.against or None,
                       "against_seconds": row.against_seconds, "value": row.value, "unit": row.unit,

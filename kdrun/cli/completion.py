@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from kdrun.cli import commands
-from kdrun.cli.main import typed_folders
+from kdrun.cli.folders import typed_folders
 from kdrun.cli.shells import SCRIPTS, protected, words_of
 from kdrun.config import registry
 from kdrun.config.schema import SLOTS, STUDENT_OWN, TEACHER_OWN

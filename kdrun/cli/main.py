@@ -4,18 +4,14 @@ import contextlib
 import errno
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO, TypeVar, cast
 
 from kdrun import __version__
-from kdrun.config import registry, speed
+from kdrun.cli.folders import look_in, typed_folders
+from kdrun.config import speed
 from kdrun.utils import signals
 from kdrun.utils.wording import printable
-
-if TYPE_CHECKING:
-    from kdrun.cli.overrides import Guard
 
 __all__ = ["main"]
 
@@ -110,7 +106,11 @@ def command(arguments: Sequence[str] | None) -> int:
         return 0
     try:
         with signals.heeded():
-            return sub_command(words) if word else hydra_command(words)
+            if word:
+                return sub_command(words)
+            from kdrun.cli.hydra_command import hydra_command  # with Hydra
+
+            return hydra_command(words)
     except signals.Interrupted as asked:
         complain([asked.told("the same command goes on where it stopped")])
         return asked.status
@@ -147,29 +147,6 @@ def complain(lines: Sequence[str]) -> None:
             print(f"kdrun: {printable(line)}", file=sys.stderr)
 
 
-def typed_folders(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The user's own config folders, from --config-dir or -cd in full, and the other words.
-
-    Where Hydra is not asked and would take too long to import: for sub-commands, which have no abbreviations, for help and
-    for completion. What Hydra runs, `asking.folders_of` reads by its parser.
-    """
-    found, rest = [], []
-    coming = iter(words)
-    for word in coming:
-        option, equals, value = word.partition("=")
-        if option in ("--config-dir", "-cd"):
-            found.append(value if equals else next(coming, ""))
-        else:
-            rest.append(word)
-    return [Path(folder).absolute() for folder in found if folder], rest
-
-
-def look_in(folders: Sequence[Path]) -> None:
-    """Find configs and Python files in the user's own folders too."""
-    sys.path += [str(folder) for folder in folders if str(folder) not in sys.path]
-    registry.use(folders)
-
-
 def sub_command(words: Sequence[str]) -> int:
     """Run a sub-command.
 
@@ -186,80 +163,6 @@ def sub_command(words: Sequence[str]) -> int:
 
         raise ConfigError([f"unknown sub-command '{name}'" + near_command(name, commands.names())])
     return commands.run(name, rest)
-
-
-def hydra_command(words: list[str], sweep: Path | None = None, guard: "Guard | None" = None) -> int:
-    """Check what is asked for as a whole, then let Hydra run it.
-
-    Args:
-        words: of the command line.
-        sweep: the folder of the sweep that they go on with; None for a new one.
-        guard: what may not be in the settings of a job, see `asking.check`.
-
-    Raises:
-        ConfigError: with everything that is wrong.
-    """
-    import hydra
-
-    from kdrun.cli import overrides
-    from kdrun.config import method_settings, presets, schema
-    from kdrun.config.registration import register
-    from kdrun.sweeps.launchers.base import Task
-
-    words = presets.without_plus(words)
-    options = overrides.options_of(words)
-    folders = overrides.folders_of(options)
-    look_in(folders)
-    if options.multirun and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise schema.ConfigError(["torchrun shares one run out to several processes; for the jobs of a sweep leave it out and "
-                              "add launch=parallel"])
-    if missing := [folder for folder in folders if not folder.is_dir()]:
-        raise schema.ConfigError([f"there is no config folder {folder}" for folder in missing])
-    given = options.overrides
-    wanted = presets.expanded(options.overrides, options.multirun)
-    register(folders, rows=bool(folders) or any(presets.GROUP in word for word in words))
-    wanted = wanted if options.multirun else overrides.settled(wanted, folders)
-    common, own = method_settings.parted(wanted)
-    words = [*common, *(word for word in words if word not in options.overrides)]  # Hydra wants no mixture
-    checked, stopped = [], None
-    if not (options.cfg or options.info or options.shell_completion or options.hydra_help):
-        checked = overrides.check(wanted, folders, options.multirun, guard)
-    if options.multirun and checked:
-        from kdrun.storage.resume import begin_sweep
-
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S") + f"-{time.time_ns() // 1000 % 1_000_000:06d}"
-        sweep = sweep or checked[0].outputs / "sweeps" / stamp
-        begin_sweep(sweep, given, [options.config_dir] if options.config_dir else [])
-        words = [f"hydra.sweep.dir={quoted(sweep)}", *words]
-    task = Task(folders, own)
-    try:
-        with argv(words), task.end:
-            hydra.main(version_base="1.3", config_path=str(registry.shipped()), config_name="config")(task)()
-    except signals.Interrupted as asked:
-        if sweep is None:
-            raise
-        stopped = asked
-    if sweep is not None and not task.reported:
-        from kdrun.sweeps import job as sweeps
-
-        return sweeps.report(sweep, checked, stopped)
-    return task.status
-
-
-@contextlib.contextmanager
-def argv(words: Sequence[str]) -> Iterator[None]:
-    """Hydra reads its arguments from sys.argv alone."""
-    before = sys.argv
-    sys.argv = ["kdrun", *words]
-    try:
-        yield
-    finally:
-        sys.argv = before
-
-
-def quoted(path: Path) -> str:
-    """A path as Hydra's grammar takes it."""
-    return "'" + str(path).replace("'", "\\'") + "'"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 from kdrun.config import registry, targets
 from kdrun.config.constraints import FileName, Positive, annotations, closest, misfit
+from kdrun.config.dataset import DatasetSettings
 from kdrun.config.instantiation import declared, instantiate, locate
 from kdrun.config.recipe import Recipe
 from kdrun.config.schema import (
@@ -186,8 +187,6 @@ def unprintable(text: str, named: bool) -> str:
 
 def dataset_problems(place: str, node: Any) -> list[str]:
     """Where a data set, or one that another is made of, does not fit its reader or what every data set has."""
-    from kdrun.data.data import DatasetSettings
-
     common = known_keys(DatasetSettings)
     found = target_misfits(place, node, "reader", ignored=common)
     if isinstance(node, Mapping):

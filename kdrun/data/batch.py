@@ -1,15 +1,31 @@
 """What the loop hands to a method."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from kdrun.data.mixing import MixedLabels
 from kdrun.data.sequences import Inputs, Sequences, main_tensor
 
-if TYPE_CHECKING:
-    from kdrun.data.stream import MemoryStream
+
+class KeyedStream(Protocol):
+    """A stream whose batches depend on nothing but what it is made of and the number of the epoch."""
+
+    def __len__(self) -> int:
+        """How many batches an epoch has."""
+
+    def epoch(self, epoch: int, epochs: int, first: int = 0) -> "Iterator[Batch]":
+        """The batches of an epoch (of so many), from step `first` on."""
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """All that decides, with the samples, which batches there are."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Those of all samples, where the batches are made."""
 
 
 class Origin(NamedTuple):
@@ -22,7 +38,7 @@ class Origin(NamedTuple):
         inputs: the tensors it was made with and the versions they had: x, then each view by its name.
     """
 
-    stream: "MemoryStream"
+    stream: KeyedStream
     epoch: int
     step: int
     inputs: dict[str, tuple[Tensor, int]]
@@ -78,7 +94,7 @@ class Batch:
                    for name, (tensor, version) in self.origin.inputs.items())
         return self.origin if same else None
 
-    def signed(self, stream: "MemoryStream") -> "Batch":
+    def signed(self, stream: KeyedStream) -> "Batch":
         """The same batch, which tells from now on that it is the stream's own."""
         inputs = {name: (tensor, version_of(tensor)) for name, tensor in self.tensors.items()}
         self.origin = Origin(stream, self.epoch, self.step, inputs)

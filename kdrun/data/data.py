@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kdrun.config.constraints import AtLeastOne, Count, FileName, Proportion
+from kdrun.config.dataset import DatasetSettings
 from kdrun.data.batch import Batch
 from kdrun.data.mixing import Mixing
 from kdrun.data.samples import Samples, Source
@@ -22,35 +22,9 @@ from kdrun.tasks.base import Task, task_class
 if TYPE_CHECKING:
     from kdrun.data.augment import Augmentation
 
-__all__ = ["Data", "DatasetSettings", "read"]
+__all__ = ["Data", "read"]
 
 VALUES = 1 << 18  # of the inputs of a batch in evaluation: 64 pictures of 32x32, whose maps take no more than a training's
-
-
-@dataclass(kw_only=True)
-class DatasetSettings:
-    """What every data set has, beside the settings of its own reader.
-
-    Attributes:
-        name: what results call it.
-        validation: the share of the training pictures set aside to watch and to choose by; 0 for none. Where a data set
-            has validation pictures of its own, those are taken.
-        split_seed: which pictures those are; not the run's seed, so that all seeds of a sweep share one split.
-        train_limit: train on a fixed, class-balanced subset of this many pictures; null for all.
-        crop: pixels of padding before a random crop; 0 for none.
-        flip: mirror half of the pictures.
-        mean: of each channel, for pictures from 0 to 1; null to measure it on the training split.
-        std: likewise.
-    """
-
-    name: FileName
-    validation: Proportion
-    split_seed: Count
-    train_limit: AtLeastOne | None
-    crop: Count
-    flip: bool
-    mean: list[float] | None
-    std: list[float] | None
 
 
 @dataclass

@@ -19,7 +19,7 @@ from kdrun.utils.files import write_atomically
 
 if TYPE_CHECKING:
     from kdrun.config.registry import MethodCard
-    from kdrun.storage.network_store import TrainedNetwork
+    from kdrun.training.trained import TrainedNetwork
 
 __all__ = ["COLUMNS", "Latency", "calibration", "columns", "headline", "history", "latency", "per_class", "rows",
            "weak_teachers", "write_csv"]

@@ -80,12 +80,12 @@ def there(path: Path) -> bool:
 
 def mend(folder: Path, told: Mapping[str, Any], lost: list[str]) -> None:
     """Make again what follows from the other files of a run."""
-    from kdrun.evaluation import result_tables
+    from kdrun.evaluation import result_tables  # with torch
 
     if "results.csv" in lost:
         result_tables.write_csv(folder / "results.csv", told["rows"])
     if CURVES in lost and "history.csv" not in lost:
-        from kdrun.analysis.plots.curves import learning_curves
+        from kdrun.analysis.plots.run_curves import learning_curves  # with matplotlib
 
         with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
             history = [{**row, "value": float(row["value"] or "nan")} for row in csv.DictReader(file)]

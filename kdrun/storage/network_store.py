@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +16,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from kdrun.models.output import FIELDS, ModelOutput
+from kdrun.training.trained import TrainedNetwork
 from kdrun.utils import distributed
 from kdrun.utils.files import digest_of, held, remove, sweep_up, sync_folder, text_of, write_atomically
 from kdrun.utils.names import file_name
 
-__all__ = ["Store", "TrainedNetwork"]
-
-
-@dataclass
-class TrainedNetwork:
-    """A trained network and what is known of it.
-
-    Attributes:
-        role: teacher, baseline, student, ...
-        model: the name of its network.
-        network: on the run's device.
-        answers: to the test set, on the CPU: what the task evaluates.
-        epochs: how long it was trained; None if that is not known.
-        seconds: likewise.
-        history: what was measured on the way.
-        states: of the network on its way, where they were asked for.
-        origin: `trained` here, from the `store`, or the user's `checkpoint`.
-        measures: what the store tells people of it.
-        entry: the name of its entry in the store; None for one that is not there.
-        checkpoint: the SHA-256 of the user's file that it was read from; None for any other.
-    """
-
-    role: str
-    model: str
-    network: nn.Module
-    answers: ModelOutput
-    epochs: int | None
-    seconds: float | None
-    history: list[tuple[str, str, int, str, str, float]] = field(default_factory=list)
-    states: list[dict[str, Tensor]] = field(default_factory=list)
-    origin: str = "trained"
-    measures: dict[str, float | None] = field(default_factory=dict)
-    entry: str | None = None
-    checkpoint: str | None = None
+__all__ = ["Store", ]
 
 
 class Store:

@@ -21,8 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kdrun.data.batch import Batch
-from kdrun.data.stream import MemoryStream
+from kdrun.data.batch import Batch, KeyedStream
 from kdrun.models.output import ModelOutput
 from kdrun.storage.remembered import KINDS, Remembered
 from kdrun.utils import signals
@@ -105,7 +104,7 @@ class Answers:
         self.root, self.title, self.label, self.key = root, title, label, dict(key)
         self.half, self.most, self.ahead, self.note = half, most, ahead, note
         self.tally = Tally()
-        self.stream: MemoryStream | None = None
+        self.stream: KeyedStream | None = None
         self.reads: set[str] = set()  # what was read of the latest answer
         self.opened: dict[str, tuple[int, Stored]] = {}
         self.storing = True

@@ -66,7 +66,7 @@ def work(cfg: DictConfig) -> tuple[int, float | None]:
             own = ", ".join(word for word in hydra.overrides.task if word not in asked_words(Path(hydra.sweep.dir)))
             screen.note(f"job {hydra.job.num}{f': {own}' if own else ''}")
         from kdrun.experiment import run
-        from kdrun.utils import distributed
+        from kdrun.utils import distributed  # with torch
 
         lock = held(folder / ".lock", lambda: screen.note(f"{shown(folder)}: another process is at this run, waiting"))
         with lock if distributed.first() else contextlib.nullcontext():

@@ -12,9 +12,10 @@ import torch
 
 from kdrun.analysis.plots import KINDS, draw
 from kdrun.analysis.plots.classes import changes, most_changed
-from kdrun.analysis.plots.curves import learning_curves, mean_curve
+from kdrun.analysis.plots.curves import mean_curve
 from kdrun.analysis.plots.plot import styled, wrapped
 from kdrun.analysis.plots.reliability import calibration
+from kdrun.analysis.plots.run_curves import learning_curves
 from kdrun.analysis.plots.style import COLOURS, DARK, MARKERS, WIDTH, error_axis, look_of, sheet, shown
 from kdrun.analysis.plots.subplots import best_by_alpha, front, pages, panels, seeds_said
 from kdrun.analysis.run_index import collect

@@ -11,8 +11,8 @@ from kdrun.data.samples import Samples
 from kdrun.evaluation import metrics, result_tables
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Role
-from kdrun.storage.network_store import TrainedNetwork
 from kdrun.tasks.classification import Classification
+from kdrun.training.trained import TrainedNetwork
 from kdrun.utils import progress
 
 

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kdrun.storage.network_store import Store, TrainedNetwork, entries, save_weights
+from kdrun.storage.network_store import Store, entries, save_weights
+from kdrun.training.trained import TrainedNetwork
 
 HISTORY = [("teacher", "distill", 0, "train", "ce", 1.25), ("teacher", "distill", 0, "validation", "accuracy", 1 / 3)]
 

@@ -19,6 +19,7 @@ from kdrun.cli import main, overrides
 from kdrun.config import registry, validation
 from kdrun.config.identity import identity
 from kdrun.config.registration import register
+from kdrun.config.schema import Settings
 from kdrun.sweeps.launchers import slurm, workers
 from kdrun.sweeps.launchers.base import Job, death, spread
 from kdrun.sweeps.launchers.workers import Slot, slots
@@ -143,7 +144,7 @@ def test_refused_before_anything_runs(words, line, tmp_path, monkeypatch, capfd)
 def test_what_is_not_installed_is_named_with_the_command(launch, package, monkeypatch):
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == package else there(name, *more))
-    (line,) = validation.conduct_problems("launch", {"launch": registry.load("launch", launch)})
+    (line,) = validation.conduct_problems("launch", Settings({"launch": registry.load("launch", launch)}, {}))
     assert line.endswith(f"needs {package}: pip install 'kdrun[{launch}]'")
 
 

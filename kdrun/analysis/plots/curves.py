@@ -1,68 +1,34 @@
-"""Learning curves: of one run, and of every method over its seeds."""
+"""Learning curves of every method over its seeds."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from kdrun.analysis.plots.plot import Plot, bytes_of, styled
+from kdrun.analysis.plots.plot import Plot
 from kdrun.analysis.plots.style import (
+    BESIDE,
     FAINT,
     GRID,
-    MIDDLE,
     SMALL,
     Look,
     error_axis,
+    error_name,
     freeze,
-    look_of,
-    sheet,
     shown,
     small_multiples,
 )
 from kdrun.analysis.plots.subplots import Panel, pages, seeds_said
 from kdrun.analysis.statistics import FEWEST, Over, over
-from kdrun.utils.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["curves", "learning_curves"]
+__all__ = ["curves"]
 
-BESIDE: Final = {"teacher": ":", "baseline": "--"}  # line styles of what stands beside every method
 GOOD: Final = (
     "Lower is better, and so is sooner: a method is worth its trouble where its coloured line ends below the broken one (the "
     "student trained alone); the dotted line is the teacher's, the grey ones are the other methods'.")
-
-
-def learning_curves(history: list[dict[str, Any]], path: Path, method: str, headline: str) -> None:
-    """Draw the validation error of every network of a run over its epochs; nothing where nothing was validated.
-
-    Args:
-        history: rows of history.csv.
-        path: a PNG or SVG file.
-        method: its key, whose colour the student has.
-        headline: what the error is 1 less than: the accuracy of a classifier.
-    """
-    errors: dict[str, list[float]] = {}
-    for row in history:
-        if (row["split"], row["metric"]) == ("validation", headline):
-            errors.setdefault(row["role"], []).append(100 * (1 - row["value"]))
-    if not errors:
-        return
-    with styled():
-        figure = sheet(4)
-        axes = figure.add_subplot()
-        for role, values in errors.items():
-            colour = "black" if role in BESIDE else look_of(method)["color"] if role == "student" else MIDDLE
-            line = BESIDE.get(role, "-" if role == "student" else "-.")
-            axes.plot(range(1, len(values) + 1), values, line, color=colour, linewidth=1.8, label=f"{role}: {values[-1]:.2f} %")
-        axes.set(xlabel="epoch", ylabel=error_name(headline))
-        error_axis(axes, min(map(min, errors.values())), max(map(max, errors.values())))
-        axes.grid(**GRID)
-        axes.legend(title="last epoch", frameon=False)
-        kind = path.suffix.removeprefix(".")
-        write_atomically(path, lambda part: part.write_bytes(bytes_of(figure, kind)))
 
 
 def curves(panel: Panel, left_out: list[str]) -> Iterator[Plot]:
@@ -119,11 +85,6 @@ def curves_page(taught: Mapping[str, list[Over]], names: Sequence[str], beside: 
     figure.supylabel(error, fontsize=9)
     freeze(figure)
     return figure, axis
-
-
-def error_name(headline: str) -> str:
-    """The label of an axis of errors: which error it is, where it is not that of a classifier."""
-    return "validation error, %" if headline == "accuracy" else f"validation error (1 − {headline.replace('_', ' ')}), %"
 
 
 def mean_curve(rows: "DataFrame") -> list[Over]:

@@ -33,6 +33,7 @@ STYLE: Final[dict[Any, Any]] = {
     "axes.unicode_minus": True, "savefig.dpi": 300, "path.simplify": False,
 }
 GRID: Final[dict[str, Any]] = {"color": "#E4E4E4", "linewidth": 0.6}
+BESIDE: Final = {"teacher": ":", "baseline": "--"}  # line styles of what stands beside every method
 FAINT: Final = "#BDBDBD"
 MIDDLE: Final = "#7A7A7A"
 
@@ -180,3 +181,8 @@ def freeze(figure: "Figure") -> None:
     """Lay the figure out once and for all: labels that are placed by the point stay where they are free."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+
+
+def error_name(headline: str) -> str:
+    """The label of an axis of errors: which error it is, where it is not that of a classifier."""
+    return "validation error, %" if headline == "accuracy" else f"validation error (1 − {headline.replace('_', ' ')}), %"

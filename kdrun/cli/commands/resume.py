@@ -20,7 +20,7 @@ def main(words: Sequence[str]) -> int:
     arguments.add_argument("--trust", action="store_true",
                            help="run whatever code the settings in the folder name; for folders that you made")
     given = arguments.parse_args(list(words))
-    from kdrun.storage.resume import resume
+    from kdrun.cli.resumption import resume  # with Hydra
 
     worst = 0
     for folder in given.folder:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from kdrun.config.registration import register
 from kdrun.config.schema import Settings
+from kdrun.sweeps.job import record, work
 from kdrun.utils import signals
 
 __all__ = ["Job", "Launcher", "Sweep", "Task", "death", "spread"]
@@ -72,9 +73,7 @@ class Task:
 
     def __call__(self, cfg: DictConfig) -> float | None:
         """One run; a search's objective is the validation score."""
-        from kdrun.sweeps import job as sweep
-
-        self.status, score = sweep.work(cfg)
+        self.status, score = work(cfg)
         return score
 
     def __getstate__(self) -> dict[str, Any]:
@@ -121,8 +120,6 @@ class Sweep:
 
     def bury(self, job: Job, reason: str, status: int = 1) -> None:
         """Keep that a job died, since it could not do so itself."""
-        from kdrun.sweeps.job import record
-
         cfg = self.context.config_loader.load_sweep_config(self.config, list(job.words))
         record(self.folder, job.number, status, reason, Path(cfg.hydra.sweep.subdir), None, list(job.words))
 

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from kdrun.config import method_settings
 from kdrun.config.schema import Settings
+from kdrun.sweeps.job import common
 from kdrun.sweeps.search.context import SweepContext
+from kdrun.sweeps.search.space import parsed
 from kdrun.utils.console import plain_console
 from kdrun.utils.progress import Progress
 from kdrun.utils.wording import counted
@@ -28,9 +31,6 @@ class Grid:
         """Run all combinations."""
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-        from kdrun.config import method_settings
-        from kdrun.sweeps.job import common
-        from kdrun.sweeps.search.space import parsed
 
         class Sweeper(BasicSweeper):
             """Hydra's, which splits what it is given otherwise."""

@@ -1,8 +1,9 @@
 """What a search found: the best trials on the screen, all of them in a CSV."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -10,14 +11,13 @@ from rich.table import Table
 from kdrun.evaluation.result_tables import write_csv
 from kdrun.sweeps.job import shown
 from kdrun.sweeps.search.space import Space
+from kdrun.sweeps.search.trials import TOLD, UNTRAINED, asked, command, numbers, settled
 from kdrun.utils.console import plain_console
 from kdrun.utils.wording import counted
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
-
-    from kdrun.sweeps.search.study import StudySearch
 
 __all__ = ["best", "report"]
 
@@ -26,7 +26,22 @@ STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING
 NOTED = ("run", "validation_accuracy", "teacher_validation_accuracy", "distillation_score", "parameters", "flops", "note")
 
 
-def best(search: "StudySearch", study: "Study") -> "list[FrozenTrial]":
+class Reported(Protocol):
+    """What is to be known of a search.
+
+    Attributes:
+        titles: what the values of a trial are called.
+        directions: which way each is better.
+    """
+
+    titles: Sequence[str]
+    directions: Sequence[Literal["maximize", "minimize"]]
+
+    def allowed(self, trial: "FrozenTrial") -> bool:
+        """Whether a trial keeps the bounds of the search."""
+
+
+def best(search: Reported, study: "Study") -> "list[FrozenTrial]":
     """The trials that nothing is better than: in order, or the Pareto front where there are several objectives."""
     import optuna
 
@@ -45,10 +60,8 @@ def best(search: "StudySearch", study: "Study") -> "list[FrozenTrial]":
     return list(found.values())[:None if len(signs) > 1 else SHOWN]
 
 
-def report(search: "StudySearch", study: "Study", space: Space, storage: Path) -> int:
+def report(search: Reported, study: "Study", space: Space, storage: Path) -> int:
     """Print the best trials, write all of them; the exit status is 1 if none was finished."""
-    from kdrun.sweeps.search.study import asked, command, numbers, settled
-
     front, several, places = best(search, study), len(search.titles) > 1, numbers(study)
     counts = Counter(trial.state.name for trial in settled(study))
     title = f"{'The Pareto front' if several else 'The best'} of {counted(counts.total(), 'trial')} (" \
@@ -76,10 +89,8 @@ def report(search: "StudySearch", study: "Study", space: Space, storage: Path) -
     return 0 if front else 1
 
 
-def row(trial: "FrozenTrial", number: int, search: "StudySearch", space: Space, chosen: bool) -> dict[str, Any]:
+def row(trial: "FrozenTrial", number: int, search: Reported, space: Space, chosen: bool) -> dict[str, Any]:
     """A trial's row of the CSV."""
-    from kdrun.sweeps.search.study import UNTRAINED
-
     seconds = trial.duration.total_seconds() if trial.duration else None
     state = UNTRAINED if UNTRAINED in noted(trial) else STATES[trial.state.name]
     values = dict(zip(search.titles, trial.values, strict=True)) if trial.state.name == "COMPLETE" else {}
@@ -89,8 +100,6 @@ def row(trial: "FrozenTrial", number: int, search: "StudySearch", space: Space, 
 
 def noted(trial: "FrozenTrial") -> dict[str, Any]:
     """What was noted of a trial."""
-    from kdrun.sweeps.search.study import TOLD
-
     return trial.user_attrs.get(TOLD, {})
 
 

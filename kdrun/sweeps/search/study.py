@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import shlex
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
@@ -21,7 +20,9 @@ from kdrun.config.validation import trained_first
 from kdrun.sweeps.search.context import SweepContext
 from kdrun.sweeps.search.objectives import DIRECTIONS, Objective, measured
 from kdrun.sweeps.search.pruning import PRUNED, Watch
+from kdrun.sweeps.search.reporting import report
 from kdrun.sweeps.search.space import Space, parsed, read
+from kdrun.sweeps.search.trials import TOLD, UNTRAINED, asked, numbers, settled, unfinished
 from kdrun.utils.console import plain_console
 from kdrun.utils.names import file_name
 from kdrun.utils.progress import Progress
@@ -35,11 +36,8 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
-__all__ = ["TOLD", "OptunaSearch", "StudySearch"]
+__all__ = ["OptunaSearch", "StudySearch"]
 
-TOLD = "told"  # what is noted of a trial, beside what Optuna notes
-UNTRAINED = "untrained"
-ABANDONED = "abandoned"  # notes a trial whose process died while its settings were being chosen
 ASKED = "asked"          # notes of a study how many trials there are once the present batch is complete
 TeacherRecipe = Literal["fixed", "trial"]
 MOST = 20      # untrained trials to each that is wanted, after which a search gives up
@@ -125,8 +123,6 @@ class StudySearch:
         Raises:
             ConfigError: another command is at this study, or its storage cannot be used.
         """
-        from kdrun.sweeps.search.reporting import report
-
         settings, screen = context.settings, Progress(plain_console(stderr=True))
         space = self.space(settings, parsed([*words, *context.task.own], context.context.config_loader))
         name = self.name or f"{settings.method}-{settings.choices['student']}-{self.digest(settings, space)[:8]}"
@@ -344,42 +340,6 @@ def built_in(name: str, seed: int, number: int, together: int, startup: int, pop
     return TPESampler(n_startup_trials=startup, multivariate=True, constant_liar=together > 1, seed=own)
 
 
-def asked(study: "Study") -> "list[FrozenTrial]":
-    """The trials whose settings were chosen."""
-    return [trial for trial in study.get_trials(deepcopy=False) if ABANDONED not in trial.user_attrs]
-
-
-def numbers(study: "Study") -> dict[int, int]:
-    """What each trial's number in the storage is in the search: that of a study without abandoned ones."""
-    return {trial.number: number for number, trial in enumerate(asked(study))}
-
-
-def settled(study: "Study") -> "list[FrozenTrial]":
-    """The trials that count: those that were trained and came to an end of their own."""
-    return [trial for trial in asked(study)
-            if trial.state.is_finished() and UNTRAINED not in trial.user_attrs.get(TOLD, {})]
-
-
-def unfinished(study: "Study", keys: Set[str]) -> "list[Trial]":
-    """What an earlier command left running: its runs go on from their checkpoints.
-
-    A trial that lacks one of these keys is given up, for its process died while they were being chosen; its successor is
-    chosen by the same numbers.
-    """
-    import optuna
-
-    study.sampler = optuna.samplers.RandomSampler()  # a Trial asks its sampler at once; this one does nothing then
-    found = []
-    for left in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        trial = optuna.Trial(study, left._trial_id)
-        if keys <= set(left.params):
-            found.append(trial)
-        else:
-            trial.set_user_attr(ABANDONED, True)
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    return found
-
-
 def told(trial: "FrozenTrial", number: int, titles: Sequence[str], done: int, wanted: int) -> str:
     """What came of a trial, in a line."""
     chosen = " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
@@ -388,8 +348,3 @@ def told(trial: "FrozenTrial", number: int, titles: Sequence[str], done: int, wa
     if trial.state.name != "COMPLETE":
         came = f"{ {'PRUNED': 'pruned', 'FAIL': 'failed'}[trial.state.name]}: {trial.user_attrs[TOLD]['note']}"
     return f"trial {number} ({done} of {wanted} done): {chosen}: {came}"
-
-
-def command(words: Sequence[str]) -> str:
-    """The command line that does one of the trials again."""
-    return shlex.join(["kdrun", *words])

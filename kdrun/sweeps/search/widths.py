@@ -10,7 +10,8 @@ from kdrun.config.schema import ConfigError, Settings
 from kdrun.sweeps.search.context import SweepContext
 from kdrun.sweeps.search.objectives import budget_tolerance, n2n_reward
 from kdrun.sweeps.search.space import Choice, Dimension, Space, read
-from kdrun.sweeps.search.study import TOLD, StudySearch, TeacherRecipe, built_in
+from kdrun.sweeps.search.study import StudySearch, TeacherRecipe, built_in
+from kdrun.sweeps.search.trials import TOLD
 from kdrun.utils.progress import Progress
 from kdrun.utils.wording import formatted as written
 
@@ -123,7 +124,7 @@ class WidthSearch(StudySearch):
     def sampler_of(self, number: int, together: int) -> "BaseSampler":
         """What chooses trial `number`, where so many run at once."""
         if self.sampler == "reinforce":
-            from kdrun.sweeps.search.reinforce import Reinforce
+            from kdrun.sweeps.search.reinforce import Reinforce  # with Optuna
 
             return Reinforce(self.learning_rate, self.rollouts, self.seed, number)
         return built_in(self.sampler, self.seed, number, together, self.startup)
@@ -144,7 +145,7 @@ class WidthSearch(StudySearch):
         Raises:
             ValueError: it cannot be built.
         """
-        from kdrun.models.factory import NetworkSpec
+        from kdrun.models.factory import NetworkSpec  # with torch
 
         spec = NetworkSpec.read(context.settings_of(words).student.node, "student")
         return sum(weight.numel() for weight in spec.build(self.data).parameters())

@@ -21,7 +21,8 @@ from kdrun.config.schema import ConfigError, Settings
 from kdrun.evaluation.result_tables import HISTORY_COLUMNS
 from kdrun.sweeps.search.pruning import PRUNED, Pruned, Watch, screen_of
 from kdrun.sweeps.search.space import parsed
-from kdrun.sweeps.search.study import TOLD, UNTRAINED, OptunaSearch
+from kdrun.sweeps.search.study import OptunaSearch
+from kdrun.sweeps.search.trials import TOLD, UNTRAINED
 from kdrun.utils.progress import Progress
 from kdrun.utils.signals import Interrupted
 from tests.toy import settings_of

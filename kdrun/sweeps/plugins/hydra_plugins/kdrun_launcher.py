@@ -20,8 +20,8 @@ class KdrunLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what a job needs to be composed and run."""
-        from kdrun.config.instantiation import instantiate
-        from kdrun.sweeps.launchers.base import Sweep
+        from kdrun.config.instantiation import instantiate  # Hydra loads its plugins at every start
+        from kdrun.sweeps.launchers.base import Sweep  # Hydra loads its plugins at every start
 
         self.sweep = Sweep(hydra_context, task_function, config)
         settings: Any = OmegaConf.to_container(config.launch, resolve=True)
@@ -29,7 +29,7 @@ class KdrunLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; the answers come in their order."""
-        from kdrun.sweeps.launchers.base import Job
+        from kdrun.sweeps.launchers.base import Job  # Hydra loads its plugins at every start
 
         jobs = [Job(initial_job_idx + place, tuple(words)) for place, words in enumerate(job_overrides)]
         scores = self.launcher.run(self.sweep, jobs)

@@ -27,8 +27,8 @@ class KdrunSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what jobs need to be composed and run."""
-        from kdrun.config.instantiation import instantiate
-        from kdrun.sweeps.search.context import SweepContext
+        from kdrun.config.instantiation import instantiate  # Hydra loads its plugins at every start
+        from kdrun.sweeps.search.context import SweepContext  # Hydra loads its plugins at every start
 
         launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function,
                                                            config=config)
