@@ -18,8 +18,8 @@ __all__ = ["InputKind", "Need", "Task", "input_kinds", "task_class"]
 
 InputKind = Literal["pictures", "tokens", "frames", "pairs"]
 
-Need = Literal["labels", "one row a sample", "sample labels", "pictures", "maps"]
-"""What a method may need: labels of rows, each sample as one row, a label of each sample, pictures, maps of stages."""
+Need = Literal["rows", "labels", "one row a sample", "sample labels", "pictures", "maps"]
+"""What a method may need: rows of logits, labels of these, each sample as one row, a label of each sample, pictures, maps."""
 
 
 class Task:
@@ -66,7 +66,7 @@ class Task:
     @property
     def gives(self) -> frozenset[Need]:
         """What methods may need that this task has; whether there are maps, its networks decide."""
-        has: dict[Need, bool] = {"labels": self.row_labels, "one row a sample": not self.dense,
+        has: dict[Need, bool] = {"rows": True, "labels": self.row_labels, "one row a sample": not self.dense,
                                  "sample labels": self.sample_labels, "pictures": self.inputs == "pictures", "maps": True}
         return frozenset(need for need, there in has.items() if there)
 

@@ -12,7 +12,7 @@ from kdrun.data.samples import Samples, Source
 from kdrun.data.sequences import main_tensor
 from kdrun.evaluation import ranking_metrics
 from kdrun.models.output import ModelOutput
-from kdrun.tasks.base import InputKind, Task
+from kdrun.tasks.base import InputKind, Need, Task
 from kdrun.utils.seeding import generator
 
 __all__ = ["Ranking", "Untouched", "bce", "bpr"]
@@ -76,6 +76,11 @@ class Ranking(Task):
         return found
 
     @property
+    def gives(self) -> frozenset[Need]:
+        """What methods may need; rows only where the settings make some."""
+        return super().gives - ({"rows"} if self.info["rows"] == "none" else set())
+
+    @property
     def outputs(self) -> int:
         """Two where each pair is a row, else the length of a list."""
         return 2 if self.info["rows"] == "pair" else len(self.classes)
@@ -103,7 +108,14 @@ class Ranking(Task):
         return Batch(pairs, None, rows)
 
     def rows(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Lists [B, candidates], or pairs [B * candidates, 2]."""
+        """Lists [B, candidates], or pairs [B * candidates, 2].
+
+        Raises:
+            ValueError: there are to be none.
+        """
+        if self.info["rows"] == "none":
+            raise ValueError("it compares logits, and with dataset.rows=none the scores are none; set dataset.rows=list or "
+                             "dataset.rows=pair")
         scores = logits[:, :len(self.classes)]
         return torch.stack([scores, torch.zeros_like(scores)], dim=2).flatten(0, 1) if self.info["rows"] == "pair" else scores
 

@@ -7,6 +7,7 @@ from kdrun.data.feedback import implicit
 from kdrun.methods import losses
 from kdrun.models.output import ModelOutput
 from kdrun.models.recommenders import MF, NeuMF
+from kdrun.models.roles import Role
 from kdrun.tasks.ranking import Ranking, Untouched, bce, bpr
 
 SETTINGS = {"users": 20, "items": 30, "loss": "bpr", "negatives": 1, "rows": "list", "candidates": 5, "sampled": 0}
@@ -69,6 +70,19 @@ def test_rows_of_a_list_and_of_pairs():
     teacher, student = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0]])
     assert losses.kd(teacher, student, 1.0).item() == pytest.approx(0.067131, abs=1e-6)
     assert losses.kd(teacher, student, 2.0).item() == pytest.approx(0.105378, abs=1e-6)
+
+
+def test_without_rows_labels_can_be_learned_and_logits_not_compared(source):
+    task = task_of(rows="none", negatives=2)
+    role = Role(MF(width=2, std=0.1, users=20, items=30), "student", task)
+    rows = torch.arange(4)
+    batch = task.batch(source.train, rows, source.train.inputs[rows], torch.Generator().manual_seed(0))
+    assert batch.x.shape == (4, 4)
+    assert task_of().gives - task.gives == {"rows"}
+    output = role(batch)
+    assert bool(torch.isfinite(task.label_loss(output, batch)))
+    with pytest.raises(ValueError, match=r"it compares logits, and with dataset\.rows=none the scores are none"):
+        _ = output.logits
 
 
 def test_only_the_negatives_count_in_the_label_loss():
