@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["distances", "halving_sum", "mixture", "places", "ramp", "same_size", "standardise", "unit_rows"]
+__all__ = ["distances", "halving_sum", "mixture", "places", "ramp", "row_mean", "same_size", "standardise", "unit_rows"]
 
 
 def mixture(logits: Sequence[Tensor], temperature: float = 1.0) -> Tensor:
@@ -43,6 +43,11 @@ def standardise(logits: Tensor) -> Tensor:
         tensor([[ 1.,  0., -1.]])
     """
     return (logits - logits.mean(dim=1, keepdim=True)) / (logits.std(dim=1, keepdim=True) + 1e-7)
+
+
+def row_mean(values: Tensor) -> Tensor:
+    """The mean of values of rows [M, ...]; of no row 0, with a gradient."""
+    return values.mean() if len(values) else values.sum()
 
 
 def unit_rows(vectors: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Losses of logits: what a student is taught to answer.
 
 All take logits [B, K], the teacher's first, and return a scalar. The teacher's side gets no gradient unless a function
-says so. A divergence is summed over classes and averaged over samples, in nats.
+says so. A divergence is summed over classes and averaged over samples, in nats. Of no sample at all (a batch all of whose
+pixels are ignored, say) every loss here is 0, with a gradient of 0.
 """
 
 from collections.abc import Sequence
@@ -11,12 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.methods.losses.arithmetic import mixture
+from kdrun.methods.losses.arithmetic import mixture, row_mean
 
 __all__ = ["Mean", "consensus", "dkd", "dkd_parts", "dml", "kd", "kd_of_teachers", "kl", "logit_mse", "smoothed_labels",
            "soft_cross_entropy"]
 
 Mean = Literal["prob", "logit", "loss"]
+
+
+def divergence(given: Tensor, wanted: Tensor) -> Tensor:
+    """KL divergence of log-probabilities [B, K] from the wanted ones [B, K]."""
+    return F.kl_div(given, wanted, reduction="batchmean" if len(given) else "sum", log_target=True)
 
 
 def kl(teacher: Tensor, student: Tensor, temperature: float = 1.0, *, train_teacher: bool = False) -> Tensor:
@@ -34,7 +40,7 @@ def kl(teacher: Tensor, student: Tensor, temperature: float = 1.0, *, train_teac
     """
     wanted = F.log_softmax((teacher if train_teacher else teacher.detach()) / temperature, dim=1)
     given = F.log_softmax(student / temperature, dim=1)
-    return F.kl_div(given, wanted, reduction="batchmean", log_target=True)
+    return divergence(given, wanted)
 
 
 def kd(teacher: Tensor, student: Tensor, temperature: float, *, train_teacher: bool = False) -> Tensor:
@@ -69,7 +75,7 @@ def soft_cross_entropy(teacher: Tensor, student: Tensor, temperature: float = 1.
         tensor(0.6931)
     """
     wanted = F.softmax((teacher if train_teacher else teacher.detach()) / temperature, dim=1)
-    return -(wanted * F.log_softmax(student / temperature, dim=1)).sum(dim=1).mean()
+    return -row_mean((wanted * F.log_softmax(student / temperature, dim=1)).sum(dim=1))
 
 
 def dkd_parts(teacher: Tensor, student: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -102,7 +108,7 @@ def dkd_parts(teacher: Tensor, student: Tensor, labels: Tensor, temperature: flo
         return torch.stack([logs[own], total], dim=1), others - total[:, None]
 
     (wanted_pair, wanted_rest), (given_pair, given_rest) = split(wanted), split(given)
-    target, others = (F.kl_div(mine, theirs, reduction="batchmean", log_target=True)
+    target, others = (divergence(mine, theirs)
                       for mine, theirs in ((given_pair, wanted_pair), (given_rest, wanted_rest)))
     return temperature**2 * target, temperature**2 * others
 
@@ -150,7 +156,7 @@ def logit_mse(teacher: Tensor, student: Tensor, *, reduction: Literal["sum_class
     if center:
         difference = difference - difference.mean(dim=1, keepdim=True)
     squares = difference.square()
-    return squares.mean() if reduction == "mean" else squares.sum(dim=1).mean() / 2
+    return row_mean(squares) if reduction == "mean" else row_mean(squares.sum(dim=1)) / 2
 
 
 def kd_of_teachers(teachers: Sequence[Tensor], student: Tensor, temperature: float, mean: Mean = "prob") -> Tensor:
