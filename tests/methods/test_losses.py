@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from kdrun import functional
-from kdrun.methods.losses import distances, dkd, kd, kl, logit_mse, same_size, soft_cross_entropy, unit_rows
+from kdrun.methods.losses import distances, kd, kl, same_size, soft_cross_entropy, unit_rows
 
 TEACHER, STUDENT = torch.tensor([[2.0, 0.0]]).double(), torch.tensor([[0.0, 0.0]]).double()
 SOFT = [kl, kd, soft_cross_entropy]
@@ -164,9 +164,9 @@ def test_every_public_loss_has_an_example_and_names_its_source():
 @pytest.mark.parametrize("loss", [
     lambda teacher, student: kd(teacher, student, 4.0),
     lambda teacher, student: soft_cross_entropy(teacher, student),
-    lambda teacher, student: dkd(teacher, student, torch.zeros(0, dtype=torch.long), 4.0, 1.0, 8.0),
-    lambda teacher, student: logit_mse(teacher, student),
-    lambda teacher, student: logit_mse(teacher, student, reduction="mean", center=True),
+    lambda teacher, student: functional.dkd(teacher, student, torch.zeros(0, dtype=torch.long), 4.0, 1.0, 8.0),
+    lambda teacher, student: functional.logit_mse(teacher, student),
+    lambda teacher, student: functional.logit_mse(teacher, student, reduction="mean", center=True),
 ])
 def test_of_no_row_a_loss_is_zero_with_a_gradient(loss):
     student = torch.zeros(0, 3, requires_grad=True)
