@@ -8,6 +8,7 @@ evaluation  validation, checkpoints, measures and tables
 startup     --help, list, completion, and the start of a job
 compile     torch.compile: what it takes and what it gives (a minute; only where named)
 sweep       a small sweep, a job a core and otherwise (minutes, all cores; only where named)
+files       pictures read from files by 0, 1 and 2 workers beside timm's loader, and memory (minutes; only where named)
 """
 
 import os
@@ -21,10 +22,12 @@ from kdrun.config.constraints import closest
 from kdrun.config.schema import ConfigError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kdrun.bench.measure import Row
 
 USUAL = ("loop", "data", "teacher", "formats", "evaluation", "startup")
-PARTS = (*USUAL, "compile", "sweep")
+PARTS = (*USUAL, "compile", "sweep", "files")
 METHODS = ("vanilla", "kd", "fitnets", "at", "rkd", "crd", "dml")
 
 
@@ -47,7 +50,7 @@ def main(words: Sequence[str]) -> int:
 
     import torch
 
-    from kdrun.bench import in_process, loop, processes, table
+    from kdrun.bench import files, in_process, loop, processes, table
     from kdrun.bench.workload import Subject
     from kdrun.config.validation import device_problems
     from kdrun.utils.console import plain_console
@@ -62,17 +65,19 @@ def main(words: Sequence[str]) -> int:
             "loop": lambda: loop.loop(subject, methods), "data": lambda: in_process.data(subject),
             "teacher": lambda: in_process.teacher(subject), "formats": lambda: in_process.formats(subject),
             "evaluation": lambda: in_process.evaluation(subject), "startup": lambda: processes.startup(subject),
-            "compile": lambda: in_process.compilation(subject), "sweep": lambda: processes.sweep(subject)}
+            "compile": lambda: in_process.compilation(subject), "sweep": lambda: processes.sweep(subject),
+            "files": lambda: files.files(subject, shown(given.pictures))}
         for part in dict.fromkeys(parts):
             for row in made[part]():
                 rows.append(row)
                 screen.print(f"{row.part}: {row.what}: {table.compared(row)}", style="dim")
-        clock = subject.clock.by if set(parts) - {"startup", "sweep"} else "cpu"
+        clock = subject.clock.by if set(parts) - {"startup", "sweep", "files"} else "cpu"
     console = plain_console()
     title = f"{teacher} to {student}, {given.side}x{given.side}, batches of {given.batch_size}, threads: {given.threads}"
     console.print(table.table(rows, f"{title}, torch {torch.__version__}"))
-    console.print({"cpu": "Times are the processor's, of this process (of the children for startup), but for compiling and "
-                          "sweeps;", "wall": "Times are of the clock on the wall (the processor's for startup);"}[clock]
+    console.print({"cpu": "Times are the processor's, of this process (of the children for startup), but for compiling, "
+                          "sweeps and files;",
+                   "wall": "Times are of the clock on the wall (the processor's for startup);"}[clock]
                   + " ratios and shares are medians over rounds in turns.")
     if given.csv:
         table.write(rows, Path(given.csv))
@@ -95,8 +100,34 @@ def arguments() -> Arguments:
     for name, (usual, least, told) in numbers.items():
         found.add_argument(f"--{name}", type=at_least(least), default=usual, metavar="N", help=f"{told} [%(default)s]")
     found.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... [%(default)s]")
+    found.add_argument("--pictures", metavar="NAME", help="of the part files: the data set whose pictures are written as PNG "
+                       "files; without, noise")
     found.add_argument("--csv", metavar="FILE", help="write the rows there too")
     return found
+
+
+def shown(name: str | None) -> "Tensor | None":
+    """The training pictures [N, H, W, C] of a data set; None for none.
+
+    Raises:
+        ConfigError: they cannot be read, or are of several sizes.
+    """
+    if name is None:
+        return None
+    refuse_unknown("--pictures: data set", [name], registry.options("dataset"))
+    from hydra import compose, initialize_config_dir
+
+    from kdrun.config.registration import register
+    from kdrun.config.schema import Settings
+    from kdrun.experiment import read_dataset
+
+    register([])
+    with initialize_config_dir(str(registry.shipped()), version_base="1.3", job_name="kdrun"):
+        cfg = compose("config", overrides=[f"dataset={name}"], return_hydra_config=True)
+    inputs = read_dataset(Settings.read(cfg, cfg.hydra.runtime.choices).node("dataset")).train.inputs
+    if getattr(inputs, "ndim", 0) != 4:
+        raise ConfigError([f"--pictures: {name} has no pictures"])
+    return inputs
 
 
 def two(word: str) -> tuple[str, str]:
