@@ -8,20 +8,13 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
 from kdrun.config import registry
-from kdrun.config.recipe import Recipe
 from kdrun.config.schema import ConfigError, Settings
-from kdrun.config.validation import problems
-from kdrun.data.data import Data
-from kdrun.experiment import Experiment, read_dataset, teacher_specs
-from kdrun.models.factory import NetworkSpec
-from kdrun.storage.network_store import Store
+from kdrun.experiment import Experiment
 from kdrun.utils.progress import Progress
 from tests.toy import settings_of
 
@@ -39,11 +32,22 @@ class Toy:
     other: str
 
 
+STRIPS = ("dataset.train_strips=32", "dataset.validation_strips=8", "dataset.test_strips=8", "dataset.most=3",
+          "teacher.width=8", "student.width=6")
+SCENES = ("dataset.train=24", "dataset.held_out=4", "dataset.test=4", "dataset.canvas=16", "dataset.side=[5,7]",
+          "dataset.digits_per_scene=[1,2]", "dataset.clutter=1")
 TASKS = {
     "pictures": Toy(("dataset.train_limit=48", "teacher=cnn", "teacher.widths=[6,8,8]", "student=cnn",
                      "student.widths=[6,8,8]"), "cnn"),
-    "languages": Toy(("dataset=languages", "dataset.codes=[de,fr,fi]", "dataset.length=12",
-                      "dataset.train_limit=48"), "bilstm8"),
+    "texts": Toy(("dataset=languages", "dataset.codes=[de,fr,fi]", "dataset.length=12", "dataset.train_limit=48",
+                  "teacher=transformer", "teacher.width=8", "student=transformer", "student.width=8"), "bilstm8"),
+    "tagging": Toy(("dataset=digit_strips", *STRIPS), "bilstm8"),
+    "transcription": Toy(("dataset=digit_strips_ctc", *STRIPS), "bilstm8"),
+    "segmentation": Toy(("dataset=scenes", *SCENES), "unet_6"),
+    "landmarks": Toy(("dataset=scenes_landmarks", *SCENES), "centernet_8"),
+    "detection": Toy(("dataset=scenes_detection", *SCENES), "centernet_8"),
+    "ranking": Toy(("dataset=implicit", "dataset.users=30", "dataset.items=60"), "mf"),
+    "retrieval": Toy(("dataset=two_digits", "dataset.each=2", "dataset.validation_each=2", "dataset.test_each=2"), "cnn_narrow"),
 }
 
 NAMES_NETWORKS = {  # methods that name networks, or several teachers
@@ -59,11 +63,10 @@ OWN_NETWORK = {"cnn2tree": ("student", "tree"), "kimura_gp": ("teacher", "gp")} 
 
 
 @cache
-def toy(task: str) -> tuple[Settings, Data]:
-    """The settings of a task and its data, by the method vanilla."""
-    settings = settings_of("method=vanilla", "recipe.batch_size=16", "recipe.epochs=2", "recipe.init_epochs=1", "threads=1",
-                           *TASKS[task].words)
-    return settings, read_dataset(settings.values["dataset"])
+def toy(task: str) -> Settings:
+    """The settings of a task, by the method vanilla."""
+    return settings_of("method=vanilla", "recipe.batch_size=16", "recipe.epochs=2", "recipe.init_epochs=1", "threads=1",
+                       *TASKS[task].words)
 
 
 def method_node(key: str, folder: str = "method") -> dict[str, Any]:
@@ -91,7 +94,7 @@ def attempt(task: str, key: str) -> Experiment:
     Raises:
         ConfigError: with all that was found wrong.
     """
-    (base, data), scheme = toy(task), scheme_of(key)
+    base, scheme = toy(task), scheme_of(key)
     node: Any = OmegaConf.to_container(OmegaConf.create({"method": method_node(key), "recipe": base.values["recipe"]}),
                                        resolve=True)
     values = base.values | {"method": node["method"] | SMALL.get(key, {}), "scheme": registry.load("scheme", scheme)}
@@ -104,13 +107,7 @@ def attempt(task: str, key: str) -> Experiment:
         other = TASKS[task].other
         values["method"][place.partition(".")[2]] = [other] if place.endswith("s") else other
     settings = replace(base, values=values, choices=base.choices | {"method": key, "scheme": scheme})
-    if found := problems(settings):
-        raise ConfigError(found)
-    experiment = Experiment(settings, Progress(None), data, Recipe(**values["recipe"]), torch.device("cpu"),
-                            Store(Path("unused"), lambda _: None), NetworkSpec.read(values["student"], "student"),
-                            teacher_specs(values))
-    experiment.rehearse()
-    return experiment
+    return Experiment.prepare(settings, Progress(None))
 
 
 def outcome(task: str, key: str) -> str:
