@@ -75,6 +75,10 @@ class Task:
         """How many logits a row has."""
         return len(self.classes)
 
+    def places(self, logits: torch.Size) -> int:
+        """How many places the answer to a sample has whose logits are of this shape; not all of them need be rows."""
+        return logits.numel() // self.outputs if self.dense else 1
+
     @property
     def row_names(self) -> tuple[str, ...]:
         """The name of each logit of a row."""

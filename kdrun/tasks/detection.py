@@ -108,6 +108,10 @@ class Detection(Task):
         places = torch.cat([near, far[drawn.to(far.device)]]).sort().values
         return Batch(inputs, (heat[places] < 1).long(), rows, places=places, targets=target._asdict())
 
+    def places(self, logits: torch.Size) -> int:
+        """Each cell of each class is one."""
+        return logits.numel()
+
     def rows(self, logits: Tensor, batch: Batch) -> Tensor:
         """The logits (s, 0) of the cells that are rows."""
         assert batch.places is not None

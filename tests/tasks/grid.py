@@ -33,7 +33,7 @@ class Toy:
 
 
 STRIPS = ("dataset.train_strips=32", "dataset.validation_strips=8", "dataset.test_strips=8", "dataset.most=3",
-          "teacher.width=8", "student.width=6")
+          "teacher=transformer", "teacher.width=8", "student=transformer", "student.width=8")
 SCENES = ("dataset.train=24", "dataset.held_out=4", "dataset.test=4", "dataset.canvas=16", "dataset.side=[5,7]",
           "dataset.digits_per_scene=[1,2]", "dataset.clutter=1")
 TASKS = {
@@ -47,7 +47,8 @@ TASKS = {
     "landmarks": Toy(("dataset=scenes_landmarks", *SCENES), "centernet_8"),
     "detection": Toy(("dataset=scenes_detection", *SCENES), "centernet_8"),
     "ranking": Toy(("dataset=implicit", "dataset.users=30", "dataset.items=60"), "mf"),
-    "retrieval": Toy(("dataset=two_digits", "dataset.each=2", "dataset.validation_each=2", "dataset.test_each=2"), "cnn_narrow"),
+    "retrieval": Toy(("dataset=two_digits", "dataset.each=2", "dataset.validation_each=2",
+                      "dataset.test_each=2"), "cnn_narrow"),
 }
 
 NAMES_NETWORKS = {  # methods that name networks, or several teachers
