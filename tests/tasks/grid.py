@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 
 from kdrun.config import registry
 from kdrun.config.schema import ConfigError, Settings
-from kdrun.experiment import Experiment
+from kdrun.experiment import Experiment, read_dataset
+from kdrun.tasks.base import Task
 from kdrun.utils.progress import Progress
 from tests.toy import settings_of
 
@@ -43,6 +44,7 @@ TASKS = {
                   "teacher=transformer", "teacher.width=8", "student=transformer", "student.width=8"), "bilstm8"),
     "tagging": Toy(("dataset=digit_strips", *STRIPS), "bilstm8"),
     "transcription": Toy(("dataset=digit_strips_ctc", *STRIPS), "bilstm8"),
+    "translation": Toy(("dataset=g2p", "dataset.words=60", "teacher=seq2seq24", "student=seq2seq24"), "seq2seq24"),
     "segmentation": Toy(("dataset=scenes", *SCENES), "unet_6"),
     "landmarks": Toy(("dataset=scenes_landmarks", *SCENES), "centernet_8"),
     "detection": Toy(("dataset=scenes_detection", *SCENES), "centernet_8"),
@@ -109,6 +111,11 @@ def attempt(task: str, key: str) -> Experiment:
         values["method"][place.partition(".")[2]] = [other] if place.endswith("s") else other
     settings = replace(base, values=values, choices=base.choices | {"method": key, "scheme": scheme})
     return Experiment.prepare(settings, Progress(None))
+
+
+def task_of(name: str) -> Task:
+    """What is learned there."""
+    return read_dataset(toy(name).values["dataset"]).task
 
 
 def outcome(task: str, key: str) -> str:
