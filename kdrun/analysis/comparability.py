@@ -18,6 +18,7 @@ __all__ = ["comparison", "recipe_epochs", "same_label", "variant"]
 
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 NO_VALUE = object()
+OWN_FILES = ("root", "train")  # settings of a data set that say where the user's own files are
 
 
 def comparison(run: Mapping[str, Any]) -> str:
@@ -72,7 +73,7 @@ def set_otherwise(run: Mapping[str, Any]) -> list[str]:
             own = without(own, "_target_")
         default = {key: value for key, value in default.items() if key in own}  # an older run may lack a setting of today
         found += [word.replace(", ", ",") for word in differences(own, default, settings, f"{group}.")]
-    contents = {"dataset.root": data_content(run),
+    contents = {**{f"dataset.{key}": data_content(run) for key in OWN_FILES},
                 **{f"{role}.checkpoint": weights_content(run, role) for role in ("teacher", "student")}}
     return [f"{word} ({content[:6]})" if (content := contents.get(word.partition("=")[0])) else word for word in found]
 
@@ -111,7 +112,8 @@ def data_content(run: Mapping[str, Any]) -> str | None:
     """The digest of a run's data where they are the user's own; None for others, and where an older version ran."""
     dataset, content = run["settings"]["dataset"], run.get("data")
     shipped = str(dataset.get("_target_")).startswith("kdrun.")
-    return content if isinstance(content, str) and not (shipped and (known_by_name(dataset) or "root" not in dataset)) else None
+    own = not shipped or (any(isinstance(dataset.get(key), str) for key in OWN_FILES) and not known_by_name(dataset))
+    return content if isinstance(content, str) and own else None
 
 
 def known_by_name(dataset: Mapping[str, Any]) -> bool:

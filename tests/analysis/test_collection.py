@@ -181,6 +181,7 @@ def test_pictures_and_weights_of_ones_own_are_known_by_what_they_hold(tmp_path):
     """By their digests, as a run writes them down; older versions did not, and their runs are known by the paths."""
     for place, changes, told in (
             ("pictures", lambda path: {"dataset": {"root": path}}, lambda digest: {"data": digest}),
+            ("table", lambda path: {"dataset": {"train": path}}, lambda digest: {"data": digest}),
             ("weights", lambda path: {"teacher": {"checkpoint": path}}, lambda digest: {"checkpoints": {"teacher": digest}}),
             ("start", lambda path: {"student": {"checkpoint": path}}, lambda digest: {"starts": {"student": digest}})):
         for seed, path, digest in ((1, "/a", "abc"), (2, "/b", "abc"), (3, "/a", "xyz")):
@@ -188,7 +189,8 @@ def test_pictures_and_weights_of_ones_own_are_known_by_what_they_hold(tmp_path):
         first, moved, other = collect(tmp_path / place).students["comparison"]
         assert first == moved
         assert first.rpartition("#")[2] != other.rpartition("#")[2]
-        key = {"pictures": "dataset.root", "weights": "teacher.checkpoint", "start": "student.checkpoint"}[place]
+        key = {"pictures": "dataset.root", "table": "dataset.train", "weights": "teacher.checkpoint",
+               "start": "student.checkpoint"}[place]
         assert f"{key}=/a (abc), #" in first
         for seed, path in ((1, "/a"), (2, "/b")):
             write_run(tmp_path / f"older {place}", "kd", seed, **changes(path))

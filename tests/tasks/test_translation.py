@@ -1,16 +1,20 @@
 """Translation: rows of right positions, teacher forcing, and measures of what is written."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
+from kdrun import experiment
 from kdrun.data.samples import Samples
 from kdrun.models.output import ModelOutput
 from kdrun.models.seq2seq import Seq2Seq
 from kdrun.models.transformer_seq2seq import TransformerSeq2Seq
 from kdrun.tasks.generation import NOTHING
 from kdrun.tasks.translation import Translation, prefixes
+from kdrun.utils.progress import Progress
+from tests.toy import rows_of, settings_of
 
 NAMES = ("<end>", "K", "AE", "AH", "T", "D", "AO", "G", "Z")
 INFO = {"vocabulary": 8, "length": 4, "target_length": 5, "beam": 1, "length_exponent": 0.0}
@@ -129,3 +133,19 @@ def test_the_example_is_what_networks_expect(network):
     task = task_of()
     assert tuple(network(task.example(2)).logits.shape) == task.expected(2) == (2, 5, len(NAMES))
     assert task.given()["vocabulary"] == 8
+
+
+def test_a_run_on_pairs_of_ones_own_from_its_config_to_its_rows(tmp_path):
+    words = ["".join(letters) for length in (1, 2) for letters in itertools.product("abcdef", repeat=length)]
+    table = tmp_path / "pairs.csv"
+    table.write_text("source,target\n" + "".join(f"{word},{' '.join(reversed(word.upper()))}\n" for word in words))
+    given = ["dataset=pairs", f"dataset.train={table}", "teacher.width=8", "student.width=4", "recipe.epochs=1",
+             "recipe.batch_size=8", "method=kd", "threads=1"]
+    rows = rows_of(experiment.run(settings_of(*given, f"outputs={tmp_path}"), Progress(None)))
+    assert set(rows) == {"teacher", "baseline", "student"}
+    for row in rows.values():
+        assert row["headline"] == "symbol_accuracy"
+        assert 0 <= row["headline_value"] == row["symbol_accuracy"] <= 1
+        assert row["error_rate"] >= 1 - row["symbol_accuracy"]
+    assert rows["student"]["distillation_factor"] == rows["teacher"]["parameters"] / rows["student"]["parameters"]
+    assert rows["student"]["kl"] > 0
