@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kdrun.analysis.comparability import comparison, recipe_epochs, variant
 from kdrun.config.constraints import Bounds
+from kdrun.config.older import upgraded
 from kdrun.utils.cells import unguarded
 from kdrun.utils.files import regular, text_of
 from kdrun.utils.wording import counted
@@ -73,6 +74,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise Damaged(f"run.json is damaged ({first_line(error)})") from error
     if not isinstance(told, dict) or told.get("status") != "finished":
         raise Damaged("run.json does not say that it is finished; left out")
+    told["settings"] = upgraded(told.get("settings"))
     table = read_table(folder / "results.csv")
     said = told.get("rows")
     if not isinstance(said, list) or not all(isinstance(row, dict) for row in said) or len(said) != len(table):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from kdrun import __version__
 from kdrun.config import registry
+from kdrun.config.older import upgraded
 from kdrun.config.schema import ConfigError, Settings
 from kdrun.config.targets import targets
 from kdrun.utils.files import remove, sweep_up, text_of, write_atomically
@@ -120,6 +121,7 @@ def asked_in(folder: Path) -> Asked | None:
         told = json.loads(text_of(file))
         if not isinstance(told, dict):
             raise ValueError("it does not hold what it should")
+        told["settings"] = upgraded(told.get("settings"))
         run = all(isinstance(told.get(key), dict) for key in ("choices", "settings", "by"))
         lists = [told.get("words"), told.get("config_dirs", [])]
         sweep = all(isinstance(words, list) and all(isinstance(word, str) for word in words) for words in lists)
