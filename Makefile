@@ -21,7 +21,7 @@ run: .venv/ready ## set up if needed, then distill a small network on real digit
 test: .venv/ready ## set up if needed, then run all tests
 	$(BIN)/pytest -n auto
 
-quick: .venv/ready ## the tests that take seconds
+quick: .venv/ready ## most tests, in two minutes; the contract of one method of each shape
 	$(BIN)/pytest -n auto -m "not slow"
 
 stress: .venv/ready ## an hour or two of kills, damaged files and wrong command lines; nothing may go wrong

@@ -9,12 +9,9 @@ from pathlib import Path
 import pytest
 
 from kdrun.config import registry
+from tests.toy import SHAPES
 
-# A representative of each shape of method, the one that has most to lose: memories, generators, phases, several networks.
 # That every method resumes to the same bytes is seen in tests/methods/test_contract.py; here the process dies, wherever it is
-SHAPES = {"response": "logit_std", "feature": "fitnets", "relation": "crd", "several teachers": "mt_you", "staged": "takd",
-          "online": "okddip", "its own past": "pskd", "data-free": "dafl", "adversarial": "afd_online",
-          "quantised": "apprentice", "lifelong": "lwf", "across modalities": "hallucination", "composed": "combine"}
 GROUPS = [list(SHAPES.values())[::2], list(SHAPES.values())[1::2]]
 KILLS, DAMAGED, COMMANDS = 2, 5, 10
 

@@ -35,6 +35,12 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
 }
 
 
+# A representative of each shape of method, the one that has most to lose: memories, generators, phases, several networks
+SHAPES = {"response": "logit_std", "feature": "fitnets", "relation": "crd", "several teachers": "mt_you", "staged": "takd",
+          "online": "okddip", "its own past": "pskd", "data-free": "dafl", "adversarial": "afd_online",
+          "quantised": "apprentice", "lifelong": "lwf", "across modalities": "hallucination", "composed": "combine"}
+
+
 def settings_of(*overrides: str) -> Settings:
     """What the command line would make of these words."""
     register([], rows=any(word.startswith("experiment=") for word in overrides))

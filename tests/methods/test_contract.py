@@ -1,4 +1,7 @@
-"""What every method keeps to, whatever its family: one test over every conf/method/*.yaml."""
+"""What every method keeps to, whatever its family: one test over every conf/method/*.yaml.
+
+`pytest tests/methods -k KEY` is the whole contract of a method and the numbers of its loss, in a few seconds.
+"""
 
 import contextlib
 import math
@@ -12,7 +15,7 @@ from kdrun.config.schema import Settings
 from kdrun.config.validation import problems
 from kdrun.methods.base import Run
 from kdrun.training.loop import distill
-from tests.toy import rows_of, state, toy_experiment, toy_run, toy_settings
+from tests.toy import SHAPES, rows_of, state, toy_experiment, toy_run, toy_settings
 
 METHODS = list(registry.options("method"))
 
@@ -21,18 +24,20 @@ def schemes_of(key: str) -> list[str]:
     return list(registry.method_card(key).schemes)
 
 
-PAIRS = [(key, scheme) for key in METHODS for scheme in schemes_of(key)]
+def quick_for_some(key: str, *more: str):
+    """All methods in `make test`, one of each shape in `make quick`."""
+    return pytest.param(key, *more, marks=[] if key in SHAPES.values() else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("key", METHODS)
-def test_says_what_it_is(key):
-    card = registry.method_card(key)
-    assert card.summary.endswith((".", ")", ")."))
-    assert card.knowledge in ("none", "response", "feature", "relation")
-    assert card.source
-    assert set(card.schemes) <= {"offline", "online", "self"}
-    assert card.teachers in ("none", "one", "many")
-    assert card.teachers != "none" or "offline" not in card.schemes  # there is nobody to train first
+def test_every_method_says_what_it_is():
+    for key in METHODS:
+        card = registry.method_card(key)
+        assert card.summary.endswith((".", ")", ").")), key
+        assert card.knowledge in ("none", "response", "feature", "relation"), key
+        assert card.source, key
+        assert set(card.schemes) <= {"offline", "online", "self"}, key
+        assert card.teachers in ("none", "one", "many"), key
+        assert card.teachers != "none" or "offline" not in card.schemes, key  # there is nobody to train first
 
 
 class Killed(BaseException):
@@ -54,7 +59,7 @@ def trained(run: Run, steps: int | None = None) -> int:
     return done
 
 
-@pytest.mark.parametrize(("key", "scheme"), PAIRS)
+@pytest.mark.parametrize(("key", "scheme"), [quick_for_some(key, scheme) for key in METHODS for scheme in schemes_of(key)])
 def test_trains_its_players_alone_and_ends_in_the_same_bytes_however_often_it_is_killed(key, scheme, tmp_path):
     whole = toy_run(key, scheme)
     teachers = [(teacher, state(teacher)) for teacher in whole.networks.teachers]
@@ -92,7 +97,7 @@ def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("outputs")
 
 
-@pytest.mark.parametrize("key", METHODS)
+@pytest.mark.parametrize("key", map(quick_for_some, METHODS))
 def test_runs_from_its_config_and_under_its_own_schemes_alone(key, outputs):
     rows = rows_of(toy_experiment(key, outputs))
     assert rows["student"]["method"] == key

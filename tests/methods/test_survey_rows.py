@@ -39,40 +39,35 @@ def test_every_table_is_read():
     assert ("Gou 4", "Passalis and Tefas 2018", {"offline"}) in ROWS
 
 
-@pytest.mark.parametrize("key", EXCEPTIONS)
-def test_exceptions_are_of_methods_there_are(key):
-    assert key in CARDS
+def test_exceptions_are_of_methods_there_are():
+    assert set(EXCEPTIONS) <= set(CARDS)
 
 
-@pytest.mark.parametrize("key", CARDS)
-def test_claims_the_tables_that_hold_it(key):
-    card = CARDS[key]
-    claimed = [row for row in card.rows if "section" not in row]
-    assert set(claimed) == {table for table, citation, _ in ROWS if cites(key, table, citation)}
+def test_methods_claim_the_tables_that_hold_them():
+    claimed = {key: {row for row in card.rows if "section" not in row} for key, card in CARDS.items()}
+    assert claimed == {key: {table for table, citation, _ in ROWS if cites(key, table, citation)} for key in CARDS}
 
 
-@pytest.mark.parametrize("key", CARDS)
-def test_rows_are_spelt_alike_and_said_once(key):
-    card = CARDS[key]
-    assert [row for row in card.rows if not SPELLING.fullmatch(row)] == []
-    assert len(set(card.rows)) == len(card.rows)
-    assert card.rows or not card.survey_scheme
+def test_rows_are_spelt_alike_and_said_once():
+    for key, card in CARDS.items():
+        assert [row for row in card.rows if not SPELLING.fullmatch(row)] == [], key
+        assert len(set(card.rows)) == len(card.rows), key
+        assert card.rows or not card.survey_scheme, key
 
 
-@pytest.mark.parametrize("key", CARDS)
-def test_scheme_is_as_the_tables_print_it(key):
-    card = CARDS[key]
-    said = set(re.findall(r"\b(?:offline|online|self)\b", card.survey_scheme))
-    tables = set().union(*(schemes for table, citation, schemes in ROWS if cites(key, table, citation)))
-    assert tables <= said
+def test_schemes_are_as_the_tables_print_them():
+    for key, card in CARDS.items():
+        said = set(re.findall(r"\b(?:offline|online|self)\b", card.survey_scheme))
+        tables = set().union(*(schemes for table, citation, schemes in ROWS if cites(key, table, citation)))
+        assert tables <= said, key
 
 
-@pytest.mark.parametrize("key", CARDS)
-def test_card_says_what_the_class_says(key):
-    module, _, title = registry.load("method", key)["_target_"].rpartition(".")
-    kind = getattr(import_module(module), title)
-    assert (CARDS[key].survey_scheme, CARDS[key].rows) == (kind.survey_scheme, kind.rows)
-    assert {"survey_scheme", "rows"} <= set(vars(kind))  # said, not inherited
+def test_cards_say_what_the_classes_say():
+    for key, card in CARDS.items():
+        module, _, title = registry.load("method", key)["_target_"].rpartition(".")
+        kind = getattr(import_module(module), title)
+        assert (card.survey_scheme, card.rows) == (kind.survey_scheme, kind.rows), key
+        assert {"survey_scheme", "rows"} <= set(vars(kind)), key  # said, not inherited
 
 
 @pytest.mark.parametrize("width", [100, 160])
