@@ -29,6 +29,7 @@ from kdrun.methods.base import Method, Run, Scheme
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
 from kdrun.models.factory import NetworkFactory, NetworkSpec
 from kdrun.models.fitted import FittedModel
+from kdrun.models.library import statistics_of
 from kdrun.models.output import ModelOutput
 from kdrun.models.prediction import answers
 from kdrun.models.roles import Frozen, Networks
@@ -133,7 +134,7 @@ class Experiment:
         chosen = settings.run.device
         device = distributed.start(chosen) if distributed.asked() else torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if chosen == "auto" else chosen)
-        data = read_dataset(settings.node("dataset"))
+        data = read_dataset(dataset_node(settings))
         speed.apply(settings.speed, device)  # from here on freed memory is kept, and reading frees as much as the set takes
         if data.found:
             screen.note(data.found)
@@ -382,6 +383,22 @@ def tested(training: Run, network: nn.Module, data: Data) -> ModelOutput:
         raise Diverged(f"the answers to the test set are NaN in {training.title}, method {type(training.method).__name__}; "
                        "try a smaller recipe.lr or recipe.clip=5")
     return found
+
+
+def dataset_node(settings: Settings) -> dict[str, Any]:
+    """The settings of the data set; where mean or std name a role, the numbers that its pretrained network was trained with.
+
+    Raises:
+        ConfigError: that network tells none.
+    """
+    node = dict(settings.node("dataset"))
+    for name in ("mean", "std"):
+        if isinstance(role := node.get(name), str):
+            try:
+                node[name] = statistics_of(settings.values[role])[name]
+            except ValueError as error:
+                raise ConfigError([f"dataset.{name}: got {role}, but of the {role}: {error}"]) from error
+    return node
 
 
 def read_dataset(node: Mapping[str, Any]) -> Data:

@@ -1,6 +1,7 @@
 """What every data set is told, whatever its reader."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from kdrun.config.constraints import AtLeastOne, Count, FileName, Proportion
 
@@ -19,7 +20,8 @@ class DatasetSettings:
         train_limit: train on a fixed, class-balanced subset of this many pictures; null for all.
         crop: pixels of padding before a random crop; 0 for none.
         flip: mirror half of the pictures.
-        mean: of each channel, for pictures from 0 to 1; null to measure it on the training split.
+        mean: of each channel, for pictures from 0 to 1; null to measure it on the training split;
+            `teacher` or `student` for that with which the pretrained weights of this network were trained.
         std: likewise.
     """
 
@@ -29,5 +31,12 @@ class DatasetSettings:
     train_limit: AtLeastOne | None
     crop: Count
     flip: bool
-    mean: list[float] | None
-    std: list[float] | None
+    mean: list[float] | Literal["teacher", "student"] | None
+    std: list[float] | Literal["teacher", "student"] | None
+
+    @property
+    def statistics(self) -> tuple[list[float] | None, list[float] | None]:
+        """Mean and std, once a role's name has become its numbers."""
+        assert not isinstance(self.mean, str), "of whom, is known where the networks are"
+        assert not isinstance(self.std, str), "likewise"
+        return self.mean, self.std

@@ -154,8 +154,8 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
         named = replace(settings, name="_".join(filter(None, (source.name or settings.name, modality))))
         if task.inputs == "pictures":
             measured = Normalise.measured(known, modality)
-            normalise: Normalise = Normalise(settings.mean or measured.mean.tolist(), settings.std or measured.std.tolist(),
-                                             modality)
+            mean, std = settings.statistics
+            normalise: Normalise = Normalise(mean or measured.mean.tolist(), std or measured.std.tolist(), modality)
             seen_by: list[Any] = [settings.crop, settings.flip, normalise.mean.tolist(), normalise.std.tolist(), modality]
             seen_by += [augmentation.identity] if augmentation else []
             shape: tuple[int, ...] = tuple(normalise(known[:1]).shape[1:])
@@ -185,7 +185,7 @@ def augmented(settings: DatasetSettings, source: Source, known: Tensor) -> "Augm
     from kdrun.data.augment import Augmentation  # torchvision's transforms take seconds to import
 
     pictures: Any = source.train.inputs
-    fill = settings.mean or Normalise.measured(known).mean.tolist()
+    fill = settings.statistics[0] or Normalise.measured(known).mean.tolist()
     return Augmentation(source.augment, pictures.size, pictures.resize, fill)
 
 
@@ -207,7 +207,8 @@ def check_pictures(settings: DatasetSettings, source: Source, train: Samples) ->
         given = getattr(settings, name)
         if given is not None and len(given) != channels:
             raise ValueError(f"{name} has {len(given)} numbers, but the pictures have {channels} channels")
-    if settings.std is not None and min(settings.std) <= 0:
-        raise ValueError(f"std must be above 0, got {settings.std}")
+    _, std = settings.statistics
+    if std is not None and min(std) <= 0:
+        raise ValueError(f"std must be above 0, got {std}")
     if source.views and (settings.mean or settings.std):
         raise ValueError("mean and std are measured for each modality; leave them null")

@@ -1,7 +1,7 @@
 """The networks of torchvision and timm."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from kdrun.models.output import ModelOutput
 from kdrun.models.tapped import Tapped, replaced_head
 from kdrun.utils.wording import formatted
 
-__all__ = ["LibraryNetwork"]
+__all__ = ["LibraryNetwork", "statistics_of"]
 
 Library = Literal["torchvision", "timm"]
 WITHOUT = "weights=null starts from new ones, and checkpoint=PATH (of a teacher) takes a file of your own"
@@ -113,6 +113,42 @@ def of_timm(name: str, weights: str | None, classes: int, channels: int) -> tupl
         if weights is None:
             raise ValueError(f"timm cannot build {name}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
         raise ValueError(undelivered("timm", name, weights, error)) from error
+
+
+def statistics_of(node: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The "mean" and "std" of each channel that a library's pretrained weights were trained with, as their card has them.
+
+    Args:
+        node: the settings of a network.
+
+    Raises:
+        ValueError: it is no pretrained network of a library, or there is no such network.
+    """
+    library, name, weights = node.get("library"), str(node.get("name")), node.get("weights")
+    if library not in ("torchvision", "timm") or weights is None:
+        raise ValueError("it has no pretrained weights of torchvision or timm (library, weights); give the numbers")
+    if library == "torchvision":
+        from kdrun.utils.vision import models
+
+        offered = models.get_model_weights(name).__members__ if name in models.list_models(module=models) else {}
+        if weights not in offered:
+            raise ValueError(f"torchvision has no weights {formatted(weights)} of {name}")
+        card: Any = offered[weights].transforms()
+        return {"mean": list(card.mean), "std": list(card.std)}
+    from kdrun.utils import vision
+
+    assert vision  # timm imports torchvision, which has to be made importable first
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError("timm is not installed; pip install 'kdrun[zoo]'") from error
+    try:
+        known: Any = timm.get_pretrained_cfg(name if weights == "DEFAULT" else f"{name}.{weights}")
+    except RuntimeError:
+        known = None
+    if known is None:
+        raise ValueError(f"timm has no weights {formatted(weights)} of {name}")
+    return {"mean": list(known.mean), "std": list(known.std)}
 
 
 def undelivered(library: str, name: str, weights: str, error: Exception) -> str:

@@ -5,6 +5,8 @@ from PIL import Image
 
 from kdrun.data.streamed import Streamed
 from kdrun.data.torchvision_files import names_of, torchvision_files
+from kdrun.experiment import dataset_node
+from tests.toy import settings_of
 
 SETTINGS = {"reader": "Imagenette", "download": False, "size": 8, "resize": 10, "stream": True, "workers": 0, "augment": None,
             "measured_on": 9, "memory_gb": 1.0}
@@ -38,3 +40,17 @@ def test_what_is_not_there_is_said(tmp_path):
 def test_every_class_has_a_name_of_its_own():
     assert names_of([("crane",), ("tench", "Tinca"), ("crane",), ("maillot",), ("maillot", "tank suit")]) == (
         "crane (0)", "tench", "crane (2)", "maillot", "maillot, tank suit")
+
+
+def test_mean_and_std_of_a_pretrained_network_come_from_its_card():
+    from kdrun.models.library import statistics_of
+
+    card = {"library": "torchvision", "name": "vit_b_16", "weights": "IMAGENET1K_V1"}
+    assert statistics_of(card) == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    for changed, reason in (({"weights": "V9"}, "torchvision has no weights 'V9' of vit_b_16"),
+                            ({"weights": None}, "no pretrained weights of torchvision or timm")):
+        with pytest.raises(ValueError, match=reason):
+            statistics_of(card | changed)
+    settings = settings_of("dataset.mean=teacher", "teacher=torchvision", "teacher.weights=DEFAULT")
+    assert dataset_node(settings)["mean"] == [0.485, 0.456, 0.406]
+    assert dataset_node(settings)["std"] is None

@@ -18,7 +18,7 @@ from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.data.samples import Samples
 from kdrun.evaluation.metrics import accuracy
-from kdrun.experiment import read_dataset, teacher_specs
+from kdrun.experiment import dataset_node, read_dataset, teacher_specs
 from kdrun.models.factory import NetworkFactory, NetworkSpec, load_checkpoint, read_weights
 from kdrun.models.prediction import predict
 from kdrun.models.roles import Role
@@ -133,7 +133,7 @@ class NetworkLoader:
         Raises:
             ConfigError: they cannot be read any more.
         """
-        node = run.settings.node("dataset")
+        node = dataset_node(run.settings)
         key = json.dumps(node, sort_keys=True, default=str)
         if key not in self.read:
             try:

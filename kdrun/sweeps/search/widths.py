@@ -167,9 +167,9 @@ class WidthSearch(StudySearch):
     @cached_property
     def data(self) -> "Data":
         """What the networks are built for."""
-        from kdrun.experiment import read_dataset
+        from kdrun.experiment import dataset_node, read_dataset
 
-        return read_dataset(self.settings.node("dataset")).seen("student")
+        return read_dataset(dataset_node(self.settings)).seen("student")
 
     def tolerance(self, number: int) -> float:
         """How much trial `number` is forgiven over the budget.
