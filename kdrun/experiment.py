@@ -27,6 +27,7 @@ from kdrun.data.stream import MemoryStream
 from kdrun.evaluation import metrics, result_tables
 from kdrun.methods.base import Method, Run, Scheme
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
+from kdrun.models.description import describe
 from kdrun.models.factory import NetworkFactory, NetworkSpec
 from kdrun.models.fitted import FittedModel
 from kdrun.models.library import statistics_of
@@ -305,7 +306,7 @@ class Experiment:
                 states_kept = method.states if isinstance(method, Trajectory) else []
                 epochs = sum(training.trained.values()) or None
                 return TrainedNetwork(role, spec.name, actor.network, found, epochs, seconds, training.history, states_kept,
-                            measures=measures)
+                                      measures=measures, description=describe(actor.network, data, role, spec.name))
 
             label = f"{data.settings.name}-{part.replace(' ', '_')}-{spec.name}-s{self.settings.seed}"
             made = self.store.fetch(label, key, actor.network, train)
@@ -328,9 +329,10 @@ class Experiment:
         trained_networks = scheme.trained_networks(training.method.trained_networks(training.networks), training.networks)
         made = []
         for role, network in trained_networks.items():
-            made.append(TrainedNetwork(role, getattr(network, "model", "") or self.student.name,
-                                       getattr(network, "network", network), tested(training, network, self.data), epochs,
-                                       seconds, training.history if role == "student" else []))
+            bare, model = getattr(network, "network", network), getattr(network, "model", "") or self.student.name
+            made.append(TrainedNetwork(role, model, bare, tested(training, network, self.data), epochs, seconds,
+                                       training.history if role == "student" else [], description=describe(
+                                           bare, self.data.seen(getattr(network, "view", None)), role, model)))
         self.extra_tables = training.method.extra_tables(training)
         return made
 
@@ -351,9 +353,9 @@ class Experiment:
         from kdrun.analysis.plots.run_curves import learning_curves  # with matplotlib
 
         learning_curves(history, folder / CURVES, self.settings.choices["method"], self.data.task.headline)
-        weights = {weights_file(one.role): one.network for one in made if one.origin == "trained" and one.entry is None}
-        for name, network in weights.items():
-            save_weights(network, folder / name)
+        weights = {weights_file(one.role): one for one in made if one.origin == "trained" and one.entry is None}
+        for name, one in weights.items():
+            save_weights(one.network, folder / name, one.description)
         told = {"status": "finished", "identity": identity(self.settings), "choices": self.settings.choices,
                 "settings": self.settings.values, "kdrun": __version__, "torch": torch.__version__,
                 "python": platform.python_version(), "machine": platform.machine(), "device": str(self.device),
@@ -365,6 +367,7 @@ class Experiment:
                     ("student", self.student), *(("teacher", spec) for spec in self.teacher_specs))
                     if spec.checkpoint and spec.start},
                 "files": {name: digest_of(folder / name) for name in (*tables, *weights)},
+                "networks": {name: asdict(one.description) for name, one in weights.items() if one.description},
                 "curves": (folder / CURVES).exists(), "data": self.data.digest,
                 "remembered": [memory.told() for memory in self.memories], "rows": table}
         write_atomically(folder / "run.json", lambda path: path.write_text(json.dumps(told, indent=1, default=str)))

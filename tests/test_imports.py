@@ -17,7 +17,7 @@ ORDER = (  # from low to high: a module imports its own room and those before it
     "tasks",
     "data", "models", "methods", "functional", "training", "evaluation",
     "analysis.statistics", "analysis.plots.style", "analysis.plots.labels", "analysis.plots.plot", "analysis.plots.run_curves",
-    "storage", "experiment", "sweeps", "analysis",
+    "storage", "experiment", "loading", "sweeps", "analysis",
     "evaluation.diagnostics",  # of networks that finished runs left
     "bench", "cli")
 
@@ -41,7 +41,9 @@ def imports(path: Path, known: set[str]) -> list[tuple[str, int, bool]]:
 
     def add(name: str, line: int, inside: bool) -> None:
         short = name.removeprefix("kdrun").removeprefix(".")
-        found.append((short if short in known else short.rpartition(".")[0], line, inside))
+        module = short if short in known else short.rpartition(".")[0]
+        if module:  # the package itself holds its version, and hands out what is public when it is asked for
+            found.append((module, line, inside))
 
     def walk(node: ast.AST, inside: bool) -> None:
         for child in ast.iter_child_nodes(node):

@@ -82,7 +82,9 @@ class NetworkSpec:
         if not data.task.fits(kind):
             raise ValueError(f"it sees {' or '.join(input_kinds(kind))} and is no network for {data.task.key} of "
                              f"{data.task.inputs}; {' or '.join(fitting(data.task)) or 'none of kdrun'} would do")
-        return data.task.prepare(instantiate(self.settings, "network", data.task.given()))
+        network = data.task.prepare(instantiate(self.settings, "network", data.task.given()))
+        network.built_from = dict(self.settings)  # type: ignore[assignment]  # for the description beside its weights
+        return network
 
 
 def fitting(task: Task) -> list[str]:

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from kdrun.config.constraints import Bounds
 from kdrun.evaluation.metrics import Size
+from kdrun.models.description import COMPOSED, node_of
 
 __all__ = ["Bits", "Bucketed", "QuantizedWeights", "Quantizer", "Wrpn", "buckets", "clipped", "inner_layers", "linear",
            "scale_bits", "wrpn"]
@@ -171,15 +172,32 @@ class QuantizedWeights:
             bits += quantizer.stored_bits(weight.numel()) - 8 * weight.numel() * weight.element_size()
             # unsafe: the check that torch would make runs every quantizer twice, and finds nothing that can happen here
             parametrize.register_parametrization(layer, "weight", quantizer.to(weight.device), unsafe=True)
-            if activations is not None:
-                layer.register_forward_pre_hook(partial(clip_input, activations))
         size = Size(sum(weight.numel() for weight in everything), ceil(bits / 8), bits)
+        if activations is not None:
+            with_clipped_inputs(network, activations, ends, self.layers)
         network.stored_size = lambda: size  # type: ignore[assignment]  # what the results ask a network for
 
     def bake(self) -> None:
         """Put the quantised weights in the place of the float32 ones."""
         for layer in self.layers:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+
+
+def with_clipped_inputs(network: nn.Module, bits: int, ends: bool, layers: list[nn.Module] | None = None) -> nn.Module:
+    """The network itself, what comes into whose layers is clipped and rounded from now on.
+
+    Args:
+        network: changed in place.
+        bits: of what comes in.
+        ends: whether the first and the last layer see it so too.
+        layers: those of `inner_layers`, where they are known.
+    """
+    for layer in layers or inner_layers(network, ends):
+        layer.register_forward_pre_hook(partial(clip_input, bits))
+    if (node := node_of(network)) is not None:
+        network.built_from = {"_target_": f"{__name__}.with_clipped_inputs",  # type: ignore[assignment]
+                              COMPOSED: True, "network": node, "bits": bits, "ends": ends}
+    return network
 
 
 def clip_input(bits: int, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -87,6 +87,8 @@ class StagedNet(nn.Module):
         twin = StagedNet(self.stem, [*list(self.stages)[:stage], *own], head.in_features, head.out_features,
                          self.first_weights)
         twin.head = head
+        if rest is None and hasattr(self, "built_from"):
+            twin.built_from = self.built_from  # it is of the same form
         return twin
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from kdrun.models.description import Description
 from kdrun.models.output import FIELDS, ModelOutput
 from kdrun.training.trained import TrainedNetwork
 from kdrun.utils import distributed
@@ -79,7 +81,7 @@ class Store:
             remove(left)
         part = Path(f"{entry}.part-{os.getpid()}")
         part.mkdir()
-        save_weights(made.network, part / "weights.safetensors")
+        save_weights(made.network, part / "weights.safetensors", made.description)
         save_tensors(flat(made.answers), part / "answers.safetensors")
         for number, state in enumerate(made.states):
             save_tensors({key: value.cpu().contiguous() for key, value in state.items()},
@@ -87,6 +89,7 @@ class Store:
         files = {path.name: digest_of(path) for path in sorted(part.iterdir())}
         told = {"key": key, "files": files, "role": made.role, "model": made.model, "epochs": made.epochs,
                 "seconds": made.seconds, "measures": made.measures, "history": made.history,
+                "description": asdict(made.description) if made.description else None,
                 "made": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         told = json.loads(json.dumps(told, default=str))
         told["digest"] = digest_of_entry(told)
@@ -151,17 +154,17 @@ def checked(entry: Path) -> dict[str, Any]:
     return told
 
 
-def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's weights and statistics as safetensors."""
+def save_weights(network: nn.Module, path: Path, description: Description | None = None) -> None:
+    """Write a network's weights and statistics as safetensors, with what is needed to build it again."""
     # clones: parts that branches of a network share are written once for each name they have
     state = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
              for key, value in network.state_dict().items()}
-    save_tensors(state, path)
+    save_tensors(state, path, description.metadata if description else None)
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors, whole or not at all; a full disk is an OSError that says so."""
-    write_atomically(path, lambda part: part.write_bytes(save(tensors)))
+    write_atomically(path, lambda part: part.write_bytes(save(tensors, metadata)))
 
 
 def digest_of_entry(told: dict[str, Any]) -> str:

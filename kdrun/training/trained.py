@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from kdrun.models.description import Description
 from kdrun.models.output import ModelOutput
 
 __all__ = ["TrainedNetwork"]
@@ -25,6 +26,7 @@ class TrainedNetwork:
         origin: `trained` here, from the `store`, or the user's `checkpoint`.
         measures: what the store tells people of it.
         entry: the name of its entry in the store; None for one that is not there.
+        description: what is needed to build it again; None where that is not known, or not needed.
         checkpoint: the SHA-256 of the user's file that it was read from; None for any other.
     """
 
@@ -40,3 +42,4 @@ class TrainedNetwork:
     measures: dict[str, float | None] = field(default_factory=dict)
     entry: str | None = None
     checkpoint: str | None = None
+    description: Description | None = None

@@ -63,7 +63,7 @@ def test_weights_and_activations_are_of_few_bits():
     seen = []
     for layer in convolutions:
         layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    run.networks.student.eval()(torch.randn(4, *run.networks.student.input_shape))
+    run.networks.student.eval()(torch.randn(4, *run.data.shape))
     assert set(convolutions[1].weight.unique().tolist()) <= {-1.0, 0.0, 1.0}
     assert set(seen[1].unique().tolist()) <= {0.0, 1.0}
     assert len(seen[0].unique()) > 2  # the first layer sees the picture as it is

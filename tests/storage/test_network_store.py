@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from kdrun.models.output import ModelOutput
 from kdrun.storage.network_store import Store, entries, save_weights
 from kdrun.training.trained import TrainedNetwork
 
@@ -33,8 +34,8 @@ class Bench:
             self.trained.append(folder)
             nn.init.constant_(network[0].weight, len(self.trained))
             network[1].running_mean.fill_(7)
-            logits = torch.eye(4) * len(self.trained)
-            return TrainedNetwork("teacher", "tiny", network, logits, 5, 1.5, list(HISTORY), list(states))
+            answers = ModelOutput(torch.eye(4) * len(self.trained), torch.empty(0))
+            return TrainedNetwork("teacher", "tiny", network, answers, 5, 1.5, list(HISTORY), list(states))
 
         return self.store.fetch(label, {"seed": 1} if key is None else key, network, train)
 
@@ -61,7 +62,7 @@ def test_what_was_trained_once_is_read_from_then_on(bench):
     assert first.network is not second.network
     assert same(first, second)
     assert float(second.network[1].running_mean[0]) == 7  # statistics too
-    assert torch.equal(first.logits, second.logits)
+    assert torch.equal(first.answers.logits, second.answers.logits)
     assert second.history == HISTORY
     assert (second.role, second.model, second.epochs, second.seconds) == ("teacher", "tiny", 5, 1.5)
     assert bench.notes == []
@@ -178,7 +179,7 @@ def test_two_jobs_at_once_train_once(tmp_path):
     def train(folder: Path) -> TrainedNetwork:
         training.set()
         assert waiting.wait(20)
-        return TrainedNetwork("teacher", "tiny", network, torch.eye(4), 5, 1.5)
+        return TrainedNetwork("teacher", "tiny", network, ModelOutput(torch.eye(4), torch.empty(0)), 5, 1.5)
 
     def told(note: str) -> None:
         second.notes.append(note)
@@ -210,7 +211,7 @@ def test_different_keys_do_not_wait_for_each_other(tmp_path):
 
     def train(folder: Path) -> TrainedNetwork:
         assert inner.fetch({"seed": 2}).origin == "trained"
-        return TrainedNetwork("teacher", "tiny", network, torch.eye(4), 5, 1.5)
+        return TrainedNetwork("teacher", "tiny", network, ModelOutput(torch.eye(4), torch.empty(0)), 5, 1.5)
 
     assert outer.store.fetch("teacher", {"seed": 1}, network, train).origin == "trained"
     assert inner.notes == []

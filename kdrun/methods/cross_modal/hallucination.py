@@ -1,7 +1,7 @@
 """Modality hallucination."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,10 @@ class TwoStreams(nn.Module):
         super().__init__()
         self.seeing, self.imagining = seeing, imagining
         self.model = f"{seeing.model}+{imagining.model}"
+
+    def described_parts(self) -> dict[str, Any]:
+        """What it is built of."""
+        return {"seeing": self.seeing, "imagining": self.imagining}
 
     def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W]; maps and embedding are those of the first network."""

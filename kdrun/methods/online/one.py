@@ -1,7 +1,7 @@
 """On-the-fly native ensemble."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,12 @@ class Gate(nn.Module):
 
     def __init__(self, channels: int, branches: int) -> None:
         super().__init__()
+        self.channels, self.branches = channels, branches
         self.score = nn.Sequential(nn.Linear(channels, branches), nn.BatchNorm1d(branches), nn.ReLU())
+
+    def described_parts(self) -> dict[str, Any]:
+        """What it is built of."""
+        return {"channels": self.channels, "branches": self.branches}
 
     def forward(self, maps: Tensor) -> Tensor:
         """From maps [B, C, H, W] to weights [B, M] of sum 1; the activation before the softmax keeps all above 0."""
@@ -55,6 +60,10 @@ class Ensemble(nn.Module):
         self.student, self.gate, self.shared = student, gate, shared
         self.branches = nn.ModuleList(branches)  # type: ignore[assignment]
         self.model = f"{student.model} with {1 + len(branches)} branches"
+
+    def described_parts(self) -> dict[str, Any]:
+        """What it is built of."""
+        return {"student": self.student, "branches": list(self.branches), "gate": self.gate, "shared": self.shared}
 
     def forward(self, asked: Batch | Tensor) -> ModelOutput:
         """The gated logits; all else is the first branch's."""

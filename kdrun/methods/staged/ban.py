@@ -1,7 +1,7 @@
 """Born-again networks."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -24,6 +24,10 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.model = f"{len(members)} {members[-1].model}"
+
+    def described_parts(self) -> dict[str, Any]:
+        """What it is built of."""
+        return {"members": list(self.members)}
 
     def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W]."""
