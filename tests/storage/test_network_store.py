@@ -229,7 +229,7 @@ def test_an_interrupted_training_leaves_its_checkpoints_and_no_entry(bench):
 
     def resumed(folder: Path) -> TrainedNetwork:
         seen.append((folder / "phase-00.pt").read_text())
-        return TrainedNetwork("teacher", "tiny", bench.network(), torch.eye(4), 5, 1.5)
+        return TrainedNetwork("teacher", "tiny", bench.network(), ModelOutput(torch.eye(4), torch.empty(0)), 5, 1.5)
 
     assert bench.store.fetch("teacher", {"seed": 1}, bench.network(), resumed).origin == "trained"  # the lock is free
     assert seen == ["half way"]
