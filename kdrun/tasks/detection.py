@@ -30,9 +30,9 @@ class Detection(Task):
 
     A row is one cell of one class's heatmap, as two classes: its logits are (s, 0), since softmax((s, 0) / T) is the sigmoid
     of s / T; label 0 is the centre of an object, 1 is none. There are a hundred times as many cells without an object, so
-    rows are those "where the teacher or the target" is hot in the literature. Here they are known from the batch alone, so
-    that all networks and all methods of a seed have the same: the cells where the target's heat exceeds 0.1, and as many
-    others, drawn anew in each step, among which are those where a teacher errs.
+    rows are those where the teacher's or the target's heat exceeds 0.1. That is read here as what the batch alone tells, so
+    that all networks and all methods of a seed have the same rows: the cells where the target's heat exceeds 0.1 in any
+    class, of all classes (which of them a teacher confuses is what it knows), and as many others, drawn anew in each step.
 
     Args:
         classes: their names.
@@ -103,8 +103,9 @@ class Detection(Task):
         target = box_targets(samples.fields["boxes"][rows], samples.labels[rows], len(self.classes), self.stride, self.grid,
                              self.min_radius)
         heat = target.heat.flatten()
-        near, far = (heat > NEAR).nonzero()[:, 0], (heat <= NEAR).nonzero()[:, 0]
-        drawn = torch.randperm(len(far), generator=generator("far cells") if draws is None else draws)[:len(near)]
+        hot = (target.heat.amax(dim=1, keepdim=True) > NEAR).expand_as(target.heat).flatten()
+        near, far = hot.nonzero()[:, 0], (~hot).nonzero()[:, 0]
+        drawn = torch.randperm(len(far), generator=generator("far cells") if draws is None else draws)[:max(len(near), 1)]
         places = torch.cat([near, far[drawn.to(far.device)]]).sort().values
         return Batch(inputs, (heat[places] < 1).long(), rows, places=places, targets=target._asdict())
 
