@@ -14,8 +14,8 @@ class DatasetSettings:
 
     Attributes:
         name: what results call it.
-        validation: the share of the training pictures set aside to watch and to choose by; 0 for none. Where a data set
-            has validation pictures of its own, those are taken.
+        validation: the share of the training samples set aside to watch and to choose by; 0 for none. Where a data set
+            has validation samples of its own, those are taken; null says that it has.
         split_seed: which pictures those are; not the run's seed, so that all seeds of a sweep share one split.
         train_limit: train on a fixed, class-balanced subset of this many pictures; null for all.
         crop: pixels of padding before a random crop; 0 for none.
@@ -26,7 +26,7 @@ class DatasetSettings:
     """
 
     name: FileName
-    validation: Proportion
+    validation: Proportion | None
     split_seed: Count
     train_limit: AtLeastOne | None
     crop: Count

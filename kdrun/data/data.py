@@ -131,6 +131,9 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
         raise ValueError("\n".join(found))
     classes, train = len(source.classes), source.train
     if source.validation is None:
+        if settings.validation is None:
+            raise ValueError("validation is null, but this data set has no validation samples of its own; give a share of the "
+                             "training samples, as dataset.validation=0.1")
         train, validation = train.part(settings.validation, settings.split_seed, classes)
     else:
         validation = source.validation

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -6,7 +8,7 @@ from kdrun.data.samples import IGNORED, Samples, Source
 from kdrun.data.stream import MemoryStream, Normalise
 from kdrun.tasks.classification import Classification
 from kdrun.tasks.segmentation import Segmentation
-from tests.conftest import settings_of
+from tests.conftest import pictures_of, settings_of, tiny_source
 
 CPU = torch.device("cpu")
 SAME = Normalise([0.0], [1.0])
@@ -259,3 +261,10 @@ def points() -> Source:
     samples = Samples(torch.zeros(4, 8, 8, 1), torch.ones(4, 1, dtype=torch.int64), {"points": torch.ones(4, 1, 2)})
     return Source(samples, samples, ("centre",), task="landmarks",
                   info={"heatmap_stride": 2, "sigma": 1.0, "divide_by": "all"})
+
+
+def test_validation_is_null_where_a_data_set_has_its_own_alone():
+    source = replace(tiny_source(), validation=pictures_of(1, 3))
+    assert len(read(settings_of(validation=None), lambda: source, {}).validation) == 4
+    with pytest.raises(ValueError, match="validation is null, but this data set has no validation samples of its own"):
+        read(settings_of(validation=None), tiny_source, {})
