@@ -20,6 +20,7 @@ from typing import Any
 
 from kdrun.cli import main
 from kdrun.utils import progress
+from tests.forks import forked_workers
 from tests.stress.child import Ending, forked
 from tests.stress.kills import results
 from tests.toy import TINY
@@ -125,14 +126,20 @@ ANY: dict[str, Damage] = {"cut": cut, "emptied": emptied, "bit": bit, "zeros": z
 INSIDE: dict[str, Damage] = {".json": odd_json, ".csv": odd_csv}
 
 
+def typed(words: list[str]) -> int:
+    """What a command line comes to; the jobs of a sweep are forks, too."""
+    with forked_workers():
+        return main.main(words)
+
+
 def prepare(home: Path, spare: Path) -> dict[str, object]:
     """A sweep that is done and a run that was interrupted, in `home/outputs`; what these and another run make of it."""
-    for work, status in ((lambda: main.main(SWEEP), 0), (stopped, 130)):
+    for work, status in ((lambda: typed(SWEEP), 0), (stopped, 130)):
         ended = forked(work, home, limit=300)
         assert ended.status == status, ended.err
     shutil.copytree(home, spare, dirs_exist_ok=True)
     for words in (ANOTHER, STOPPED):
-        ended = forked(lambda words=words: main.main(words), spare, limit=300)
+        ended = forked(lambda words=words: typed(words), spare, limit=300)
         assert ended.status == 0, ended.err
     return runs(spare)
 
@@ -152,7 +159,7 @@ def stopped() -> int:
             signal.raise_signal(signal.SIGINT)
 
     progress.Lines.epoch = signalled
-    return main.main(STOPPED)
+    return typed(STOPPED)
 
 
 def commands(home: Path) -> dict[str, list[str]]:
@@ -182,7 +189,7 @@ def run(count: int, seed: str) -> Iterator[dict[str, object]]:
         whole, spare = Path(folder) / "whole", Path(folder) / "spare"
         whole.mkdir()
         made = prepare(whole, spare)
-        typed = commands(whole)
+        words = commands(whole)
         files = sorted(path.relative_to(whole) for path in (whole / "outputs").rglob("*")
                        if path.is_file() and path.suffix != ".lock" and path.name != ".lock")
         for number in range(count):
@@ -191,11 +198,11 @@ def run(count: int, seed: str) -> Iterator[dict[str, object]]:
             file = draws.choice(files)
             kinds = ANY | ({"odd inside": INSIDE[file.suffix]} if file.suffix in INSIDE else {})
             kind = draws.choice([*kinds, *["odd inside"] * (4 if file.suffix in INSIDE else 0)])
-            name = draws.choices(list(typed), [WEIGHTS[one] for one in typed])[0]
+            name = draws.choices(list(words), [WEIGHTS[one] for one in words])[0]
             before = shutil.copy(home / file, Path(folder) / "before") if kind == "odd inside" else None
             kinds[kind](home / file, draws)
             changed = {} if before is None else {"content": (home / file).read_text(errors="replace")[:20000]}
-            ended = forked(lambda name=name: main.main(typed[name]), home)
+            ended = forked(lambda name=name: typed(words[name]), home)
             fault = ended.fault or verdict(name, file, kind, ended, home, made)
             told = {"case": number, "file": str(file), "damage": kind, "command": name, "fault": fault,
                     "status": ended.status, "seconds": round(ended.seconds, 2)}
