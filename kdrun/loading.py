@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from kdrun.config.older import upgraded
 from kdrun.config.schema import Settings
 from kdrun.config.targets import known_targets, strangers
 from kdrun.config.validation import problems
@@ -88,7 +89,7 @@ def by_record(file: Path, trust: bool) -> Description:
                          f"that a method made of parts), and there is no {record} that would tell")
     try:
         told: Mapping[str, Any] = json.loads(text_of(record))
-        settings = Settings(told["settings"], told["choices"])
+        settings = Settings(upgraded(told["settings"]), told["choices"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} does not say how its network is built, and {record} cannot be read ({error})") from error
     if not trust and (lines := strangers(settings.values, known_targets())):

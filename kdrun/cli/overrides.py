@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -18,6 +17,7 @@ from hydra.errors import HydraException
 from kdrun.config import method_settings, registry, validation
 from kdrun.config.composition import Composed, composed, group_choices, without_code
 from kdrun.config.constraints import closest
+from kdrun.config.hydra_internals import get_args_parser
 from kdrun.config.identity import run_folder
 from kdrun.config.instantiation import instantiate
 from kdrun.config.schema import ConfigError, Settings

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from kdrun.config import registry
+from kdrun.config.hydra_internals import BasicSweeper
 from kdrun.config.schema import SLOTS, ConfigError
 
 __all__ = ["chosen", "jobs", "of_other_methods", "owner", "parted", "settled"]

@@ -17,6 +17,10 @@ DATASETS: Mapping[str, Mapping[str, Any]] = {
 """By reader: what it takes by now, set so that it does what it did."""
 
 
+RENAMED: Mapping[str, Mapping[str, str]] = {"kdrun.models.gaussian.GaussianProcess": {"length": "length_scale"}}
+"""By `_target_`: settings that have another name by now."""
+
+
 def upgraded(settings: Any) -> Any:
     """Recorded settings as this version would have recorded them; whatever is no group of settings stays what it is."""
     if not isinstance(settings, Mapping):
@@ -36,7 +40,8 @@ def added_to(dataset: Any) -> Mapping[str, Any]:
 def renamed(node: Any) -> Any:
     """Settings whose `_target_`s are called what they are called now."""
     if isinstance(node, Mapping):
-        return {key: present(value) if key == "_target_" else renamed(value) for key, value in node.items()}
+        names = RENAMED.get(str(node.get("_target_")), {})
+        return {names.get(key, key): present(value) if key == "_target_" else renamed(value) for key, value in node.items()}
     return [renamed(entry) for entry in node] if isinstance(node, list) else node
 
 

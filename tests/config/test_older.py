@@ -16,6 +16,11 @@ def test_settings_of_before_are_those_of_now():
     assert found["launch"]["_target_"].startswith("kdrun.sweeps.launchers.")
 
 
+def test_a_setting_may_have_another_name_by_now():
+    before = {"teacher": {"_target_": "kdrun.models.gaussian.GaussianProcess", "length": 2.0, "noise": 0.1}}
+    assert upgraded(before)["teacher"] == {"_target_": "kdrun.models.gaussian.GaussianProcess", "length_scale": 2.0, "noise": 0.1}
+
+
 def test_what_was_set_stays_and_what_is_no_group_too():
     assert upgraded({"recipe": {"ema": 0.9}})["recipe"]["ema"] == 0.9
     assert upgraded({"recipe": 3, "dataset": None, "scheme": ["x"]}) == {"recipe": 3, "dataset": None, "scheme": ["x"]}

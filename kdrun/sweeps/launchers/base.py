@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from kdrun.config.hydra_internals import BasicLauncher
 from kdrun.config.registration import register
 from kdrun.config.schema import Settings
 from kdrun.sweeps.job import record, work

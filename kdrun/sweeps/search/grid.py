@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdrun.config import method_settings
+from kdrun.config.hydra_internals import BasicSweeper
 from kdrun.config.schema import Settings
 from kdrun.sweeps.job import common
 from kdrun.sweeps.search.context import SweepContext
@@ -29,8 +30,6 @@ class Grid:
 
     def run(self, context: SweepContext, words: Sequence[str]) -> Any:
         """Run all combinations."""
-        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
 
         class Sweeper(BasicSweeper):
             """Hydra's, which splits what it is given otherwise."""

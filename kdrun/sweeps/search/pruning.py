@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from kdrun.sweeps.search.trials import id_of
 from kdrun.utils.files import write_atomically
 from kdrun.utils.progress import PhaseProgress, Progress
 
@@ -79,7 +80,7 @@ class WatchedScreen(Progress):
         study = optuna.load_study(study_name=watch.study, storage=watch.storage, pruner=optuna.pruners.MedianPruner(
             n_startup_trials=watch.startup, n_warmup_steps=watch.warmup))
         self.trial, self.before = optuna.Trial(study, watch.trial), 0
-        (kept,) = (one for one in study.get_trials(deepcopy=False) if one._trial_id == watch.trial)
+        (kept,) = (one for one in study.get_trials(deepcopy=False) if id_of(one) == watch.trial)
         self.reported = max(kept.intermediate_values, default=-1)
 
     @contextlib.contextmanager

@@ -222,7 +222,7 @@ class StudySearch:
                 else:
                     jobs.append((trial, words))
             for place, (trial, _) in enumerate(jobs):
-                if (watch := self.watch(storage, study.study_name, trial._trial_id)) is not None:
+                if (watch := self.watch(storage, study.study_name, id_of(trial))) is not None:
                     watch.leave(context.folder, context.launched + place)
             records = context.launch([words for _, words in jobs]) if jobs else []
             if stops := [record["status"] - 128 for record in records if record["status"] > 128]:  # by whoever runs the jobs

@@ -8,11 +8,16 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.trial import FrozenTrial
 
-__all__ = ["ABANDONED", "TOLD", "UNTRAINED", "asked", "command", "numbers", "settled", "unfinished"]
+__all__ = ["ABANDONED", "TOLD", "UNTRAINED", "asked", "command", "id_of", "numbers", "settled", "unfinished"]
 
 TOLD = "told"  # what is noted of a trial, beside what Optuna notes
 UNTRAINED = "untrained"
 ABANDONED = "abandoned"  # notes a trial whose process died while its settings were being chosen
+
+
+def id_of(trial: "FrozenTrial | Trial") -> int:
+    """What Optuna's storage calls a trial: what `optuna.Trial` takes to go on with it, and tells nowhere in public."""
+    return trial._trial_id
 
 
 def asked(study: "Study") -> "list[FrozenTrial]":
@@ -42,7 +47,7 @@ def unfinished(study: "Study", keys: Set[str]) -> "list[Trial]":
     study.sampler = optuna.samplers.RandomSampler()  # a Trial asks its sampler at once; this one does nothing then
     found = []
     for left in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        trial = optuna.Trial(study, left._trial_id)
+        trial = optuna.Trial(study, id_of(left))
         if keys <= set(left.params):
             found.append(trial)
         else:
