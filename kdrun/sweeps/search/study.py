@@ -22,7 +22,7 @@ from kdrun.sweeps.search.objectives import DIRECTIONS, Objective, measured
 from kdrun.sweeps.search.pruning import PRUNED, Watch
 from kdrun.sweeps.search.reporting import report
 from kdrun.sweeps.search.space import Space, parsed, read
-from kdrun.sweeps.search.trials import TOLD, UNTRAINED, asked, numbers, settled, unfinished
+from kdrun.sweeps.search.trials import TOLD, UNTRAINED, asked, id_of, numbers, settled, unfinished
 from kdrun.utils.console import plain_console
 from kdrun.utils.names import file_name
 from kdrun.utils.progress import Progress
