@@ -137,7 +137,7 @@ class Task:
         return logits
 
     def label_loss(self, output: ModelOutput, batch: Batch, smoothing: float = 0.0) -> Tensor:
-        """What a network descends that learns from labels alone; a scalar.
+        """What a network descends that learns from labels alone; a scalar, 0 where no row has a label.
 
         Args:
             output: as a role hands it out: with rows.
@@ -147,6 +147,8 @@ class Task:
         def loss(labels: Tensor) -> Tensor:
             return F.cross_entropy(output.logits, labels, label_smoothing=smoothing)
 
+        if not len(output.logits):
+            return output.logits.sum()  # with a gradient; a mean of nothing is not a number
         return loss(batch.labels) if batch.mixed is None or batch.y is not None else batch.mixed.loss(loss)
 
     def predict(self, network: nn.Module, batch: Batch) -> ModelOutput:

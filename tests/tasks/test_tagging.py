@@ -33,6 +33,7 @@ def test_a_sample_without_labels_changes_no_loss() -> None:
         return TASK.label_loss(ModelOutput(TASK.rows(logits[rows], batch), torch.zeros(len(rows), 1)), batch)
 
     assert torch.equal(loss([0, 1]), loss([0, 1, 2]))
+    assert loss([2]).item() == 0
     assert loss([1, 0]).item() == pytest.approx(loss([0, 1]).item(), rel=1e-6)
 
 
