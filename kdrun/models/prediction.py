@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kdrun.data.data import Data
 from kdrun.data.samples import Samples
 from kdrun.data.sequences import main_tensor
-from kdrun.models.output import ModelOutput, changed
+from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Role
 from kdrun.utils import signals
 
@@ -23,29 +23,43 @@ def answers(network: nn.Module, data: Data, samples: Samples, device: torch.devi
     """
     network.eval()
     view = getattr(network, "view", None)
-    kept: list[dict[str, Any]] = []
+    whole: dict[str, Any] = {}
+    start = 0
     with torch.inference_mode():
         for batch in data.seen(view).plain(samples, device):
             signals.check()
             asked = batch if view is None else replace(batch, views={view: main_tensor(batch.x)})
             output = data.task.predict(network, asked)
-            kept.append({name: changed(getattr(output, name), on_host) for name in ("logits", *data.task.keeps)})
+            for name in ("logits", *data.task.keeps):
+                keep(whole, name, getattr(output, name), start, len(samples))
+            start += len(batch)
             if isinstance(network, Role):
                 network.forget()  # its maps, before the next ones are made
-    whole = {name: joined([one[name] for one in kept]) for name in kept[0]}
     return ModelOutput(**{"embedding": torch.empty(0), **whole})
 
 
-def on_host(tensor: Tensor) -> Tensor:
-    """A tensor on the CPU, numbers in single precision."""
-    return (tensor.float() if tensor.is_floating_point() else tensor).cpu().clone()
+def keep(whole: dict[str, Any], name: str, value: Any, start: int, count: int) -> None:
+    """Put a field of the output to a batch into that of all samples.
 
+    Memory for all is taken at once: the pieces of each batch would lie among the freed maps of the networks and keep those of
+    the next batch from fitting in there.
 
-def joined(values: list[Any]) -> Any:
-    """A field of the outputs to several batches, of all samples."""
-    if isinstance(values[0], dict):
-        return {name: torch.cat([value[name] for value in values]) for name in values[0]}
-    return torch.cat(values)
+    Args:
+        whole: the fields of all samples by name, on the CPU, numbers in single precision.
+        name: of the field.
+        value: of the batch: [B, ...], or several of those by name.
+        start: which sample the batch begins with.
+        count: how many samples there are.
+    """
+    if isinstance(value, dict):
+        for key, one in value.items():
+            keep(whole.setdefault(name, {}), key, one, start, count)
+        return
+    if name not in whole:
+        kind = torch.float32 if value.is_floating_point() else value.dtype
+        with torch.inference_mode(False):
+            whole[name] = torch.empty(count, *value.shape[1:], dtype=kind)
+    whole[name][start:start + len(value)] = value
 
 
 def predict(network: nn.Module, data: Data, samples: Samples, device: torch.device) -> Tensor:
