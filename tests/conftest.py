@@ -1,6 +1,7 @@
 """What many tests share: tiny data that can be learned, tiny networks, a short recipe, a silent screen."""
 
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,12 @@ from kdrun.utils.progress import Progress
 torch.set_num_threads(1)  # the machine is shared, and no test is large
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored, and tests raise it
 result_tables.LATENCY_SECONDS = 0.002  # no test is about how fast this machine is
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs and kills come first, so that at the end no core waits long for another one."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
 
 CLASSES = 4
 TINY_STUDENT = NetworkSpec("tiny", {"_target_": "kdrun.models.plain.CNN", "widths": [4, 8, 8]})
