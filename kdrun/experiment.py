@@ -369,7 +369,7 @@ class Experiment:
                 "files": {name: digest_of(folder / name) for name in (*tables, *weights)},
                 "networks": {name: asdict(one.description) for name, one in weights.items() if one.description},
                 "curves": (folder / CURVES).exists(), "data": self.data.digest,
-                "remembered": [memory.told() for memory in self.memories], "rows": table}
+                "remembered": [memory.description() for memory in self.memories], "rows": table}
         write_atomically(folder / "run.json", lambda path: path.write_text(json.dumps(told, indent=1, default=str)))
         shutil.rmtree(folder / resume.CHECKPOINTS, ignore_errors=True)
         return table

@@ -16,7 +16,7 @@ WARM = 2  # first rounds that are not counted: caches fill, memory is fetched, a
 
 
 class Time(NamedTuple):
-    """A stretch of time in seconds: of the clock on the wall, and of the processor for this process."""
+    """A stretch of time in seconds: of the clock on the wall, and of the CPU for this process."""
 
     wall: float
     cpu: float
@@ -29,7 +29,7 @@ class Time(NamedTuple):
 class Clock:
     """Which time counts, on this device and with so many threads.
 
-    Where one thread computes, it is the processor's time of this process: what neighbours do is no part of it. Several
+    Where one thread computes, it is the CPU's time of this process: what neighbours do is no part of it. Several
     threads and accelerators are timed by the wall.
     """
 

@@ -57,7 +57,7 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def child(words: Sequence[str], extra: Mapping[str, str] | None = None) -> tuple[Time, str]:
-    """Run a command: what it took, of the clock and of the processor, and what it printed.
+    """Run a command: what it took, of the clock and of the CPU, and what it printed.
 
     Raises:
         RuntimeError: it failed.
@@ -79,7 +79,7 @@ def kdrun(*words: str) -> list[str]:
 
 
 def startup(subject: Subject) -> Iterator[Row]:
-    """How long kdrun takes to answer, and to get to the first step of a training. The processor's time."""
+    """How long kdrun takes to answer, and to get to the first step of a training. The CPU's time."""
     completion, typed = kdrun("-sc", "query=bash"), {"COMP_LINE": "kdrun method=a", "COMP_POINT": "14", "COMP_CWORD": "1"}
     asked = {"--help": (kdrun("--help"), {}, 0.3), "list methods": (kdrun("list", "methods"), {}, 0.3),
              "completion of method=": (completion, typed, 0.3),

@@ -43,7 +43,7 @@ class Subject:
         side: of the pictures, in pixels.
         samples: pictures, a tenth of which is the validation split.
         batch_size: of a step.
-        threads: of the processor.
+        threads: of the CPU.
         rounds: how often each thing is measured, in turns with what it is compared with.
         steps: of a round.
         device: as configured.

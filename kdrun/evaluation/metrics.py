@@ -185,10 +185,10 @@ def unfused_recurrence(network: nn.Module) -> Iterator[None]:
 
 
 def place_of(network: nn.Module) -> torch.device:
-    """Where a network is; the processor for what holds nothing."""
+    """Where a network is; the CPU for what holds nothing."""
     return next((held.device for held in chain(network.parameters(), network.buffers())), torch.device("cpu"))
 
 
 def finite(value: float | None) -> float | None:
-    """The value, or None where it is no number."""
+    """The value, or None where it is NaN or infinite."""
     return value if value is not None and math.isfinite(value) else None

@@ -59,7 +59,7 @@ CALIBRATION_COLUMNS = ("run", "role", "model", "bin", "samples", "confidence", "
 
 LATENCY_SECONDS: Final = 0.1  # how long a network is measured, beside the warm-up
 LATENCY_INPUTS: Final = 16    # different inputs, in turns
-FREE: Final = 0.95            # the least share of a processor that a measurement on a quiet machine gets
+FREE: Final = 0.95            # the least share of a CPU that a measurement on a quiet machine gets
 
 
 class Latency(NamedTuple):
@@ -68,7 +68,7 @@ class Latency(NamedTuple):
     Attributes:
         median_ms: of the replicates, in milliseconds.
         iqr_ms: their interquartile range.
-        busy: whether other work disturbed the measurement: the process had to wait for a processor, or the replicates
+        busy: whether other work disturbed the measurement: the process had to wait for a CPU, or the replicates
             are further apart than torch.utils.benchmark trusts (a tenth of the median). The median is then too high.
     """
 

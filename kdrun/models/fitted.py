@@ -23,7 +23,7 @@ class FittedModel(nn.Module):
             ValueError: they are too many.
         """
 
-    def grow(self, pictures: Tensor, targets: Tensor) -> None:
+    def fit(self, pictures: Tensor, targets: Tensor) -> None:
         """Learn.
 
         Args:

@@ -49,7 +49,7 @@ class GaussianProcess(FittedModel):
             raise ValueError(f"a Gaussian process over {count} pictures; it takes at most {self.most}: give "
                              "dataset.train_limit, or raise its setting `most`")
 
-    def grow(self, pictures: Tensor, targets: Tensor) -> None:
+    def fit(self, pictures: Tensor, targets: Tensor) -> None:
         """Learn labels [N], or the probabilities of logits [N, K]."""
         points = pictures.flatten(1).double()
         wanted = torch.nn.functional.one_hot(targets, self.classes).double() if targets.ndim == 1 \

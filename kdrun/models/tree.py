@@ -42,7 +42,7 @@ class Tree(FittedModel):
         self.register_buffer("answer", torch.zeros(1, classes))
         self.register_buffer("depth", torch.zeros((), dtype=torch.int64))
 
-    def grow(self, pictures: Tensor, targets: Tensor) -> None:
+    def fit(self, pictures: Tensor, targets: Tensor) -> None:
         """Learn labels [N] or logits [N, K]."""
         from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 

@@ -238,7 +238,7 @@ class Answers:
         self.tally.sizes[file], self.tally.saved[epoch] = file.stat().st_size, stored.seconds
         return stored
 
-    def told(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         """What came of it, for the run's record."""
         tally = self.tally
         return {"network": self.title, "folder": self.folder.name if self.stream else None, "half": self.half,

@@ -9,7 +9,7 @@ __all__ = ["Diverged", "StepSnapshot", "finite", "first_bad"]
 
 
 class Diverged(RuntimeError):
-    """A loss, a weight or an answer is no number any more, or what a method makes is worth nothing."""
+    """A loss, a weight or an answer is NaN or infinite, or what a method makes is worth nothing."""
 
 
 class StepSnapshot:

@@ -110,7 +110,7 @@ def only(loss: Callable[[Networks, Batch], Terms], networks: Networks, batch: Ba
 class PhaseState:
     """Where a phase stands: what a checkpoint holds, and the loss terms of the epoch so far.
 
-    Terms are summed where they are. On a processor each is looked at; an accelerator would be kept waiting, so there it is
+    Terms are summed where they are. On a CPU each is looked at; an accelerator would be kept waiting, so there it is
     at the end of an epoch and whenever something is saved.
     """
 
@@ -153,7 +153,7 @@ class PhaseState:
                 self.look()
 
     def look(self) -> None:
-        """Stop if a loss is no number any more.
+        """Stop if a loss is NaN or infinite.
 
         Raises:
             Diverged: naming the method, the phase, the epoch and the term.
@@ -179,9 +179,9 @@ class PhaseState:
         what = f"the gradient of '{player}'" if bad is None else f"the term '{bad}'"
         most = self.run.recipe.skip_bad_batches
         if self.run.skipped >= most:
-            raise self.diverged(f"{what} was no number in one batch more than recipe.skip_bad_batches={most} allows")
+            raise self.diverged(f"{what} was NaN or infinite in one batch more than recipe.skip_bad_batches={most} allows")
         self.run.skipped, self.skipped = self.run.skipped + 1, self.skipped + 1
-        self.run.screen.note(f"{self.place}: {what} was no number in batch {self.step + 1}; left out, "
+        self.run.screen.note(f"{self.place}: {what} was NaN or infinite in batch {self.step + 1}; left out, "
                              f"{self.run.skipped} of at most {most}")
 
     def end_epoch(self, progress: Any) -> None:

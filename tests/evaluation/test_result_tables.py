@@ -70,7 +70,7 @@ def test_latency_is_measured_on_one_thread(monkeypatch):
 
 @pytest.mark.parametrize(("worked", "steady", "busy"), [(0.99, True, False), (0.6, True, True), (0.99, False, True)])
 def test_a_busy_machine_is_said(monkeypatch, worked, steady, busy):
-    """Half of the time another process had the processor; or the replicates are far apart."""
+    """Half of the time another process had the CPU; or the replicates are far apart."""
     monkeypatch.setattr("torch.utils.benchmark.utils.common.Measurement.meets_confidence", lambda *_: steady)
     clocks = {"perf_counter": iter([0.0, 1.0]), "thread_time": iter([0.0, worked])}
     monkeypatch.setattr(result_tables, "time", SimpleNamespace(**{name: values.__next__ for name, values in clocks.items()}))

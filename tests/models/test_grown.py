@@ -36,14 +36,14 @@ class TestTree:
     def test_a_single_leaf_answers_with_the_mean(self):
         logits = torch.randn(60, 3)
         stump = tree(min_samples_leaf=60)
-        stump.grow(pictures(), logits)
+        stump.fit(pictures(), logits)
         torch.testing.assert_close(stump(pictures(5, 1)).logits, logits.mean(dim=0).expand(5, 3))
         assert (int(stump.depth), stump.leaves, len(stump.answer)) == (0, 1, 1)
 
     def test_without_a_limit_it_repeats_every_answer(self):
         logits = torch.randn(60, 3)
         grown = tree()
-        grown.grow(pictures(), logits)
+        grown.fit(pictures(), logits)
         torch.testing.assert_close(grown(pictures()).logits, logits)
         assert grown.leaves == 60
         assert len(grown.answer) == 2 * 60 - 1
@@ -51,19 +51,19 @@ class TestTree:
     def test_values_next_to_each_other_are_told_apart(self):
         near = tensor([1.0, 1 + 2**-21]).view(2, 1, 1, 1)  # four steps of float32 apart: closer ones are equal to the grower
         grown = tree(classes=2)
-        grown.grow(near, tensor([[0.0, 1.0], [1.0, 0.0]]))
+        grown.fit(near, tensor([[0.0, 1.0], [1.0, 0.0]]))
         assert grown(near).logits.tolist() == [[0, 1], [1, 0]]
 
     def test_depth_and_leaves_keep_their_limits(self):
         grown = tree(max_depth=3, min_samples_leaf=4)
-        grown.grow(pictures(), torch.randn(60, 3))
+        grown.fit(pictures(), torch.randn(60, 3))
         leaves = {tuple(answer) for answer in grown(pictures()).logits.tolist()}
         assert int(grown.depth) == 3
         assert len(leaves) == grown.leaves <= 8
 
     def test_from_labels_it_answers_with_shares(self):
         stump = tree(min_samples_leaf=4)
-        stump.grow(pictures(4), tensor([0, 2, 2, 2]))  # class 1 is never seen
+        stump.fit(pictures(4), tensor([0, 2, 2, 2]))  # class 1 is never seen
         torch.testing.assert_close(stump(pictures(1)).logits.exp(), tensor([[2, 1, 4]]) / 7)
 
     def test_it_agrees_with_the_library_that_grew_it(self):
@@ -71,7 +71,7 @@ class TestTree:
 
         logits, others = torch.randn(60, 3), pictures(200, 1)
         grown = tree(max_depth=5, min_samples_leaf=2)
-        grown.grow(pictures(), logits)
+        grown.fit(pictures(), logits)
         oracle = DecisionTreeRegressor(max_depth=5, min_samples_leaf=2, random_state=0)
         oracle.fit(pictures().flatten(1).numpy(), logits.double().numpy())
         wanted = torch.from_numpy(oracle.predict(others.flatten(1).numpy())).float()
@@ -79,7 +79,7 @@ class TestTree:
 
     def test_size_and_no_operations(self):
         grown = tree(max_depth=2)
-        grown.grow(pictures(), torch.randn(60, 3))
+        grown.fit(pictures(), torch.randn(60, 3))
         nodes = 2 * grown.leaves - 1
         stored = nodes * (3 * 8 + 8 + 3 * 4) + 8  # three whole numbers, a threshold and an answer each; and the depth
         assert nodes >= 5
@@ -92,7 +92,7 @@ class TestGaussianProcess:
 
     def grown(self):
         model = process().double()
-        model.grow(self.points, tensor([0, 1]))
+        model.fit(self.points, tensor([0, 1]))
         return model
 
     def test_halfway(self):
@@ -114,7 +114,7 @@ class TestGaussianProcess:
 
     def test_length_by_the_median_distance(self):
         model = process(length=None)
-        model.grow(tensor([0.0, 1.0, 4.0]).view(3, 1, 1, 1), tensor([0, 1, 1]))
+        model.fit(tensor([0.0, 1.0, 4.0]).view(3, 1, 1, 1), tensor([0, 1, 1]))
         assert model.scale.item() == 3
 
     def test_has_no_size(self):
@@ -124,7 +124,7 @@ class TestGaussianProcess:
 @pytest.mark.parametrize("kind", [tree, lambda: process(classes=3, shape=(1, 3, 3))])
 def test_saved_and_loaded_into_one_that_never_grew(kind, tmp_path):
     grown, other = kind(), kind()
-    grown.grow(pictures(), torch.arange(60) % 3)
+    grown.fit(pictures(), torch.arange(60) % 3)
     save_weights(grown, tmp_path / "weights.safetensors")
     state = load_file(tmp_path / "weights.safetensors")
     assert sum(value.numel() for value in state.values()) > 100

@@ -24,7 +24,7 @@ class Plain(Method):
 
 
 class Bad(Plain):
-    """Cross-entropy, in which some batches have something that is no number."""
+    """Cross-entropy, in which some batches have something that is NaN."""
 
     def __init__(self, *bad, value=math.nan):
         super().__init__()
@@ -62,7 +62,7 @@ def test_a_bad_batch_leaves_no_trace(value, monkeypatch):
 
 
 def test_one_more_than_allowed_stops(tmp_path):
-    with pytest.raises(Diverged, match=r"'bad' was no number in one batch more than recipe.skip_bad_batches=1 allows in "
+    with pytest.raises(Diverged, match=r"'bad' was NaN or infinite in one batch more than recipe.skip_bad_batches=1 allows in "
                                        r"toy, method Bad, phase 'distill', epoch 2; try"):
         distill(run_with(Bad((0, 1), (1, 1)), skip_bad_batches=1))
 
@@ -92,7 +92,7 @@ def test_a_loss_that_is_a_number_with_a_gradient_that_is_none_is_skipped_too():
     distill(run)
     assert run.skipped == 1
     assert first_bad(run.networks.student.state_dict().items()) is None
-    with pytest.raises(Diverged, match="the gradient of 'student' was no number"):
+    with pytest.raises(Diverged, match="the gradient of 'student' was NaN or infinite"):
         distill(run_with(Root((0, 1), (0, 2)), skip_bad_batches=1))
 
 

@@ -218,7 +218,7 @@ def test_teacher_is_exactly_one():
 
 
 def test_an_accelerator_is_not_kept_waiting_within_an_epoch():
-    """Terms stay tensors where they were computed; on a processor they are numbers, and looked at every few steps."""
+    """Terms stay tensors where they were computed; on a CPU they are numbers, and looked at every few steps."""
     run = run_with(Plain())
     phase = Phase()
     bad = {"ce": torch.tensor(math.nan)}

@@ -75,9 +75,9 @@ def main(words: Sequence[str]) -> int:
     console = plain_console()
     title = f"{teacher} to {student}, {given.side}x{given.side}, batches of {given.batch_size}, threads: {given.threads}"
     console.print(table.table(rows, f"{title}, torch {torch.__version__}"))
-    console.print({"cpu": "Times are the processor's, of this process (of the children for startup), but for compiling, "
+    console.print({"cpu": "Times are the CPU's, of this process (of the children for startup), but for compiling, "
                           "sweeps and files;",
-                   "wall": "Times are of the clock on the wall (the processor's for startup);"}[clock]
+                   "wall": "Times are of the clock on the wall (the CPU's for startup);"}[clock]
                   + " ratios and shares are medians over rounds in turns.")
     if given.csv:
         table.write(rows, Path(given.csv))
@@ -95,7 +95,7 @@ def arguments() -> Arguments:
     numbers: dict[str, tuple[int, int, str]] = {
         "side": (32, 8, "pixels of a side of the pictures, which are noise"),
         "samples": (50_000, 2_000, "pictures, a tenth of them for validation; what CRD and the data path depend on"),
-        "batch-size": (64, 2, "of a step"), "threads": (1, 1, "of the processor, for the parts in this process"),
+        "batch-size": (64, 2, "of a step"), "threads": (1, 1, "of the CPU, for the parts in this process"),
         "rounds": (6, 1, "measured, in turns"), "steps": (2, 1, "of a round")}
     for name, (usual, least, told) in numbers.items():
         found.add_argument(f"--{name}", type=at_least(least), default=usual, metavar="N", help=f"{told} [%(default)s]")

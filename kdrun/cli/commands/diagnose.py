@@ -97,7 +97,7 @@ def arguments() -> Arguments:
     parser.add_argument("--to", metavar="DIR", help="where the CSVs go (outputs/diagnostics)")
     parser.add_argument("--trust", action="store_true", help="run code outside kdrun where a run's settings name it")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
-    parser.add_argument("--threads", type=at_least(1), metavar="N", help="of the processor (all)")
+    parser.add_argument("--threads", type=at_least(1), metavar="N", help="of the CPU (all)")
     stress = parser.add_argument_group("robustness")
     stress.add_argument("--pictures", type=at_least(0), default=1000, metavar="N",
                         help="of the test set, classes balanced; 0 for all (1000)")

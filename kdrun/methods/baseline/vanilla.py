@@ -27,7 +27,7 @@ class Vanilla(Method):
         student = run.networks.student.network
         if isinstance(student, FittedModel):
             data = run.data
-            student.grow(data.whole(data.train, run.device), data.train.labels.to(run.device))
+            student.fit(data.whole(data.train, run.device), data.train.labels.to(run.device))
         else:
             yield Phase("train")
 

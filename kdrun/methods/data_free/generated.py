@@ -52,7 +52,7 @@ class Generated(Method):
         yield Phase(data=run.noise(shape, batch_size=self.batch_size, steps=self.steps))
 
     def failure(self) -> tuple[str, str] | None:
-        """A generator is dead when it makes the same picture of whatever noise, or no numbers."""
+        """A generator is dead when it makes the same picture of whatever noise, or NaN."""
         noise = torch.randn(16, self.noise, generator=generator("ailing")).to(next(self.generator.parameters()).device)
         self.generator.eval()  # the loop sets it to learn again
         with torch.no_grad():

@@ -67,13 +67,13 @@ class CNN2Tree(Method):
                                                     device=metrics.place_of(networks.teacher)))
 
     def phases(self, run: Run) -> Iterator[Phase]:
-        """Ask the teacher, then grow the tree."""
+        """Ask the teacher, then fit the tree."""
         self.setup(run.networks, run.data)
         yield Phase("answers", data=Plain(run.data, run.recipe.batch_size, run.device), epochs=1, evaluate=False)
         tree = tree_of(run.networks)
         asked = min(run.recipe.batch_size, len(run.data.train)) if run.rehearsal else len(run.data.train)
         pictures = run.data.whole(run.data.train, run.device)[:asked]
-        tree.grow(pictures, self.answers[:asked])
+        tree.fit(pictures, self.answers[:asked])
         error = float((tree(pictures).logits - self.answers[:asked]).square().mean())
         run.history.append((run.role, "tree", 0, "train", "mse", error))
 
@@ -91,7 +91,7 @@ class CNN2Tree(Method):
         taught = tree_of(run.networks)
         alone = copy.deepcopy(taught)
         pictures = run.data.whole(run.data.train, run.device)
-        alone.grow(pictures, run.data.train.labels.to(run.device))
+        alone.fit(pictures, run.data.train.labels.to(run.device))
         rows = []
         for name in ("train", "validation", "test"):
             split = getattr(run.data, name)

@@ -46,8 +46,8 @@ def slots(cores: int, gpus: Sequence[str], count: int, jobs: int | None, threads
     """Share a machine out between jobs, and never more than there is.
 
     Args:
-        cores: of the processor.
-        gpus: those to be used; none where the jobs compute on the processor.
+        cores: of the CPU.
+        gpus: those to be used; none where the jobs compute on the CPU.
         count: how many jobs there are in all.
         jobs: how many at once; None for as many as fit.
         threads: of each job. Cores that this leaves idle stay so: a run's numbers depend on its threads.
