@@ -14,23 +14,22 @@ from torch import nn
 
 from kdrun import __version__
 from kdrun.config import registry, speed
-from kdrun.config.dataset import DatasetSettings
 from kdrun.config.identity import identity, run_folder
-from kdrun.config.instantiation import declared, instantiate, locate
+from kdrun.config.instantiation import instantiate
 from kdrun.config.recipe import Recipe
 from kdrun.config.schema import ConfigError, Settings
 from kdrun.config.validation import problems
-from kdrun.data.data import Data, read
-from kdrun.data.latest import kept
+from kdrun.data.configured import read_dataset
+from kdrun.data.data import Data
 from kdrun.data.mixing import Mixing
 from kdrun.data.stream import MemoryStream
 from kdrun.evaluation import metrics, result_tables
 from kdrun.methods.base import Method, Run, Scheme
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
+from kdrun.models.configured import dataset_node, teacher_specs
 from kdrun.models.description import describe
 from kdrun.models.factory import NetworkFactory, NetworkSpec
 from kdrun.models.fitted import FittedModel
-from kdrun.models.library import statistics_of
 from kdrun.models.output import ModelOutput
 from kdrun.models.prediction import answers
 from kdrun.models.roles import Frozen, Networks
@@ -78,7 +77,7 @@ def run(settings: Settings, screen: Progress, folder: Path | None = None, other_
     distributed.wait()
     teachers = experiment.teachers()
     baseline = experiment.alone(experiment.student, "baseline")
-    measures = settings.values["measures"]
+    measures = settings.measures
     for line in result_tables.weak_teachers(experiment.data, [*teachers, baseline], measures):
         screen.warn(line)
     students = experiment.distilled(folder / resume.CHECKPOINTS)
@@ -386,43 +385,3 @@ def tested(training: Run, network: nn.Module, data: Data) -> ModelOutput:
         raise Diverged(f"the answers to the test set are NaN in {training.title}, method {type(training.method).__name__}; "
                        "try a smaller recipe.lr or recipe.clip=5")
     return found
-
-
-def dataset_node(settings: Settings) -> dict[str, Any]:
-    """The settings of the data set; where mean or std name a role, the numbers that its pretrained network was trained with.
-
-    Raises:
-        ConfigError: that network tells none.
-    """
-    node = dict(settings.node("dataset"))
-    for name in ("mean", "std"):
-        if isinstance(role := node.get(name), str):
-            try:
-                node[name] = statistics_of(settings.values[role])[name]
-            except ValueError as error:
-                raise ConfigError([f"dataset.{name}: got {role}, but of the {role}: {error}"]) from error
-    return node
-
-
-def read_dataset(node: Mapping[str, Any]) -> Data:
-    """The data that a config of dataset/ names.
-
-    Raises:
-        ConfigError: they cannot be read, or are not fit to train on.
-    """
-    common = {field: node[field] for field in DatasetSettings.__dataclass_fields__}
-    reader = {key: value for key, value in node.items() if key not in common and key != "_target_"}
-    try:
-        with allowed():
-            return kept(node, lambda: read(DatasetSettings(**common), locate(node["_target_"], "reader"), reader))
-    except (ValueError, OSError) as error:
-        raise ConfigError([f"dataset: {line}" for line in str(error).splitlines()]) from error
-
-
-def teacher_specs(settings: Settings) -> list[NetworkSpec]:
-    """The teachers: those named by `teachers`, or the one of `teacher`; none where the method learns from none."""
-    if declared(settings.node("method"), "teachers") == "none":
-        return []
-    if settings.run.teachers is None:
-        return [NetworkSpec.read(settings.teacher.node)]
-    return [NetworkSpec.read(registry.network(name)) for name in settings.run.teachers]

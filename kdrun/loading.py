@@ -13,8 +13,9 @@ from kdrun.config.older import upgraded
 from kdrun.config.schema import Settings
 from kdrun.config.targets import known_targets, strangers
 from kdrun.config.validation import problems
+from kdrun.data.configured import read_dataset
 from kdrun.data.stream import Unchanged
-from kdrun.experiment import read_dataset, teacher_specs
+from kdrun.models.configured import dataset_node, teacher_specs
 from kdrun.models.description import Description, Preprocessing, describe
 from kdrun.models.factory import NetworkSpec
 from kdrun.storage.finished import weights_file
@@ -101,7 +102,7 @@ def by_record(file: Path, trust: bool) -> Description:
     if role not in ("student", "baseline", "teacher"):
         raise ValueError(f"{file} does not say how its network is built, and {record} does not tell of a {role}")
     spec = teacher_specs(settings)[0] if role == "teacher" else NetworkSpec.read(settings.student.node, "student")
-    data = read_dataset(settings.node("dataset")).seen("teacher" if role == "teacher" else "student")
+    data = read_dataset(dataset_node(settings)).seen("teacher" if role == "teacher" else "student")
     description = describe(spec.build(data), data, role, spec.name)
     assert description is not None, "a network of a config can always be described"
     assert description.mean or isinstance(data.normalise, Unchanged)

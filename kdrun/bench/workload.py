@@ -13,7 +13,8 @@ from kdrun.config.registration import register
 from kdrun.config.schema import Settings
 from kdrun.data.batch import Batch
 from kdrun.data.samples import Samples, Source
-from kdrun.experiment import Experiment, teacher_specs
+from kdrun.experiment import Experiment
+from kdrun.models.configured import teacher_specs
 from kdrun.utils.progress import Progress
 
 __all__ = ["Subject", "random_pictures"]

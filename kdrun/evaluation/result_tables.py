@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import torch
 
 from kdrun.config.instantiation import declared
-from kdrun.config.schema import Settings, own_recipe, teacher_recipe
+from kdrun.config.schema import MeasureSettings, Settings
 from kdrun.data.data import Data
 from kdrun.data.sequences import Inputs, Sequences
 from kdrun.evaluation import metrics
@@ -107,10 +107,10 @@ def varied(inputs: Inputs, number: int) -> Inputs:
 def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: list["TrainedNetwork"]) -> list[dict[str, Any]]:
     """A row for each network; the student's (and each peer's) is compared with the teacher and the baseline."""
     task = data.task
-    told = {"run": run, "seed": settings.seed, "dataset": settings.values["dataset"]["name"], "task": task.key,
+    told = {"run": run, "seed": settings.seed, "dataset": settings.node("dataset")["name"], "task": task.key,
             "method": settings.method, "scheme": settings.choices["scheme"],
-            "knowledge": declared(settings.values["method"], "knowledge"), "family": card.family,
-            "recipe": settings.values["recipe"]["name"], "headline": task.headline}
+            "knowledge": declared(settings.node("method"), "knowledge"), "family": card.family,
+            "recipe": settings.recipe.name, "headline": task.headline}
     found = []
     teacher = next((one for one in made if one.role == "teacher"), None)
     baseline = next((one for one in made if one.role == "baseline"), None)
@@ -124,27 +124,26 @@ def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: lis
             "latency_ms": timed.median_ms, "latency_iqr_ms": timed.iqr_ms, "machine_busy": int(timed.busy),
             "headline_value": measures[task.headline], **measures}
         if one.role != "baseline" and not one.role.startswith("teacher"):
-            row |= compared(row, one, teacher, baseline, data, settings.values["measures"])
+            row |= compared(row, one, teacher, baseline, data, settings.measures)
         found.append(row)
     return found
 
 
 def trained_by(one: "TrainedNetwork", settings: Settings) -> str:
     """The name of the recipe that a network was trained by."""
-    values = settings.values
     first = one.role.split()[0] == "teacher" and one.origin != "checkpoint"
-    return str((teacher_recipe(values) if first and own_recipe(values) else values["recipe"])["name"])
+    return (settings.teacher_recipe if first else settings.recipe).name
 
 
 def compared(row: dict[str, Any], student: "TrainedNetwork", teacher: "TrainedNetwork | None",
-             baseline: "TrainedNetwork | None", data: Data, measures: dict[str, Any]) -> dict[str, Any]:
+             baseline: "TrainedNetwork | None", data: Data, measures: MeasureSettings) -> dict[str, Any]:
     """What a student's row says of it beside its teacher and its baseline; null where there is none."""
-    found: dict[str, Any] = {"alpha": measures["alpha"], "size_unit": measures["size_unit"]}
+    found: dict[str, Any] = {"alpha": measures.alpha, "size_unit": measures.size_unit}
     own, alone = row["headline_value"], headline(baseline, data) if baseline is not None else None
     if alone is not None:
         found |= {"gap_points": 100 * (own - alone), "improvement_pct": metrics.improvement_pct(own, alone)}
     if teacher is not None:
-        theirs, unit = metrics.size(teacher.network), measures["size_unit"]
+        theirs, unit = metrics.size(teacher.network), measures.size_unit
         taught = headline(teacher, data)
         (theirs_rows, _), (own_rows, _) = (data.task.split_rows(one.answers, data.test) for one in (teacher, student))
         if alone is not None:
@@ -160,7 +159,7 @@ def compared(row: dict[str, Any], student: "TrainedNetwork", teacher: "TrainedNe
         if theirs is not None and row[unit] is not None:  # a Gaussian process, say, has no size
             found |= {
                 "distillation_score": metrics.distillation_score(row[unit], getattr(theirs, unit), own, taught,
-                                                                 measures["alpha"]),
+                                                                 measures.alpha),
                 "distillation_factor": metrics.distillation_factor(row["parameters"], theirs.parameters),
                 "size_reduction_pct": metrics.size_reduction_pct(row[unit], getattr(theirs, unit)),
             }
@@ -172,7 +171,7 @@ def headline(one: "TrainedNetwork", data: Data) -> float:
     return data.task.measures(one.answers, data.test)[data.task.headline] or 0.0
 
 
-def weak_teachers(data: Data, made: list["TrainedNetwork"], measures: dict[str, Any]) -> list[str]:
+def weak_teachers(data: Data, made: list["TrainedNetwork"], measures: MeasureSettings) -> list[str]:
     """A warning for each teacher that is no better than the student alone.
 
     Args:
@@ -180,7 +179,7 @@ def weak_teachers(data: Data, made: list["TrainedNetwork"], measures: dict[str, 
         made: its networks, as far as they are trained.
         measures: the settings of the distillation score.
     """
-    unit, alpha = measures["size_unit"], measures["alpha"]
+    unit, alpha = measures.size_unit, measures.alpha
     baseline = next((one for one in made if one.role == "baseline"), None)
     found = []
     for one in made:

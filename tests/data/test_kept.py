@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from kdrun.data import latest as module
-from kdrun.experiment import read_dataset
+from kdrun.data.configured import read_dataset
 
 SETTINGS = {"_target_": "kdrun.data.readers.image_folder", "size": None, "test": 0.5, "memory_gb": 1.0, "resize": None,
             "stream": None, "workers": 0, "augment": None, "measured_on": 9, "name": "mine",

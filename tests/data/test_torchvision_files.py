@@ -5,7 +5,7 @@ from PIL import Image
 
 from kdrun.data.streamed import Streamed
 from kdrun.data.torchvision_files import names_of, torchvision_files
-from kdrun.experiment import dataset_node
+from kdrun.models.configured import dataset_node
 from tests.toy import settings_of
 
 SETTINGS = {"reader": "Imagenette", "download": False, "size": 8, "resize": 10, "stream": True, "workers": 0, "augment": None,

@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from kdrun.config.schema import MeasureSettings
 from kdrun.data.samples import Samples
 from kdrun.evaluation import metrics, result_tables
 from kdrun.models.output import ModelOutput
@@ -93,7 +94,7 @@ def labelled(of=100):
     return SimpleNamespace(task=Classification(("a", "b"), (1,)), test=samples)
 
 
-MEASURES = {"alpha": 0.5, "size_unit": "parameters"}
+MEASURES = MeasureSettings(alpha=0.5, size_unit="parameters")
 
 
 def test_a_weak_teacher_is_warned_of_with_its_numbers():
@@ -123,7 +124,7 @@ def told(rows):
 
 def compared(own, taught, alone):
     made = answering("student", own, 100), answering("teacher", taught, 400), answering("baseline", alone, 100)
-    return result_tables.compared({"accuracy": own / 100, "parameters": 100}, *made, labelled().test.labels, MEASURES)
+    return result_tables.compared({"headline_value": own / 100, "parameters": 100}, *made, labelled(), MEASURES)
 
 
 def test_gaps_are_points_and_the_surveys_columns_are_relative():

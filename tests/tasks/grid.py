@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 
 from kdrun.config import registry
 from kdrun.config.schema import ConfigError, Settings
-from kdrun.experiment import Experiment, read_dataset
+from kdrun.data.configured import read_dataset
+from kdrun.experiment import Experiment
 from kdrun.tasks.base import Task
 from kdrun.utils.progress import Progress
 from tests.toy import settings_of

@@ -119,7 +119,7 @@ def shown(name: str | None) -> "Tensor | None":
 
     from kdrun.config.registration import register
     from kdrun.config.schema import Settings
-    from kdrun.experiment import read_dataset
+    from kdrun.data.configured import read_dataset
 
     register([])
     with initialize_config_dir(str(registry.shipped()), version_base="1.3", job_name="kdrun"):

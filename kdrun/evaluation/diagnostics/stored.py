@@ -15,10 +15,11 @@ from kdrun.config.schema import ConfigError, Settings
 from kdrun.config.targets import known_targets, strangers
 from kdrun.config.validation import problems
 from kdrun.data.batch import Batch
+from kdrun.data.configured import read_dataset
 from kdrun.data.data import Data
 from kdrun.data.samples import Samples
 from kdrun.evaluation.metrics import accuracy
-from kdrun.experiment import dataset_node, read_dataset, teacher_specs
+from kdrun.models.configured import dataset_node, teacher_specs
 from kdrun.models.factory import NetworkFactory, NetworkSpec, load_checkpoint, read_weights
 from kdrun.models.prediction import predict
 from kdrun.models.roles import Role

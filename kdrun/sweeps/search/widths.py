@@ -167,7 +167,8 @@ class WidthSearch(StudySearch):
     @cached_property
     def data(self) -> "Data":
         """What the networks are built for."""
-        from kdrun.experiment import dataset_node, read_dataset
+        from kdrun.data.configured import read_dataset  # with torch
+        from kdrun.models.configured import dataset_node  # with torch
 
         return read_dataset(dataset_node(self.settings)).seen("student")
 
