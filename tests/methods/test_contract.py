@@ -97,7 +97,7 @@ def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("outputs")
 
 
-@pytest.mark.parametrize("key", map(quick_for_some, METHODS))
+@pytest.mark.parametrize("key", [quick_for_some(key) for key in METHODS])
 def test_runs_from_its_config_and_under_its_own_schemes_alone(key, outputs):
     rows = rows_of(toy_experiment(key, outputs))
     assert rows["student"]["method"] == key
