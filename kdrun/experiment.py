@@ -26,6 +26,7 @@ from kdrun.data.stream import MemoryStream
 from kdrun.evaluation import metrics, result_tables
 from kdrun.methods.base import Method, Run, Scheme
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
+from kdrun.methods.fitting import alternatives
 from kdrun.models.configured import dataset_node, teacher_specs
 from kdrun.models.description import describe
 from kdrun.models.factory import NetworkFactory, NetworkSpec
@@ -152,6 +153,7 @@ class Experiment:
         """
         needs, task = self.method().all_needs(), self.data.task
         found = [f"method={self.settings.method}: {who} needs {need}, which {task.key} of {task.inputs} has not"
+                 + alternatives(self.settings.choices["method"], task)
                  for need, who in needs.items() if need not in task.gives]
         for role, spec in (("student", self.student), *(("teacher", spec) for spec in self.teacher_specs)):
             try:
