@@ -30,7 +30,7 @@ class Methods:
             yield Text(f"\n{family}", style="bold underline")
             for card in members:
                 yield line(widths, card.key, card.knowledge, card.survey_scheme or "-", ", ".join(card.schemes),
-                           card.teachers, whole(card.rows, widths[-1]) or "-")
+                           card.teachers, whole(card.survey_tables, widths[-1]) or "-")
                 for told in (card.summary, card.source, card.given_for, *card.cautions.values()):
                     if told:
                         yield Padding(Text(told, style="dim"), (0, 0, 0, 4))

@@ -29,7 +29,7 @@ def rows(preset: str) -> dict[str, str]:
     """The rows of a preset, by name; empty for a plain experiment. Those that it spells out replace those of a method."""
     own = registry.load(GROUP, preset)
     cards = [registry.method_card(key) for key in registry.options("method")] if "rows_of" in own else []
-    found = {card.key: f"method={card.key} scheme={card.schemes[0]}" for card in cards if own["rows_of"] in card.rows}
+    found = {card.key: f"method={card.key} scheme={card.schemes[0]}" for card in cards if own["rows_of"] in card.survey_tables}
     return found | {str(name): str(words) for name, words in (own.get("rows") or {}).items()}
 
 

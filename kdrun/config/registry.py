@@ -123,7 +123,7 @@ class MethodCard:
         source: the paper.
         summary: the first sentence of its docstring.
         survey_scheme: the scheme under which the surveys file it, as they print it; empty where none does.
-        rows: the tables and sections of the surveys that it serves.
+        survey_tables: the tables and sections of the surveys that it serves.
         cautions: by scheme, where it was measured to end below the student alone.
         given_for: for what its weights were given, if that matters, and what becomes of them elsewhere; or empty.
     """
@@ -137,7 +137,7 @@ class MethodCard:
     source: str
     summary: str
     survey_scheme: str
-    rows: tuple[str, ...]
+    survey_tables: tuple[str, ...]
     cautions: Mapping[str, str]
     given_for: str
 
@@ -159,7 +159,7 @@ def method_card(key: str) -> MethodCard:
     module, _, title = str(settings.get("_target_", "")).rpartition(".")
     body = class_in(module, title)
     said: dict[str, Any] = {"knowledge": "none", "schemes": ("offline", "online", "self"), "teachers": "one",
-                            "source": "", "survey_scheme": "", "rows": (), "cautions": {}, "scaled": ("weight",),
+                            "source": "", "survey_scheme": "", "survey_tables": (), "cautions": {}, "scaled": ("weight",),
                             "unit": "classes"}
     for node in body.body if body else []:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
@@ -176,7 +176,7 @@ def method_card(key: str) -> MethodCard:
     summary = (docstring or "").split("\n\n")[0].replace("\n", " ")
     family = module.split(".")[-2] if "." in module else "own"  # a user's module may lie in no folder
     return MethodCard(key, title, said["knowledge"], tuple(said["schemes"]), said["teachers"], family, said["source"], summary,
-                      said["survey_scheme"], tuple(said["rows"]), dict(said["cautions"]),
+                      said["survey_scheme"], tuple(said["survey_tables"]), dict(said["cautions"]),
                       given_for(settings, said["scaled"], said["unit"]))
 
 

@@ -72,21 +72,21 @@ class Method(nn.Module):
         schemes: under which schemes the method makes sense.
         teachers: how many of the run's teachers it learns from: exactly one, one or many, or none where its networks
             teach one another or themselves. Then no scheme gives it one, none is trained, and none is compared with.
-        grows: whether its student may be a model that is made in one go and not by steps (a decision tree).
+        accepts_fitted_student: whether its student may be a model that is made in one go and not by steps (a decision tree).
         needs: what the method cannot do without, and not every task and network has; what does not fit is refused before
             anything is trained.
         plain_logits: for what it needs logits as they are; empty where it does nothing with them but compare them with
-            those of other networks, and meets labels by `hard` alone, so that they may be standardised for it.
+            those of other networks, and meets labels by `label_loss` alone, so that they may be standardised for it.
         past_teaches: whether the student's past is its teacher under `scheme=self`; not where it brings its own there.
-        label_term: which of the terms that the student descends is its own cross-entropy with the labels: `hard` of its
+        label_term: which of the terms that the student descends is its own cross-entropy with the labels: `label_loss` of its
             answer to the batch, times a number that does not learn, and nothing else (that of peers, branches or
             further views has another name). None where no term is that, and yet the labels are learned.
-        rivals: whether two players may train the same weights, each by an optimizer of its own.
+        shares_parameters: whether two players may train the same weights, each by an optimizer of its own.
         knowledge: what is carried over.
         source: the paper, as "Authors, title, venue year".
         survey_scheme: the scheme under which the surveys file it, as they print it; empty where none does.
         cautions: by scheme, where it was measured to end below the student alone; the card has it, and a run prints it.
-        rows: what it serves in the surveys: tables ("Gou 3", "Alkhulaifi 1") and sections ("Zhu section III-A").
+        survey_tables: what it serves in the surveys: tables ("Gou 3", "Alkhulaifi 1") and sections ("Zhu section III-A").
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online", "self")
@@ -100,7 +100,7 @@ class Method(nn.Module):
     knowledge: ClassVar[Knowledge] = "none"
     source: ClassVar[str] = ""
     survey_scheme: ClassVar[str] = ""
-    rows: ClassVar[tuple[str, ...]] = ()
+    survey_tables: ClassVar[tuple[str, ...]] = ()
     cautions: ClassVar[Mapping[str, str]] = {}
 
     # the recipe's, the data's and the run's, set before the first phase, in bases and parts too
@@ -135,7 +135,7 @@ class Method(nn.Module):
         yield Phase()
 
     def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
-        """Who owns an optimizer, and over which modules. No parameter has two owners, except among `rivals`."""
+        """Who owns an optimizer, and over which modules. No parameter has two owners, unless `shares_parameters` says so."""
         return {"student": [networks.student, self]}
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:

@@ -21,7 +21,7 @@ def owners(params: dict[str, list[nn.Parameter]], networks: Networks, shares_par
     """Which roles each player moves.
 
     Raises:
-        ValueError: a player owns no parameter, or two own one and are no rivals.
+        ValueError: a player owns no parameter, or two own one and the method does not say so.
     """
     owner: dict[int, str] = {}
     for player, weights in params.items():

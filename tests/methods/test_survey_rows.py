@@ -44,15 +44,15 @@ def test_exceptions_are_of_methods_there_are():
 
 
 def test_methods_claim_the_tables_that_hold_them():
-    claimed = {key: {row for row in card.rows if "section" not in row} for key, card in CARDS.items()}
+    claimed = {key: {row for row in card.survey_tables if "section" not in row} for key, card in CARDS.items()}
     assert claimed == {key: {table for table, citation, _ in ROWS if cites(key, table, citation)} for key in CARDS}
 
 
 def test_rows_are_spelt_alike_and_said_once():
     for key, card in CARDS.items():
-        assert [row for row in card.rows if not SPELLING.fullmatch(row)] == [], key
-        assert len(set(card.rows)) == len(card.rows), key
-        assert card.rows or not card.survey_scheme, key
+        assert [row for row in card.survey_tables if not SPELLING.fullmatch(row)] == [], key
+        assert len(set(card.survey_tables)) == len(card.survey_tables), key
+        assert card.survey_tables or not card.survey_scheme, key
 
 
 def test_schemes_are_as_the_tables_print_them():
@@ -66,7 +66,7 @@ def test_cards_say_what_the_classes_say():
     for key, card in CARDS.items():
         module, _, title = registry.load("method", key)["_target_"].rpartition(".")
         kind = getattr(import_module(module), title)
-        assert (card.survey_scheme, card.rows) == (kind.survey_scheme, kind.rows), key
+        assert (card.survey_scheme, card.survey_tables) == (kind.survey_scheme, kind.survey_tables), key
         assert {"survey_scheme", "rows"} <= set(vars(kind)), key  # said, not inherited
 
 
@@ -83,7 +83,7 @@ def test_list_shows_all_of_it(width):
         (row,) = (line for line in lines if line.startswith(f"{key} "))
         assert row.split()[1] == card.knowledge
         assert f" {card.teachers} " in row
-        for row_of_survey in card.rows:
+        for row_of_survey in card.survey_tables:
             assert row_of_survey in told
         assert " ".join(card.summary.split()) in told
         assert " ".join(card.source.split()) in told

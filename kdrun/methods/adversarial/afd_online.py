@@ -70,7 +70,7 @@ class AFDOnline(Mutual):
     knowledge = "feature"
     source = "Chung, Park, Kim, Kwak: Feature-map-level online adversarial knowledge distillation. ICML 2020"
     survey_scheme = "online"
-    rows = ("Gou section 6.1", "Alkhulaifi 2")
+    survey_tables = ("Gou section 6.1", "Alkhulaifi 2")
 
     def __init__(self, *, peers: Few | list[NetworkName], temperature: Positive, kd_weight: NonNegative,
                  feature_weight: NonNegative, feature_lr: Positive, feature_decay: NonNegative) -> None:

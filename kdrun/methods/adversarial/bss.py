@@ -24,7 +24,7 @@ def base_samples(teacher: Tensor, student: Tensor, labels: Tensor, most: int) ->
     right = (teacher.argmax(1) == labels) & (student.argmax(1) == labels)
     apart = (teacher.softmax(1) - student.softmax(1)).square()
     apart = apart.sum(1) - apart.gather(1, labels[:, None])[:, 0]
-    rows = right.nonzero()[:, 0]
+    survey_tables = right.nonzero()[:, 0]
     return rows[apart[rows].argsort(descending=True, stable=True)[:most]]
 
 
@@ -89,7 +89,7 @@ class BSS(Method):
     source = "Heo, Lee, Yun, Choi: Knowledge distillation with adversarial samples supporting decision boundary. " \
              "AAAI 2019"
     survey_scheme = "offline"
-    rows = ("Gou section 4.1", "Gou section 6.1")
+    survey_tables = ("Gou section 4.1", "Gou section 6.1")
 
     low: Tensor
     high: Tensor

@@ -68,7 +68,7 @@ class GANFeat(Method):
     knowledge = "feature"
     source = "Wang, Xu, Xu, Tao: Adversarial learning of portable student networks. AAAI 2018"
     survey_scheme = "offline"
-    rows: ClassVar[tuple[str, ...]] = ("Gou section 6.1",)
+    survey_tables: ClassVar[tuple[str, ...]] = ("Gou section 6.1",)
 
     critic: Critic
     adapter: nn.Module

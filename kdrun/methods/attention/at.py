@@ -39,7 +39,7 @@ class AT(ScaledWeights):
     knowledge = "feature"
     source = "Zagoruyko, Komodakis: Paying more attention to attention. ICLR 2017"
     survey_scheme = "offline"
-    rows = ("Gou 1", "Gou section 6.5")
+    survey_tables = ("Gou 1", "Gou section 6.5")
     unit = "places of the first stage"
 
     def __init__(self, *, power: Positive, weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling,

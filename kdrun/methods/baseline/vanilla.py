@@ -20,7 +20,7 @@ class Vanilla(Method):
     accepts_fitted_student = True
     source = "no distillation"
     survey_scheme = ""
-    rows = ()
+    survey_tables = ()
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """One, by the labels; none for a model that is made in one go."""

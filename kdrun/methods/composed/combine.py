@@ -37,7 +37,7 @@ class Combine(Method):
     knowledge = "none"
     source = "a sum of the losses of several papers, as each of them invites"
     survey_scheme = ""
-    rows = ()
+    survey_tables = ()
 
     def __init__(self, *, first: Method, second: Method, third: Method | None, first_weight: NonNegative,
                  second_weight: NonNegative, third_weight: NonNegative, ce_weight: NonNegative) -> None:
@@ -146,7 +146,7 @@ class Combine(Method):
 
 
 class Noted:
-    """`hard` of a method, which notes what it answers and scales each answer by a variable of its own, at 1.
+    """`label_loss` of a method, which notes what it answers and scales each answer by a variable of its own, at 1.
 
     A term is one of these answers times a number, and nothing else, if its derivative by that answer's variable is the
     term itself, and nothing but the student's weights moves it.

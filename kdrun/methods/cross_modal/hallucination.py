@@ -67,7 +67,7 @@ class Hallucination(Method):
     knowledge = "feature"
     source = "Hoffman, Gupta, Darrell: Learning with side information through modality hallucination. CVPR 2016"
     survey_scheme = "offline"
-    rows = ("Gou 4",)
+    survey_tables = ("Gou 4",)
 
     weight: Tensor
 

@@ -42,7 +42,7 @@ class SupervisionTransfer(ScaledWeights):
     knowledge = "feature"
     source = "Gupta, Hoffman, Malik: Cross modal distillation for supervision transfer. CVPR 2016"
     survey_scheme = "offline"
-    rows = ("Gou 4",)
+    survey_tables = ("Gou 4",)
     unit = "places of the stage"
 
     regressor: nn.Module | None

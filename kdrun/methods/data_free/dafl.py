@@ -66,7 +66,7 @@ class DAFL(ScaledWeights, Generated):
     plain_logits = "trains its generator by how sure the teacher is"
     source = "Chen, Wang, Xu, Yang, Liu, Shi, Xu, Xu, Tian: Data-free learning of student networks. ICCV 2019"
     survey_scheme = "offline"
-    rows = ("Gou section 6.1", "Gou section 6.6")
+    survey_tables = ("Gou section 6.1", "Gou section 6.6")
     scaled = ("one_hot_weight", "activation_weight", "balance_weight")
 
     def __init__(self, *, noise: AtLeastOne, width: AtLeastOne, batch_size: AtLeastOne, steps: AtLeastOne,

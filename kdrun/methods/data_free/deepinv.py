@@ -125,7 +125,7 @@ class DeepInversion(Method):
     source = "Yin, Molchanov, Alvarez, Li, Mallya, Hoiem, Jha, Kautz: Dreaming to distill: data-free knowledge transfer " \
              "via DeepInversion. CVPR 2020"
     survey_scheme = "offline"
-    rows = ("Gou section 6.6",)
+    survey_tables = ("Gou section 6.6",)
 
     canvas: Canvas
     images: Tensor

@@ -73,7 +73,7 @@ class KimuraGP(Method):
     source = "Kimura, Ghahramani, Takeuchi, Iwata, Ueda: Few-shot learning of neural networks from scratch by pseudo " \
              "example optimization. BMVC 2018"
     survey_scheme = "offline"
-    rows = ("Gou section 6.6", "Alkhulaifi 1")
+    survey_tables = ("Gou section 6.6", "Alkhulaifi 1")
 
     generator: torch.Generator
 

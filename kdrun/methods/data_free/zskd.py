@@ -21,7 +21,7 @@ from kdrun.utils.seeding import seeded
 
 def similarity(weights: Tensor) -> Tensor:
     """How alike the classes look to a classifier: cosines [K, K] of its weights [K, D]; biases do not count."""
-    rows = unit_rows(weights)
+    survey_tables = unit_rows(weights)
     return rows @ rows.T
 
 
@@ -43,7 +43,7 @@ def draw_targets(similar: Tensor, scales: Sequence[float], count: int) -> Tensor
         count: how many.
     """
     classes = len(similar)
-    rows = torch.arange(count)
+    survey_tables = torch.arange(count)
     share = (rows * len(scales)) // count
     # in float64: the smaller a concentration, the more of its draws are too small to be told from zero
     strengths = torch.stack([concentration(similar.double(), scale) for scale in scales])  # [scales, K, K]
@@ -106,7 +106,7 @@ class ZSKD(Method):
     plain_logits = "draws the answers that it looks for, with a scale of their own"
     source = "Nayak, Mopuri, Shaj, Babu, Chakraborty: Zero-shot knowledge distillation in deep networks. ICML 2019"
     survey_scheme = "offline"
-    rows = ("Gou section 6.6", "Alkhulaifi 1")
+    survey_tables = ("Gou section 6.6", "Alkhulaifi 1")
 
     canvas: Canvas
     targets: Tensor

@@ -55,7 +55,7 @@ class ZSKT(ScaledWeights, Generated):
     plain_logits = ""
     source = "Micaelli, Storkey: Zero-shot knowledge transfer via adversarial belief matching. NeurIPS 2019"
     survey_scheme = "offline"
-    rows = ("Gou section 6.1", "Gou section 6.6")
+    survey_tables = ("Gou section 6.1", "Gou section 6.6")
     scaled = ("attention_weight",)
     unit = "places of the first stage"
 

@@ -43,7 +43,7 @@ class AB(ScaledWeights):
     source = "Heo, Lee, Yun, Choi: Knowledge transfer via distillation of activation boundaries formed by hidden " \
              "neurons. AAAI 2019"
     survey_scheme = "offline"
-    rows = ("Gou 1", "Alkhulaifi 2")
+    survey_tables = ("Gou 1", "Alkhulaifi 2")
     unit = "places of the first stage"
 
     connectors: nn.ModuleList

@@ -58,7 +58,7 @@ class FitNets(Method):
     knowledge = "feature"
     source = "Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: hints for thin deep nets. ICLR 2015"
     survey_scheme = "offline"
-    rows = ("Gou 1",)
+    survey_tables = ("Gou 1",)
     cautions: ClassVar = {
         "self": "under scheme=self it was measured below the student alone: on 200 digits resnet8 ended at 93.1 ± 1.2 %, alone "
                 "at 95.1 ± 0.1 % (three seeds)"}

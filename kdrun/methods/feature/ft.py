@@ -48,7 +48,7 @@ class FT(ScaledWeights):
     knowledge = "feature"
     source = "Kim, Park, Kwak: Paraphrasing complex network: network compression via factor transfer. NeurIPS 2018"
     survey_scheme = "offline"
-    rows = ("Gou 1", "Gou 5", "Gou 6")
+    survey_tables = ("Gou 1", "Gou 5", "Gou 6")
     unit = "places of the last stage"
 
     paraphraser: nn.Sequential

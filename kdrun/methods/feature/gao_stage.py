@@ -48,7 +48,7 @@ class StageByStage(Method):
     source = "Gao, Shen, Dou, Xiong, Li, Song: An embarrassingly simple approach for knowledge distillation. " \
              "arXiv 1812.01819, 2018"
     survey_scheme = "offline"
-    rows = ("Alkhulaifi 2",)
+    survey_tables = ("Alkhulaifi 2",)
 
     adapters: nn.ModuleList
 

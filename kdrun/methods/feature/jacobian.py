@@ -30,7 +30,7 @@ class Jacobian(ScaledWeights):
     knowledge = "feature"
     source = "Srinivas, Fleuret: Knowledge transfer with Jacobian matching. ICML 2018"
     survey_scheme = "offline"
-    rows = ("Gou section 6.5",)
+    survey_tables = ("Gou section 6.5",)
     unit = "numbers of a picture"
 
     def __init__(self, *, weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling,

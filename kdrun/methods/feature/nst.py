@@ -43,7 +43,7 @@ class NST(ScaledWeights):
     source = "Huang, Wang: Like what you like: knowledge distill via neuron selectivity transfer. " \
              "arXiv 1707.01219, 2017"
     survey_scheme = "offline"
-    rows = ("Gou 1", "Gou section 6.5")
+    survey_tables = ("Gou 1", "Gou section 6.5")
     unit = "places of the last stage"
 
     def __init__(self, *, kernel: Kernel, stages: Literal["last", "all"], activated: bool, weight: NonNegative,

@@ -56,7 +56,7 @@ class OFD(ScaledWeights):
     knowledge = "feature"
     source = "Heo, Kim, Yun, Park, Kwak, Choi: A comprehensive overhaul of feature distillation. ICCV 2019"
     survey_scheme = "offline"
-    rows = ("Gou 1",)
+    survey_tables = ("Gou 1",)
     unit = "places of the first stage"
 
     def __init__(self, *, weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling,

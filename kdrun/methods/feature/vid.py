@@ -60,7 +60,7 @@ class VID(Method):
     knowledge = "feature"
     source = "Ahn, Hu, Damianou, Lawrence, Dai: Variational information distillation for knowledge transfer. CVPR 2019"
     survey_scheme = ""
-    rows = ()
+    survey_tables = ()
 
     def __init__(self, *, weight: NonNegative, ce_weight: NonNegative, variance: Positive) -> None:
         super().__init__()

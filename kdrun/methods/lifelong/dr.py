@@ -40,7 +40,7 @@ class DR(Lifelong):
     knowledge = "response"
     source = "Hou, Pan, Loy, Wang, Lin: Lifelong learning via progressive distillation and retrospection. ECCV 2018"
     survey_scheme = ""
-    rows = ("Gou section 6.8", "Zhu section III-E")
+    survey_tables = ("Gou section 6.8", "Zhu section III-E")
 
     def __init__(self, *, split: AtLeastOne | list[AtLeastOne], mode: Literal["full", "distillation", "retrospection"],
                  exemplars: AtLeastOne, temperature: Positive, weight: NonNegative, expert_epochs: Epochs,

@@ -47,7 +47,7 @@ class LwF(Lifelong):
     knowledge = "response"
     source = "Li, Hoiem: Learning without forgetting. ECCV 2016"
     survey_scheme = ""
-    rows = ("Gou section 6.8", "Zhu section III-E")
+    survey_tables = ("Gou section 6.8", "Zhu section III-E")
 
     def __init__(self, *, split: AtLeastOne | list[AtLeastOne], heads: Literal["task", "class"],
                  old_heads: Literal["task", "joined"], temperature: Positive, weight: NonNegative, warmup_epochs: Epochs,

@@ -30,7 +30,7 @@ class AveragedTeachers(Method):
     plain_logits = ""
     source = "Hinton, Vinyals, Dean: Distilling the knowledge in a neural network. NeurIPS workshop 2014, arXiv 1503.02531"
     survey_scheme = "offline"
-    rows = ("Gou section 6.2",)
+    survey_tables = ("Gou section 6.2",)
 
     def __init__(self, *, mean: Mean, temperature: Positive, ce_weight: NonNegative, kd_weight: NonNegative) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ class SwitchedTeachers(Method):
     source = "Fukuda, Suzuki, Kurata, Thomas, Cui, Ramabhadran: Efficient knowledge distillation from an ensemble of " \
              "teachers. Interspeech 2017"
     survey_scheme = "offline"
-    rows = ("Gou 3", "Alkhulaifi 1")
+    survey_tables = ("Gou 3", "Alkhulaifi 1")
 
     def __init__(self, *, strategy: Literal["switch", "augment"], temperature: Positive, ce_weight: NonNegative,
                  kd_weight: NonNegative) -> None:

@@ -53,7 +53,7 @@ class VotingTeachers(Method):
     knowledge = "relation"
     source = "You, Xu, Xu, Tao: Learning from multiple teacher networks. KDD 2017"
     survey_scheme = "offline"
-    rows = ("Gou 2", "Gou 3", "Zhu section III-A")
+    survey_tables = ("Gou 2", "Gou 3", "Zhu section III-A")
 
     def __init__(self, *, temperature: Positive, ce_weight: NonNegative, kd_weight: NonNegative,
                  triplet_weight: NonNegative, margin: NonNegative, triplets: AtLeastOne | None) -> None:

@@ -39,7 +39,7 @@ class Codistill(Mutual):
     source = "Anil, Pereyra, Passos, Ormandi, Dahl, Hinton: Large scale distributed neural network training through " \
              "online distillation. ICLR 2018"
     survey_scheme = "online"
-    rows = ("Gou section 4.2",)
+    survey_tables = ("Gou section 4.2",)
 
     stale: nn.ModuleList
     stream: MemoryStream

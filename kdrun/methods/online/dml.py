@@ -30,7 +30,7 @@ class DML(Mutual):
     plain_logits = ""
     source = "Zhang, Xiang, Hospedales, Lu: Deep mutual learning. CVPR 2018"
     survey_scheme = "online"
-    rows = ("Gou 3", "Gou 5", "Gou 6", "Zhu section III-D")
+    survey_tables = ("Gou 3", "Gou 5", "Gou 6", "Zhu section III-D")
 
     def __init__(self, *, peers: Few | list[NetworkName], weight: NonNegative, temperature: Positive,
                  target: Literal["each", "ensemble"]) -> None:

@@ -108,7 +108,7 @@ class KDCL(Mutual):
     plain_logits = "weighs its ensemble by the labels"
     source = "Guo, Wang, Wu, Yu, Liang, Hu, Luo: Online knowledge distillation via collaborative learning. CVPR 2020"
     survey_scheme = "online"
-    rows = ("Alkhulaifi 1",)
+    survey_tables = ("Alkhulaifi 1",)
 
     shares: Tensor
     stream: MemoryStream

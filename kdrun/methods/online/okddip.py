@@ -50,7 +50,7 @@ class OKDDip(Method):
     plain_logits = ""
     source = "Chen, Mei, Wang, Feng, Chen: Online knowledge distillation with diverse peers. AAAI 2020"
     survey_scheme = "online"
-    rows = ("Gou section 4.2", "Alkhulaifi 1", "Zhu section III-D")
+    survey_tables = ("Gou section 4.2", "Alkhulaifi 1", "Zhu section III-D")
 
     branches: Sequence[Role]
 

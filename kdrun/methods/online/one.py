@@ -100,7 +100,7 @@ class ONE(Method):
     plain_logits = "mixes logits into an ensemble that meets the labels"
     source = "Lan, Zhu, Gong: Knowledge distillation by on-the-fly native ensemble. NeurIPS 2018"
     survey_scheme = "online; self (Gou, section 4.3)"
-    rows = ("Gou 5", "Gou 6", "Gou section 4.3", "Alkhulaifi 1")
+    survey_tables = ("Gou 5", "Gou 6", "Gou section 4.3", "Alkhulaifi 1")
 
     branches: Sequence[Role]
     gate: Gate

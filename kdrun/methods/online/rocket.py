@@ -60,7 +60,7 @@ class Rocket(Method):
     source = "Zhou, Fan, Cui, Bian, Zhu, Gai: Rocket launching: a universal and efficient framework for training " \
              "well-performing light net. AAAI 2018"
     survey_scheme = "online"
-    rows = ("Gou 1", "Gou 5", "Gou 6", "Alkhulaifi 2")
+    survey_tables = ("Gou 1", "Gou 5", "Gou 6", "Alkhulaifi 2")
 
     def __init__(self, *, booster: NetworkName, shared_stages: Count | None, hint_weight: NonNegative,
                  gradient_block: bool) -> None:

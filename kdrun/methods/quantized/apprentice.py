@@ -48,7 +48,7 @@ class Apprentice(Method):
     source = "Mishra, Marr: Apprentice: using knowledge distillation techniques to improve low-precision network " \
              "accuracy. ICLR 2018"
     survey_scheme = ""
-    rows = ("Gou section 6.7",)
+    survey_tables = ("Gou section 6.7",)
 
     def __init__(self, *, variant: Literal["A", "B", "C"], bits: Annotated[Bits, Bounds(least=2)],
                  activation_bits: Bits | None, quantize_first_last: bool, ce_weight: NonNegative,

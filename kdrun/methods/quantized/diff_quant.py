@@ -88,7 +88,7 @@ class DiffQuant(Method):
     plain_logits = ""
     source = "Polino, Pascanu, Alistarh: Model compression via distillation and quantization. ICLR 2018"
     survey_scheme = "offline"
-    rows = ("Gou section 6.7", "Alkhulaifi 1")
+    survey_tables = ("Gou section 6.7", "Alkhulaifi 1")
 
     def __init__(self, *, bits: Bits, bucket: AtLeastOne | None, quantize_first_last: bool, redistribute: bool,
                  probe_batches: AtLeastOne, points_epochs: AtLeastOne, points_lr: Positive, points_momentum: Proportion,

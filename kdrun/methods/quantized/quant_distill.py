@@ -33,7 +33,7 @@ class QuantDistill(Method):
     plain_logits = ""
     source = "Polino, Pascanu, Alistarh: Model compression via distillation and quantization. ICLR 2018"
     survey_scheme = "offline"
-    rows = ("Gou section 6.7", "Alkhulaifi 1")
+    survey_tables = ("Gou section 6.7", "Alkhulaifi 1")
 
     def __init__(self, *, bits: Bits, bucket: AtLeastOne | None, quantize_first_last: bool, temperature: Positive,
                  ce_weight: NonNegative, kd_weight: NonNegative) -> None:

@@ -27,7 +27,7 @@ class CCKD(Method):
     knowledge = "relation"
     source = "Peng, Jin, Liu, Li, Wu, Liu, Zhou, Zhang: Correlation congruence for knowledge distillation. ICCV 2019"
     survey_scheme = "offline"
-    rows = ("Gou 2", "Gou 6")
+    survey_tables = ("Gou 2", "Gou 6")
 
     def __init__(self, *, kernel: Kernel, gamma: Positive, order: Turns,
                  weight: NonNegative, ce_weight: NonNegative, kd_weight: NonNegative, temperature: Positive) -> None:

@@ -78,7 +78,7 @@ class CRD(ScaledWeights):
     knowledge = "relation"
     source = "Tian, Krishnan, Isola: Contrastive representation distillation. ICLR 2020"
     survey_scheme = "offline"
-    rows = ("Gou 4",)
+    survey_tables = ("Gou 4",)
 
     student_memory: Tensor
     teacher_memory: Tensor

@@ -35,7 +35,7 @@ class FSP(Method):
     knowledge = "relation"
     source = "Yim, Joo, Bae, Kim: A gift from knowledge distillation. CVPR 2017"
     survey_scheme = "offline"
-    rows = ("Gou 2", "Gou 5", "Gou 6", "Alkhulaifi 2")
+    survey_tables = ("Gou 2", "Gou 5", "Gou 6", "Alkhulaifi 2")
 
     def __init__(self, *, reduction: Literal["mean", "sum"], pool: Literal["max", "average"],
                  flow_epochs: Epochs) -> None:

@@ -21,7 +21,7 @@ class PKT(Method):
     knowledge = "relation"
     source = "Passalis, Tefas: Learning deep representations with probabilistic knowledge transfer. ECCV 2018"
     survey_scheme = "offline"
-    rows = ("Gou 2", "Gou 4")
+    survey_tables = ("Gou 2", "Gou 4")
 
     def __init__(self, *, weight: NonNegative, ce_weight: NonNegative) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ class RKD(Method):
     knowledge = "relation"
     source = "Park, Kim, Lu, Cho: Relational knowledge distillation. CVPR 2019"
     survey_scheme = "offline"
-    rows = ("Gou 2", "Gou 6")
+    survey_tables = ("Gou 2", "Gou 6")
 
     def __init__(self, *, distance_weight: NonNegative, angle_weight: NonNegative, normalised: bool,
                  ce_weight: NonNegative) -> None:

@@ -52,7 +52,7 @@ class CNN2Tree(Method):
     source = "Liu, Wang, Matwin: Improving the interpretability of deep neural networks with knowledge distillation. " \
              "ICDM workshops 2018"
     survey_scheme = "offline"
-    rows = ("Alkhulaifi 1",)
+    survey_tables = ("Alkhulaifi 1",)
 
     answers: Tensor  # the teacher's [N, K]; a buffer
 

@@ -28,7 +28,7 @@ class DKD(ScaledWeights):
     plain_logits = ""
     source = "Zhao, Cui, Song, Qiu, Liang: Decoupled knowledge distillation. CVPR 2022"
     survey_scheme = ""
-    rows = ()
+    survey_tables = ()
     scaled = ("beta",)
 
     def __init__(self, *, temperature: Positive, ce_weight: NonNegative, alpha: NonNegative, beta: NonNegative,

@@ -30,7 +30,7 @@ class KD(Method):
     plain_logits = ""
     source = "Hinton, Vinyals, Dean: Distilling the knowledge in a neural network. NeurIPS workshop 2014, arXiv 1503.02531"
     survey_scheme = "offline"
-    rows = ("Gou section 3.1",)
+    survey_tables = ("Gou section 3.1",)
 
     def __init__(self, *, temperature: Positive, ce_weight: NonNegative, kd_weight: NonNegative,
                  form: Literal["zhu", "gou"]) -> None:

@@ -35,7 +35,7 @@ class LabelPreserve(Method):
     source = ("Joseph, Siddiqui, Bhaskara, Gopalakrishnan, Muralidharan, Garland, Ahmed, Dengel: Going beyond classification "
               "accuracy metrics in model compression, 2020")
     survey_scheme = "offline"
-    rows = ("Alkhulaifi section 7",)
+    survey_tables = ("Alkhulaifi section 7",)
 
     def __init__(self, *, ce_weight: NonNegative, pairing_weight: NonNegative, label_weight: NonNegative,
                  weighting: Literal["uniform", "learned"]) -> None:

@@ -28,7 +28,7 @@ class LogitMSE(ScaledWeights):
     plain_logits = ""
     source = "Ba, Caruana: Do deep nets really need to be deep? NeurIPS 2014"
     survey_scheme = "offline"
-    rows = ("Gou section 3.1",)
+    survey_tables = ("Gou section 3.1",)
 
     def __init__(self, *, weight: NonNegative, ce_weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling,
                  reduction: Literal["sum_class", "mean"], center: bool) -> None:

@@ -44,7 +44,7 @@ class LogitStd(Method):
     plain_logits = "standardises logits itself"
     source = "Sun, Ren, Li, Wang, Cao: Logit standardization in knowledge distillation. CVPR 2024"
     survey_scheme = ""
-    rows = ()
+    survey_tables = ()
 
     def __init__(self, *, base: Method) -> None:
         super().__init__()

@@ -56,7 +56,7 @@ class BYOT(Method):
     source = "Zhang, Song, Gao, Chen, Bao, Ma: Be your own teacher: improve the performance of convolutional neural " \
              "networks via self distillation. ICCV 2019"
     survey_scheme = "self (Gou, section 4.3); online (Alkhulaifi)"
-    rows = ("Gou section 4.3", "Alkhulaifi 2")
+    survey_tables = ("Gou section 4.3", "Alkhulaifi 2")
 
     exits: Sequence[Role]
 

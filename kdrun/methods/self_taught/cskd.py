@@ -48,7 +48,7 @@ class CSKD(Method):
     plain_logits = ""
     source = "Yun, Park, Lee, Shin: Regularizing class-wise predictions via self-knowledge distillation. CVPR 2020"
     survey_scheme = "self"
-    rows = ("Gou 6", "Zhu section III-F")
+    survey_tables = ("Gou 6", "Zhu section III-F")
 
     def __init__(self, *, temperature: Positive, weight: NonNegative) -> None:
         super().__init__()

@@ -37,7 +37,7 @@ class DDGSD(Method):
     plain_logits = ""
     source = "Xu, Liu: Data-distortion guided self-distillation for deep neural networks. AAAI 2019"
     survey_scheme = "self"
-    rows = ("Gou 5", "Gou 6", "Zhu section III-F")
+    survey_tables = ("Gou 5", "Gou 6", "Zhu section III-F")
 
     def __init__(self, *, temperature: Positive, weight: NonNegative, embedding_weight: NonNegative) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ class PSKD(Method):
     plain_logits = "mixes answers with labels into its targets"
     source = "Kim, Ji, Yoon, Hwang: Self-knowledge distillation with progressive refinement of targets. ICCV 2021"
     survey_scheme = ""
-    rows = ()
+    survey_tables = ()
 
     answers: Tensor
     known: Tensor

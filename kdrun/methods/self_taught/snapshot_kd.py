@@ -37,7 +37,7 @@ class SnapshotKD(Method):
     plain_logits = ""
     source = "Yang, Xie, Su, Yuille: Snapshot distillation: teacher-student optimization in one generation. CVPR 2019"
     survey_scheme = "self"
-    rows = ("Gou 6",)
+    survey_tables = ("Gou 6",)
 
     def __init__(self, *, cycles: Few, temperature: Positive, ce_weight: NonNegative,
                  kd_weight: NonNegative) -> None:

@@ -40,7 +40,7 @@ class TfKDReg(ScaledWeights):
     plain_logits = "makes its target of the labels"
     source = "Yuan, Tay, Li, Wang, Feng: Revisiting knowledge distillation via label smoothing regularization. CVPR 2020"
     survey_scheme = "self"
-    rows = ("Gou section 4.3",)
+    survey_tables = ("Gou section 4.3",)
     scaled = ("kd_weight",)
 
     def __init__(self, *, confidence: Proportion, temperature: Positive, target: Literal["code", "tempered"],

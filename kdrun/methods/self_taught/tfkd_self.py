@@ -32,7 +32,7 @@ class TfKDSelf(ScaledWeights):
     plain_logits = ""
     source = "Yuan, Tay, Li, Wang, Feng: Revisiting knowledge distillation via label smoothing regularization. CVPR 2020"
     survey_scheme = "self"
-    rows = ("Gou 6",)
+    survey_tables = ("Gou 6",)
     scaled = ("kd_weight",)
 
     def __init__(self, *, temperature: Positive, ce_weight: NonNegative, kd_weight: NonNegative,

@@ -57,7 +57,7 @@ class BAN(Curriculum):
     knowledge = "response"
     source = "Furlanello, Lipton, Tschannen, Itti, Anandkumar: Born-again neural networks. ICML 2018"
     survey_scheme = "online (Gou, Table 3); self (Gou, section 4.3); offline (Alkhulaifi)"
-    rows = ("Gou 3", "Gou section 4.3", "Alkhulaifi 1")
+    survey_tables = ("Gou 3", "Gou section 4.3", "Alkhulaifi 1")
 
     def __init__(self, *, base: Method, generations: Few) -> None:
         super().__init__(base=base)

@@ -45,7 +45,7 @@ class RCO(Curriculum):
     knowledge = "response"
     source = "Jin, Peng, Wu, Liu, Liu, Liang, Yan, Hu: Knowledge distillation via route constrained optimization. ICCV 2019"
     survey_scheme = "online"
-    rows = ("Gou section 3.2", "Alkhulaifi 1")
+    survey_tables = ("Gou section 3.2", "Alkhulaifi 1")
 
     def __init__(self, *, base: Method, anchors: Few, strategy: Literal["equal", "greedy"],
                  max_hardness: Positive) -> None:

@@ -25,7 +25,7 @@ class TAKD(Curriculum):
     source = "Mirzadeh, Farajtabar, Li, Levine, Matsukawa, Ghasemzadeh: Improved knowledge distillation via teacher " \
              "assistant. AAAI 2020"
     survey_scheme = "offline"
-    rows = ("Gou section 5", "Zhu section III-B")
+    survey_tables = ("Gou section 5", "Zhu section III-B")
 
     def __init__(self, *, base: Method, assistants: list[NetworkName]) -> None:
         super().__init__(base=base)
