@@ -146,7 +146,7 @@ def composition_of(table: str, name: str) -> str | None:
 @cache
 def claiming(table: str) -> tuple[str, ...]:
     """The keys of the methods that say they are of this table."""
-    return tuple(key for key in registry.options("method") if table in registry.method_card(key).rows)
+    return tuple(key for key in registry.options("method") if table in registry.method_card(key).survey_tables)
 
 
 @cache

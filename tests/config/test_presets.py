@@ -130,7 +130,7 @@ def test_every_row_of_the_surveys_presets_can_be_run(tmp_path, preset):
 
 @pytest.mark.parametrize("table", SURVEYS)
 def test_the_small_ones_have_every_method_of_the_table(table):
-    claimed = {key for key in registry.options("method") if SURVEYS[table] in registry.method_card(key).rows}
+    claimed = {key for key in registry.options("method") if SURVEYS[table] in registry.method_card(key).survey_tables}
     assert set(presets.rows(f"{table}_mini")) == claimed
 
 
@@ -182,5 +182,5 @@ def test_the_large_ones_have_every_printed_row_that_has_a_method(table):
 
 @pytest.mark.parametrize("table", ["survey/alkhulaifi_1", "survey/alkhulaifi_2"])
 def test_the_large_ones_have_every_method_of_pictures(table):
-    claimed = {key for key in registry.options("method") if SURVEYS[table] in registry.method_card(key).rows}
+    claimed = {key for key in registry.options("method") if SURVEYS[table] in registry.method_card(key).survey_tables}
     assert {words.split()[0].removeprefix("method=") for words in presets.rows(table).values()} == claimed - NOT_PICTURES

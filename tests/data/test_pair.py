@@ -90,7 +90,7 @@ class TestRole:
     def test_it_is_tested_on_its_modality(self):
         toy, role = prepared(("kd", *LEFT)), self.role()
         seen = toy.data.seen("teacher")
-        x = torch.cat([x for x, _ in seen.plain(seen.test, toy.device)])
+        x = seen.whole(seen.test, toy.device)
         with torch.inference_mode():
             wanted = role.network.eval()(x).logits
         assert torch.allclose(predict(role, toy.data, toy.data.test, toy.device), wanted, atol=1e-6)

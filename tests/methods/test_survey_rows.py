@@ -67,7 +67,7 @@ def test_cards_say_what_the_classes_say():
         module, _, title = registry.load("method", key)["_target_"].rpartition(".")
         kind = getattr(import_module(module), title)
         assert (card.survey_scheme, card.survey_tables) == (kind.survey_scheme, kind.survey_tables), key
-        assert {"survey_scheme", "rows"} <= set(vars(kind)), key  # said, not inherited
+        assert {"survey_scheme", "survey_tables"} <= set(vars(kind)), key  # said, not inherited
 
 
 @pytest.mark.parametrize("width", [100, 160])

@@ -24,7 +24,7 @@ def base_samples(teacher: Tensor, student: Tensor, labels: Tensor, most: int) ->
     right = (teacher.argmax(1) == labels) & (student.argmax(1) == labels)
     apart = (teacher.softmax(1) - student.softmax(1)).square()
     apart = apart.sum(1) - apart.gather(1, labels[:, None])[:, 0]
-    survey_tables = right.nonzero()[:, 0]
+    rows = right.nonzero()[:, 0]
     return rows[apart[rows].argsort(descending=True, stable=True)[:most]]
 
 

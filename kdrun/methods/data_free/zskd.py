@@ -21,7 +21,7 @@ from kdrun.utils.seeding import seeded
 
 def similarity(weights: Tensor) -> Tensor:
     """How alike the classes look to a classifier: cosines [K, K] of its weights [K, D]; biases do not count."""
-    survey_tables = unit_rows(weights)
+    rows = unit_rows(weights)
     return rows @ rows.T
 
 
@@ -43,7 +43,7 @@ def draw_targets(similar: Tensor, scales: Sequence[float], count: int) -> Tensor
         count: how many.
     """
     classes = len(similar)
-    survey_tables = torch.arange(count)
+    rows = torch.arange(count)
     share = (rows * len(scales)) // count
     # in float64: the smaller a concentration, the more of its draws are too small to be told from zero
     strengths = torch.stack([concentration(similar.double(), scale) for scale in scales])  # [scales, K, K]

@@ -97,7 +97,7 @@ def similarities(maps: Tensor) -> Tensor:
         tensor([[0.6000, 0.8000],
                 [0.6000, 0.8000]])
     """
-    survey_tables = maps.flatten(1)
+    rows = maps.flatten(1)
     return unit_rows(rows @ rows.T)
 
 
