@@ -218,6 +218,10 @@ def populations(found: Collected, trust: bool, note: Callable[[str], None]) -> l
     for row in found.students.to_dict("records"):
         name = str(row["run"])
         told = found.runs[name]
+        task = str(told["rows"][0].get("task", "classification"))  # which older versions do not name
+        if task != "classification":
+            note(f"left out: {name}: it is of {task}, and diagnoses are of networks that classify samples")
+            continue
         here = {group: registry.load(group, choice) for group, choice in ELSEWHERE.items()}
         settings = Settings({**told["settings"], **here, "device": "auto"}, told["choices"])
         if not trust and (foreign := strangers(settings.values, known)):

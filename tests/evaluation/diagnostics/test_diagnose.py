@@ -78,6 +78,15 @@ def test_a_network_that_is_not_there_any_more_is_left_out(outputs, tmp_path, cap
     assert len(pandas.read_csv(tmp_path / "calibration.csv")) == 3 * 3 - 1
 
 
+def test_runs_of_another_task_are_left_out(outputs):
+    found, said = collect(outputs), []
+    name = str(found.students["run"].iloc[0])
+    told = found.runs[name]
+    found.runs[name] = told | {"rows": [row | {"task": "tagging"} for row in told["rows"]]}
+    assert name not in {run.name for run in populations(found, False, said.append)}
+    assert said == [f"left out: {name}: it is of tagging, and diagnoses are of networks that classify samples"]
+
+
 def test_one_bit_of_any_weights_is_noticed(outputs):
     """A student's file, by run.json; a teacher's in the store, and its description, by entry.json."""
     (run,) = (run for run in populations(collect(outputs), False, pytest.fail) if run.seed == 2)
