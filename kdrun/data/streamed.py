@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # Pillow and what needs it: most runs have all pictures in me
 
     from kdrun.data.augment import Augmentation
 
-__all__ = ["Store", "Stored", "Streamed", "Unreadable"]
+__all__ = ["Store", "Stored", "Streamed", "Unreadable", "in_memory"]
 
 
 class Unreadable(ValueError):
@@ -201,6 +201,11 @@ class Streamed:
             if found is None:
                 return
             yield found
+
+
+def in_memory(inputs: Tensor) -> Tensor:
+    """All inputs of a split as a tensor, for what changes them as a whole."""
+    return torch.cat(list(inputs.split(256))) if isinstance(inputs, Streamed) else inputs
 
 
 def as_it_is(batch: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from kdrun.data.samples import Samples
+from kdrun.data.streamed import in_memory
 from kdrun.evaluation.diagnostics.attacks import fgsm, pgd, robust, transition_gaps
 from kdrun.evaluation.diagnostics.corruptions import SEVERITIES, corrupt
 from kdrun.evaluation.diagnostics.stored import NetworkLoader, StoredNetwork, StoredRun
@@ -167,10 +168,10 @@ def robustness(loader: NetworkLoader, runs: Sequence[StoredRun], stress: Stress,
 def all_corrupted(pictures: Samples, stress: Stress) -> tuple[dict[tuple[str, int], Samples], list[str]]:
     """The pictures after each corruption in each severity, and a line for each corruption that they cannot have."""
     found: dict[tuple[str, int], Samples] = {}
-    notes = []
+    notes, images = [], in_memory(pictures.inputs)
     for name in stress.corruptions:
         try:
-            found |= {(name, severity): Samples(corrupt(pictures.inputs, name, severity, stress.seed), pictures.labels)
+            found |= {(name, severity): Samples(corrupt(images, name, severity, stress.seed), pictures.labels)
                       for severity in SEVERITIES}
         except ValueError as error:
             notes.append(f"left out: {error}")
