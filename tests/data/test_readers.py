@@ -51,7 +51,7 @@ def test_the_digits_are_1797_pictures_of_ten_classes():
     assert source.train.inputs.dtype == torch.uint8
     assert (int(source.train.inputs.min()), int(source.train.inputs.max())) == (0, 255)
     assert source.classes == tuple("0123456789")
-    assert source.problems() == []
+    assert source.picture_problems() == []
     assert torch.bincount(source.test.labels).min() >= 52
 
 
@@ -68,7 +68,7 @@ def test_a_plain_folder_is_split_here(tmp_path):
     assert source.classes == ("cat", "dog")
     assert (len(source.train), len(source.test)) == (16, 4)
     assert torch.bincount(source.test.labels).tolist() == [2, 2]
-    assert source.problems() == []
+    assert source.picture_problems() == []
     assert read(tmp_path).test.digest == source.test.digest
 
 
@@ -114,7 +114,7 @@ def test_validation_pictures_of_another_size(tmp_path):
     classes_in(tmp_path / "train")
     classes_in(tmp_path / "test")
     classes_in(tmp_path / "val", size=(9, 9))
-    assert "validation pictures of [9, 9" in read(tmp_path).problems()[0]
+    assert "validation pictures of [9, 9" in read(tmp_path).picture_problems()[0]
 
 
 def test_classes_may_be_missing_from_the_test_folder_but_not_from_the_training_folder(tmp_path):
@@ -221,12 +221,12 @@ def test_a_folder_without_pictures(tmp_path):
 def test_an_empty_class_is_told_by_its_name(tmp_path):
     classes_in(tmp_path)
     (tmp_path / "emu").mkdir()
-    assert read(tmp_path).problems() == ["no training picture of class emu"]
+    assert read(tmp_path).picture_problems() == ["no training picture of class emu"]
 
 
 def test_one_class_is_no_classifier(tmp_path):
     classes_in(tmp_path, names=["cat"])
-    assert read(tmp_path).problems() == ["1 class of pictures; a classifier needs at least two"]
+    assert read(tmp_path).picture_problems() == ["1 class of pictures; a classifier needs at least two"]
 
 
 @pytest.mark.parametrize("content", [
@@ -274,7 +274,7 @@ def test_a_set_in_mnists_format_is_read_back(tmp_path, name):
         assert part.labels.tolist() == labels.tolist()
         assert part.labels.dtype == torch.int64
     assert len(source.classes) == 10
-    assert source.problems() == []
+    assert source.picture_problems() == []
 
 
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN"])
@@ -302,7 +302,7 @@ def test_a_damaged_set_is_told_in_one_line(tmp_path, content):
                     reason="KDRUN_DATA names no folder with the real CIFAR-10")
 def test_cifar10_is_50000_and_10000_coloured_pictures():
     source = torchvision_set(reader="CIFAR10", root=os.environ["KDRUN_DATA"], download=False, augment=None, workers=0)
-    assert source.problems() == []
+    assert source.picture_problems() == []
     assert source.train.inputs.shape == (50000, 32, 32, 3)
     assert source.test.inputs.shape == (10000, 32, 32, 3)
     assert torch.bincount(source.train.labels).tolist() == [5000] * 10

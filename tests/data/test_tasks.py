@@ -40,7 +40,7 @@ class TestTaskStream:
         assert set(parent.labels[rows].tolist()) == {1, 2}
         order = [row for row in parent.order(2).tolist() if 1 <= parent.labels[row] < 3]
         assert rows.tolist() == order[:16]
-        assert torch.equal(batches[0].x, parent.view(2)(batches[0].index))
+        assert torch.equal(batches[0].x, parent.batch(batches[0].rows, 2, 5, 0).x)
 
     def test_kept_samples_come_after_the_new_ones(self):
         parent = stream()
