@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
@@ -39,6 +40,11 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
 SHAPES = {"response": "logit_std", "feature": "fitnets", "relation": "crd", "several teachers": "mt_you", "staged": "takd",
           "online": "okddip", "its own past": "pskd", "data-free": "dafl", "adversarial": "afd_online",
           "quantised": "apprentice", "lifelong": "lwf", "across modalities": "hallucination", "composed": "combine"}
+
+
+def quick_for_some(key: str, *more: str):
+    """All methods in `make test`, one of each shape in `make quick`."""
+    return pytest.param(key, *more, marks=[] if key in SHAPES.values() else pytest.mark.slow)
 
 
 def settings_of(*overrides: str) -> Settings:

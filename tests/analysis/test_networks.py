@@ -32,6 +32,7 @@ def test_every_name_has_a_choice_and_no_choice_is_of_a_name_that_is_not_printed(
     assert {entry.choice for entry in printed_networks().values()} <= set(registry.options("model"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRINTED)
 def test_every_network_can_be_built_for_the_tables_data(name):
     for classes in (10, 100):

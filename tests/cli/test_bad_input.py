@@ -402,7 +402,10 @@ WRONG = {
 QUIET = ("lst", "fitnets", "list", "method.temperature", "--cfg", "--config-name", "--multirn")  # nothing may be added
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name.startswith("sweep") else name
+SLOW = ("sweep", "own", "weights", "pictures")  # what `make quick` leaves out: sweeps, and what wrong files hold
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name.startswith(SLOW) else name
                                   for name in WRONG])
 def test_wrong_input_is_refused_in_clear_lines(name, refused, files):
     words, wanted = WRONG[name]

@@ -13,6 +13,7 @@ BASES = ("kd", "at", "rkd", "fitnets")
 KNOWLEDGE = {"kd": "response", "at": "feature", "rkd": "relation", "fitnets": "feature"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "scheme", "base"), [
     ("takd", "offline", "kd"), ("rco", "offline", "at"), ("ban", "self", "rkd"), ("ban", "offline", "fitnets")])
 def test_a_curriculum_over_another_method(key, scheme, base, tmp_path):
@@ -97,6 +98,7 @@ def test_standardising_changes_what_is_learned(base):
     assert any(not torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "method", "knowledge"), [
     ((), "combine", "relation+response"),
     (("method/first=crd", "method/second=kd"), "combine+crd+kd", "relation+response"),
@@ -110,6 +112,7 @@ def test_a_sum_of_methods(words, method, knowledge, tmp_path):
     assert 0 <= student["accuracy"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["takd", "ban", "rco", "logit_std"])
 def test_a_sum_can_be_a_base(key, tmp_path):
     if key == "logit_std":

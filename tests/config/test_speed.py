@@ -29,6 +29,7 @@ def test_waiting_threads_sleep_unless_the_user_wants_them_to_spin():
     assert told_by(code, OMP_WAIT_POLICY="ACTIVE") == "ACTIVE False"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
 def test_memory_kept_is_not_fetched_again():
     """Tensors of 48 MB, made and freed: their pages are fetched each time unless the process keeps them."""
@@ -62,6 +63,7 @@ print("torch._dynamo" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_optimizers_do_the_same_without_the_compiler():
     *plain, loaded = told_by(OPTIMIZERS.format(False)).splitlines()
     *light, lightly = told_by(OPTIMIZERS.format(True)).splitlines()
@@ -70,6 +72,7 @@ def test_optimizers_do_the_same_without_the_compiler():
     assert (loaded, lightly) == ("True", "False")
 
 
+@pytest.mark.slow
 def test_a_job_loads_neither_compiler_nor_scikit_learn(tmp_path):
     code = ("import sys\nfrom kdrun.cli import main\nfrom kdrun.utils import progress\nbefore = progress.Progress.phase\n"
             "def phase(self, *told):\n"

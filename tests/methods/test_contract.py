@@ -15,18 +15,13 @@ from kdrun.config.schema import Settings
 from kdrun.config.validation import problems
 from kdrun.methods.base import Run
 from kdrun.training.loop import distill
-from tests.toy import SHAPES, rows_of, state, toy_experiment, toy_run, toy_settings
+from tests.toy import quick_for_some, rows_of, state, toy_experiment, toy_run, toy_settings
 
 METHODS = list(registry.options("method"))
 
 
 def schemes_of(key: str) -> list[str]:
     return list(registry.method_card(key).schemes)
-
-
-def quick_for_some(key: str, *more: str):
-    """All methods in `make test`, one of each shape in `make quick`."""
-    return pytest.param(key, *more, marks=[] if key in SHAPES.values() else pytest.mark.slow)
 
 
 def test_every_method_says_what_it_is():
