@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdrun.config.speed import without_dynamo
 from kdrun.training.averaging import WeightAverage
 from kdrun.training.loop import distill
 from kdrun.training.updates import Updates
@@ -13,6 +14,7 @@ from tests.toy import toy_run
 
 def descended(parts: list[torch.Tensor], **changes) -> torch.Tensor:
     """The weights of a regression after one update, from the batches given."""
+    without_dynamo()  # as a run does: its import takes seconds
     torch.manual_seed(0)
     layer = nn.Linear(3, 1)
     recipe = tiny_recipe(weight_decay=0.0, momentum=0.0, **changes)
