@@ -54,6 +54,7 @@ def own(stages=None, size=None, shape=(3, 16, 16), classes=5, network=None):
 
 # --- where stages are found -------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "name", "stages"), [
     ("torchvision", "resnet18", ["layer1", "layer2", "layer3", "layer4"]),
     ("torchvision", "vgg11_bn", ["features.2", "features.6", "features.13", "features.20", "features.27"]),
@@ -164,6 +165,7 @@ def test_pictures_can_be_enlarged_first():
     assert torch.equal(network(pictures).logits, network.wrapped(large))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "name"), [("torchvision", "resnet18"), ("torchvision", "mobilenet_v3_small"),
                                              ("torchvision", "swin_t"), ("timm", "test_vit"), ("timm", "test_resnet")])
 def test_until_a_stage_are_exactly_the_parameters_it_depends_on(where, name):
@@ -289,6 +291,7 @@ def chosen(monkeypatch):
 TIMM = ("teacher=timm", "teacher.name=test_resnet", "student=timm", "student.name=test_resnet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["kd", "at", "fitnets", "rkd", "crd", "ab", "ofd", "lwf"])
 def test_methods_teach_a_tapped_network(method, chosen):
     chosen(*TIMM)

@@ -52,6 +52,7 @@ def weightless(choice: str, shape=(3, 32, 32), classes=10, **changes) -> nn.Modu
 
 # --- what they answer ------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_answers_every_kind_of_picture(name, shape):
