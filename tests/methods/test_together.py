@@ -14,7 +14,7 @@ from kdrun.models.output import ModelOutput
 from kdrun.storage.network_store import Store, TrainedNetwork
 
 
-def job(folder: Path, number: int, seconds: float) -> None:
+def job(folder: Path, number: int, count: int, seconds: float) -> None:
     """Fetch the one teacher, whose training takes so long, and tell where it came from."""
     network, notes = nn.Linear(3, 2), []
 
@@ -22,9 +22,12 @@ def job(folder: Path, number: int, seconds: float) -> None:
         (folder / f"trained-{number}").touch()
         torch.manual_seed(number)  # who trains decides the weights: the others must have the same ones
         nn.init.normal_(network.weight)
+        while len(list(folder.glob("came-*"))) < count:  # however busy the machine is
+            time.sleep(0.05)
         time.sleep(seconds)
         return TrainedNetwork("teacher", "tiny", network, ModelOutput(torch.eye(4), torch.eye(4)), 5, 1.5)
 
+    (folder / f"came-{number}").touch()
     made = Store(folder / "store", notes.append).fetch("teacher", {"seed": 1}, network, train)
     told = {"number": number, "origin": made.origin, "notes": notes, "weight": made.network.weight.tolist()}
     (folder / f"told-{number}.json").write_text(json.dumps(told))
@@ -38,7 +41,7 @@ def together(folder: Path, count: int, seconds: float) -> list[int]:
         if child == 0:
             status = 1
             try:
-                job(folder, number, seconds)
+                job(folder, number, count, seconds)
                 status = 0
             finally:
                 os._exit(status)
