@@ -200,16 +200,16 @@ LABELS = torch.arange(4).repeat(30)
 @pytest.mark.parametrize(("source", "told"), [
     (source_with(train={"labels": LABELS * 0}, test={"labels": LABELS[:40] * 0}, classes=("a",)),
      "1 class of pictures; a classifier needs at least two"),
-    (source_with(train={"images": torch.zeros(120, 8, 8, dtype=torch.uint8)}),
+    (source_with(train={"inputs": torch.zeros(120, 8, 8, dtype=torch.uint8)}),
      "the training pictures have the shape [120, 8, 8]; wanted [N, height, width, channels] with 1 to 4 channels"),
-    (source_with(test={"images": torch.zeros(40, 3, 8, 8, dtype=torch.uint8)}),
+    (source_with(test={"inputs": torch.zeros(40, 3, 8, 8, dtype=torch.uint8)}),
      "the test pictures have the shape [40, 3, 8, 8]; wanted [N, height, width, channels]"),
-    (source_with(train={"images": torch.zeros(120, 8, 8, 1, dtype=torch.int64)}),
+    (source_with(train={"inputs": torch.zeros(120, 8, 8, 1, dtype=torch.int64)}),
      "the training pictures are torch.int64; wanted uint8 (0 to 255) or float32 (0 to 1)"),
-    (source_with(test={"images": torch.zeros(40, 8, 8, 1, dtype=torch.float64)}), "the test pictures are torch.float64"),
-    (source_with(train={"images": with_nan(2)}), "3 of the 120 training pictures hold NaN or infinity"),
+    (source_with(test={"inputs": torch.zeros(40, 8, 8, 1, dtype=torch.float64)}), "the test pictures are torch.float64"),
+    (source_with(train={"inputs": with_nan(2)}), "3 of the 120 training pictures hold NaN or infinity"),
     (source_with(train={"labels": LABELS[:-1]}), "120 training pictures, but 119 labels"),
-    (source_with(test={"images": torch.zeros(0, 8, 8, 1, dtype=torch.uint8), "labels": LABELS[:0]}),
+    (source_with(test={"inputs": torch.zeros(0, 8, 8, 1, dtype=torch.uint8), "labels": LABELS[:0]}),
      "there are no test pictures"),
     (source_with(train={"labels": LABELS + 1}), "the training labels run from 1 to 4; wanted 0 to 3"),
     (source_with(test={"labels": torch.arange(40) % 4 - 1}), "the test labels run from -1 to 2; wanted 0 to 3"),
@@ -217,7 +217,7 @@ LABELS = torch.arange(4).repeat(30)
     (source_with(train={"labels": LABELS.clamp(max=2)}), "no training picture of class d"),
     (source_with(train={"labels": LABELS.clamp(max=1)}), "no training picture of class c, d"),
     (source_with(classes=tuple("abcdefghijk")), "no training picture of class e, f, g, h, i and 2 more"),
-    (source_with(test={"images": torch.zeros(40, 9, 8, 1, dtype=torch.uint8)}),
+    (source_with(test={"inputs": torch.zeros(40, 9, 8, 1, dtype=torch.uint8)}),
      "training pictures of [8, 8, 1], test pictures of [9, 8, 1] (height, width, channels)"),
 ])
 def test_every_problem_is_found_and_told_in_one_line(source, told):
@@ -230,7 +230,7 @@ def test_every_problem_is_found_and_told_in_one_line(source, told):
 
 
 def test_several_problems_are_told_at_once():
-    source = source_with(train={"labels": LABELS + 1}, test={"images": torch.zeros(40, 8, 8, dtype=torch.uint8)})
+    source = source_with(train={"labels": LABELS + 1}, test={"inputs": torch.zeros(40, 8, 8, dtype=torch.uint8)})
     assert len(source.problems()) == 2
 
 
