@@ -17,6 +17,7 @@ from kdrun.evaluation import result_tables
 from kdrun.models.factory import NetworkSpec, load_checkpoint
 from kdrun.storage.finished import finished
 from kdrun.storage.network_store import save_weights
+from kdrun.tasks.classification import Classification
 from kdrun.utils.files import digest_of
 from kdrun.utils.progress import Progress
 from tests.conftest import TINY_STUDENT, tiny_data, tiny_networks
@@ -284,7 +285,8 @@ def test_a_start_is_known_by_what_it_holds_and_the_baseline_has_it_too(tmp_path)
 
 def test_a_head_of_other_classes_is_replaced_and_trained(tmp_path):
     teacher = prepared(("kd",)).teacher_specs[0]
-    seven = replace(prepared(("kd",)).data, classes=tuple("abcdefg"))
+    data = prepared(("kd",)).data
+    seven = replace(data, task=Classification(tuple("abcdefg"), data.shape))
     old = teacher.build(seven)
     save_weights(old, tmp_path / "seven.safetensors")
     words = [f"teacher.checkpoint={tmp_path}/seven.safetensors", "teacher.checkpoint_head=new", "teacher.recipe={epochs: 1}"]

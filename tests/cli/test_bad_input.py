@@ -323,7 +323,8 @@ WRONG = {
            "sizes": (["dataset.size=null"], ["1.png is 8x9, the first picture 8x8; set dataset.size"]),
            "hole": ([], ["no training picture of class c"]),
            "unequal": ([], ["has classes that train/ has not: c"]),
-           "good": (["dataset.memory_gb=1e-7"], ["take more than 1e-07 GB", "dataset.memory_gb"])}.items()},
+           "good": (["dataset.memory_gb=1e-7", "dataset.stream=false"],
+                    ["take more than 1e-07 GB", "dataset.memory_gb"])}.items()},
     # the user's own
     **{f"own dataset, {name}": (["--config-dir", "FILES/own", f"dataset=own_{name}"], words) for name, words in {
         "nan": ["dataset: 1 of the 20 training pictures hold NaN", "dataset: 1 of the 20 test pictures hold NaN"],

@@ -148,9 +148,9 @@ def test_the_tiny_data_is_what_it_says(data):
 
 def test_plain_batches_are_the_split_in_its_own_order(data):
     found = list(data.plain(data.test, torch.device("cpu"), size=15))
-    assert [len(x) for x, _ in found] == [15, 15, 10]
-    assert torch.equal(torch.cat([y for _, y in found]), data.test.labels)
-    assert torch.equal(torch.cat([x for x, _ in found]), data.normalise(data.test.inputs))
+    assert [len(batch) for batch in found] == [15, 15, 10]
+    assert torch.equal(torch.cat([batch.labels for batch in found]), data.test.labels)
+    assert torch.equal(torch.cat([batch.tensor for batch in found]), data.normalise(data.test.inputs))
 
 
 def test_reading_plain_batches_changes_no_picture():
@@ -158,13 +158,13 @@ def test_reading_plain_batches_changes_no_picture():
     before = images.clone()
     source = Source(Samples(images, torch.arange(6) % 2), Samples(images, torch.arange(6) % 2), ("a", "b"))
     data = read(settings_of(validation=0.0), lambda: source, {})
-    first, again = (torch.cat([x for x, _ in data.plain(data.test, torch.device("cpu"))]) for _ in range(2))
+    first, again = (torch.cat([batch.tensor for batch in data.plain(data.test, torch.device("cpu"))]) for _ in range(2))
     assert torch.equal(first, again)
     assert torch.equal(images, before)
 
 
 @pytest.mark.parametrize(("change", "told"), [
-    ({"train_limit": 97}, "train_limit is 97, but there are only 96 training pictures"),
+    ({"train_limit": 97}, "train_limit is 97, but there are only 96 training samples"),
     ({"mean": [0.5, 0.5]}, "mean has 2 numbers, but the pictures have 1 channels"),
     ({"std": [0.5, 0.5, 0.5]}, "std has 3 numbers, but the pictures have 1 channels"),
     ({"std": [0.0]}, "std must be above 0"), ({"std": [-1.0]}, "std must be above 0")])
@@ -221,7 +221,7 @@ LABELS = torch.arange(4).repeat(30)
      "training pictures of [8, 8, 1], test pictures of [9, 8, 1] (height, width, channels)"),
 ])
 def test_every_problem_is_found_and_told_in_one_line(source, told):
-    (found,) = source.problems()
+    (found,) = source.picture_problems()
     assert found.startswith(told)
     assert "\n" not in found
     with pytest.raises(ValueError) as caught:  # noqa: PT011  (what it says is compared below)
@@ -231,13 +231,13 @@ def test_every_problem_is_found_and_told_in_one_line(source, told):
 
 def test_several_problems_are_told_at_once():
     source = source_with(train={"labels": LABELS + 1}, test={"inputs": torch.zeros(40, 8, 8, dtype=torch.uint8)})
-    assert len(source.problems()) == 2
+    assert len(source.picture_problems()) == 2
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_good_pictures_have_no_problem(channels):
-    assert tiny_source(channels).problems() == []
+    assert tiny_source(channels).picture_problems() == []
 
 
 def test_a_class_may_be_missing_from_the_test_set():
-    assert source_with(test={"labels": torch.zeros(40, dtype=torch.int64)}).problems() == []
+    assert source_with(test={"labels": torch.zeros(40, dtype=torch.int64)}).picture_problems() == []
