@@ -46,6 +46,7 @@ from kdrun.utils.files import digest_of, write_atomically
 from kdrun.utils.memory_limits import LEARNING, allowed
 from kdrun.utils.names import file_name
 from kdrun.utils.progress import Progress
+from kdrun.utils.wording import measure_name
 
 __all__ = ["Experiment", "run"]
 
@@ -314,7 +315,7 @@ class Experiment:
         task = self.data.task
         headline = task.measures(made.answers, self.data.test)[task.headline]
         source = {"trained": "trained", "store": "from store", "checkpoint": f"from {spec.checkpoint}"}[made.origin]
-        self.screen.note(f"{title}: {source}, test {task.headline.replace('_', ' ')} {100 * (headline or 0):.2f} %")
+        self.screen.note(f"{title}: {source}, test {measure_name(task.headline)} {100 * (headline or 0):.2f} %")
         self.trained[title] = made
         return made
 

@@ -10,6 +10,7 @@ from kdrun.analysis.run_index import Collection
 from kdrun.analysis.statistics import Over, over
 from kdrun.config.registry import natural
 from kdrun.evaluation import scores
+from kdrun.utils.wording import measure_name
 
 __all__ = ["SIZE_UNITS", "Measured", "Scoring", "measured", "same_data", "same_network"]
 
@@ -92,7 +93,7 @@ class Measured:
     @property
     def headline(self) -> str:
         """What `accuracy` is a measure of, in words."""
-        return str(self.first["headline"]).replace("_", " ")
+        return measure_name(str(self.first["headline"]))
 
     @property
     def data(self) -> str:

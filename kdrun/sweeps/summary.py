@@ -11,7 +11,7 @@ from rich.text import Text
 
 from kdrun.analysis.statistics import Over, interval, over
 from kdrun.utils.progress import LOWER
-from kdrun.utils.wording import counted
+from kdrun.utils.wording import counted, measure_name
 
 __all__ = ["Line", "line", "table"]
 
@@ -60,7 +60,7 @@ def line(settings: str, runs: Runs) -> Line:
 
     alone, taught = percent("baseline"), percent("student")
     times = zip(values("student", "seconds"), values("baseline", "seconds"), strict=True)
-    measure = next(str(row["headline"]).replace("_", " ") for run in runs for row in run.values())
+    measure = next(measure_name(str(row["headline"])) for run in runs for row in run.values())
     return Line(
         settings, len(runs), measure, over(percent("teacher")), over(alone), over(taught),
         over([None if None in pair else pair[0] - pair[1] for pair in zip(taught, alone, strict=True)]),  # type: ignore[operator]
@@ -79,7 +79,8 @@ def table(lines: Sequence[Line]) -> Group:
              for name, found in same.items() if len(found) == 1]
     above += [f"over {counted(lines[0].seeds, 'seed')}"] if len(seeds) == 1 else []
     measures = " or ".join(dict.fromkeys(one.measure for one in lines))
-    title = ", ".join([f"{measures.capitalize()} in %, mean ± standard deviation", *above])
+    heading = measures.capitalize() if measures.islower() else measures  # mIoU stays as it is written
+    title = ", ".join([f"{heading} in %, mean ± standard deviation", *above])
     notes = ["gap: to the student alone of the same seed, in points, with its 95 % confidence interval by Student's t",
              "time: of the student's training over the student's alone"]
     if any(one.weak for one in lines):

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from kdrun.utils.wording import measure_name
+
 __all__ = ["LOWER", "Progress", "percent", "run_table"]
 
 log = logging.getLogger("kdrun")
@@ -185,7 +187,7 @@ def measures_shown(row: dict[str, Any]) -> list[Shown]:
         return []
     known = {line.key for line in SHOWN}
     own = columns[columns.index("headline_value") + 1:columns.index("distillation_score")]
-    return [Shown(key, key.replace("_", " "), percent if key == row["headline"] or key.endswith("accuracy") else number(4),
+    return [Shown(key, measure_name(key), percent if key == row["headline"] or key.endswith("accuracy") else number(4),
                   lower=key.endswith(("rate", "perplexity"))) for key in own if key not in known]
 
 

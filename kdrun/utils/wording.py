@@ -3,7 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["counted", "formatted", "printable"]
+__all__ = ["counted", "formatted", "measure_name", "printable"]
+
+
+MEASURES = {"miou": "mIoU", "map": "mAP", "map_50": "mAP@0.5", "map_50_95": "mAP@[.5:.95]", "pck_05": "PCK@0.05",
+            "pck_10": "PCK@0.1", "ndcg_at_10": "NDCG@10", "hit_rate_at_10": "hit rate@10", "mrr": "MRR",
+            "recall_at_1": "recall@1", "recall_at_20": "recall@20", "roc_auc": "ROC AUC", "tar_at_far": "TAR@FAR",
+            "eer": "EER"}
+"""What the field writes for measures whose columns cannot be called so."""
+
+
+def measure_name(key: str) -> str:
+    """A measure for people, from the name of its column: "mIoU", "frame accuracy"."""
+    return MEASURES.get(key, key.replace("_", " "))
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

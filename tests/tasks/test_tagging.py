@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from kdrun.data.samples import Samples, Source
+from kdrun.methods.response.kd import KD, SHARP
 from kdrun.models.output import ModelOutput
 from kdrun.tasks.base import task_class
 from kdrun.tasks.tagging import IGNORED, Tagging
@@ -73,3 +76,14 @@ def test_what_is_wrong_with_the_data_is_said(labels: list[list[int]], lengths: l
     bad = Samples(torch.zeros(1, 2, 2), torch.tensor(labels), {"lengths": torch.tensor(lengths)})
     assert TASK.problems(Source(good, good, TASK.classes)) == []
     assert said in TASK.problems(Source(bad, good, TASK.classes))[0]
+
+
+def test_a_temperature_that_was_measured_to_harm_is_told_of() -> None:
+    told = {}
+    for temperature in (1.0, 4.0):
+        method = KD(temperature=temperature, ce_weight=0.1, kd_weight=0.9, form="zhu")
+        method.setup(None, SimpleNamespace(task=SimpleNamespace(key="tagging", inputs="frames")))
+        told[temperature] = method.notes
+    assert told[1.0] == []
+    (line,) = told[4.0]
+    assert SHARP["tagging of frames"] in line

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from kdrun.config import registry
+from kdrun.utils.wording import measure_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -185,4 +186,4 @@ def freeze(figure: "Figure") -> None:
 
 def error_name(headline: str) -> str:
     """The label of an axis of errors: which error it is, where it is not that of a classifier."""
-    return "validation error, %" if headline == "accuracy" else f"validation error (1 − {headline.replace('_', ' ')}), %"
+    return "validation error, %" if headline == "accuracy" else f"validation error (1 − {measure_name(headline)}), %"

@@ -13,6 +13,7 @@ from kdrun.analysis.statistics import FEWEST, Over, over
 from kdrun.analysis.table import WEAK
 from kdrun.config.registry import natural
 from kdrun.evaluation import scores
+from kdrun.utils.wording import measure_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -105,7 +106,7 @@ class Panel:
     @property
     def headline_name(self) -> str:
         """The same in words."""
-        return self.headline.replace("_", " ")
+        return measure_name(self.headline)
 
     @cached_property
     def networks(self) -> list[str]:
