@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from kdrun.config.hydra_internals import BasicLauncher, BasicSweeper, get_args_parser
+from kdrun.config.hydra_internals import basic_launcher, basic_sweeper, get_args_parser
 from kdrun.sweeps.search.trials import id_of
 
 PACKAGE = Path(__file__).parents[1] / "kdrun"
@@ -50,13 +50,13 @@ def test_nothing_else_of_other_packages_is_used_that_is_private():
 
 
 def test_hydra_splits_command_lines_and_runs_jobs_as_before():
-    split = inspect.signature(BasicSweeper.split_arguments).parameters
+    split = inspect.signature(basic_sweeper().split_arguments).parameters
     assert [*split] == ["overrides", "max_batch_size"], f"BasicSweeper.split_arguments takes {[*split]}: {HINT}"
     overrides = OverridesParser.create().parse_overrides(["a=1,2", "b=3"])
-    assert BasicSweeper.split_arguments(overrides, None) == [[["a=1", "b=3"], ["a=2", "b=3"]]], HINT
+    assert basic_sweeper().split_arguments(overrides, None) == [[["a=1", "b=3"], ["a=2", "b=3"]]], HINT
     for name, taken in (("setup", ["hydra_context", "task_function", "config"]),
                         ("launch", ["job_overrides", "initial_job_idx"])):
-        there = [*inspect.signature(getattr(BasicLauncher, name)).parameters][1:]
+        there = [*inspect.signature(getattr(basic_launcher(), name)).parameters][1:]
         assert there == taken, f"BasicLauncher.{name} takes {there}: {HINT}"
     options = vars(get_args_parser().parse_args([]))
     needed = {"overrides", "multirun", "config_dir", "config_path", "config_name", "cfg", "info", "shell_completion",

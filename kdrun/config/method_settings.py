@@ -6,7 +6,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from kdrun.config import registry
-from kdrun.config.hydra_internals import BasicSweeper
+from kdrun.config.hydra_internals import basic_sweeper
 from kdrun.config.schema import SLOTS, ConfigError
 
 __all__ = ["chosen", "jobs", "of_other_methods", "owner", "parted", "settled"]
@@ -51,14 +51,14 @@ def jobs(overrides: Sequence[Override], method_of: Callable[[Sequence[str]], str
     """
     common = [override for override in overrides if owner(override.key_or_group) is None]
     own = [override for override in overrides if owner(override.key_or_group) is not None]
-    every: list[list[str]] = BasicSweeper.split_arguments(common, max_batch_size=None)[0]
+    every: list[list[str]] = basic_sweeper().split_arguments(common, max_batch_size=None)[0]
     if not own:
         return every
     found, methods = [], []
     for words in every:
         methods.append(method := method_of(words))
         mine = [parse(without_owner(str(one.input_line)), one) for one in own if owner(one.key_or_group) == method]
-        combinations = BasicSweeper.split_arguments(mine, max_batch_size=None)[0] if mine else [[]]
+        combinations = basic_sweeper().split_arguments(mine, max_batch_size=None)[0] if mine else [[]]
         keys = {one.key_or_group for one in mine}
         found += [[*(word for word in words if key_of(word) not in keys), *more] for more in combinations]
     if lines := of_other_methods([str(one.input_line) for one in own], methods):

@@ -240,7 +240,7 @@ def test_taxonomy_is_made_of_what_methods_say():
         table = name.replace("gou_", "Gou ")
         (part,) = TABLES[name]([], Wanted()).parts
         here = {key for row in part.rows for key in row["methods"] or ()}
-        assert here == {key for key in registry.options("method") if table in registry.method_card(key).rows}
+        assert here == {key for key in registry.options("method") if table in registry.method_card(key).survey_tables}
         for row in part.rows:
             assert (row["methods"] is None) == (row["agrees"] is None)
 

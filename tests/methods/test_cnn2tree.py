@@ -1,14 +1,18 @@
 """A tree grown from a teacher's answers."""
 
+from dataclasses import replace
+
 import pandas
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from kdrun.config.schema import ConfigError
+from kdrun.experiment import Experiment
 from kdrun.models.tree import Tree
 from kdrun.training.loop import distill
-from tests.toy import TINY, rows_of, toy_experiment, toy_run
+from kdrun.utils.progress import Progress
+from tests.toy import rows_of, toy_experiment, toy_run, toy_settings
 
 
 def test_without_limits_it_says_what_the_teacher_says_of_every_training_picture():
@@ -42,8 +46,8 @@ def test_rows_files_and_report(tmp_path):
     assert len(saved.answer) == student["parameters"]
 
 
-def test_a_network_is_no_tree(tmp_path, monkeypatch):
-    monkeypatch.setattr("tests.toy.NEEDS", {})
-    assert "student=cnn" in TINY
+def test_a_network_is_no_tree():
+    tree = toy_settings("cnn2tree")
+    cnn = replace(tree, values=tree.values | {"student": toy_settings("kd").values["student"]})
     with pytest.raises(ConfigError, match="student=tree"):
-        toy_experiment("cnn2tree", tmp_path)
+        Experiment.prepare(cnn, Progress(None))

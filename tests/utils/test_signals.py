@@ -179,9 +179,9 @@ MOMENTS = [  # 48 pictures are 3 batches of 16 an epoch: 1 epoch of hints, 2 to 
     ("kdrun.utils.progress.Silent.step", 1, "toy, phase 'hint', epoch 1 of 1", 8),
     ("kdrun.utils.progress.Silent.step", 4, "toy, epoch 1 of 2", 5),
     ("kdrun.utils.progress.Silent.step", 6, "toy, epoch 1 of 2", 3),
-    ("kdrun.training.loop.predict", 1, "toy, epoch 1 of 2", 3),  # while it is validated
+    ("kdrun.training.loop.answers", 1, "toy, epoch 1 of 2", 3),  # while it is validated
     ("kdrun.utils.progress.Silent.step", 9, "toy, epoch 2 of 2", 0),
-    ("kdrun.training.loop.predict", 2, "toy, epoch 2 of 2", 0),
+    ("kdrun.training.loop.answers", 2, "toy, epoch 2 of 2", 0),
     ("kdrun.utils.progress.Silent.epoch", 3, "toy, epoch 2 of 2", 0),
 ]
 

@@ -13,7 +13,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from kdrun.config.hydra_internals import BasicLauncher
+from kdrun.config.hydra_internals import basic_launcher
 from kdrun.config.registration import register
 from kdrun.config.schema import Settings
 from kdrun.sweeps.job import record, work
@@ -106,7 +106,7 @@ class Sweep:
 
     def execute(self, job: Job) -> float | None:
         """Run a job in this process, and return its score."""
-        launcher = BasicLauncher()
+        launcher = basic_launcher()()
         launcher.setup(hydra_context=self.context, task_function=self.task, config=self.config)
         return launcher.launch([job.words], job.number)[0].return_value
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdrun.config import method_settings
-from kdrun.config.hydra_internals import BasicSweeper
+from kdrun.config.hydra_internals import basic_sweeper
 from kdrun.config.schema import Settings
 from kdrun.sweeps.job import common
 from kdrun.sweeps.search.context import SweepContext
@@ -31,10 +31,10 @@ class Grid:
     def run(self, context: SweepContext, words: Sequence[str]) -> Any:
         """Run all combinations."""
 
-        class Sweeper(BasicSweeper):
+        class Sweeper(basic_sweeper()):  # type: ignore[misc]
             """Hydra's, which splits what it is given otherwise."""
 
-            def split_arguments(self, overrides: "list[Override]",  # type: ignore[override]  # static there
+            def split_arguments(self, overrides: "list[Override]",  # static there
                                 max_batch_size: int | None) -> list[list[list[str]]]:
                 """The jobs, batch by batch."""
                 own = parsed(context.task.own, context.context.config_loader)
