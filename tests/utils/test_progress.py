@@ -77,8 +77,8 @@ def test_a_table_has_the_measures_of_any_task_and_its_headline_as_a_share():
     console = written()
     console.print(run_table([row, row | {"role": "baseline", "recall_at_1": 0.5, "headline_value": 0.5}, weak], "title"))
     shown = " ".join(console.file.getvalue().split())
-    assert "recall at 1 │ 25.00 % │ 50.00 % │ 25.00 %" in shown
-    assert "eer │ 0.1250 │ 0.1250 │ 0.1250" in shown
+    assert "recall@1 │ 25.00 % │ 50.00 % │ 25.00 %" in shown
+    assert "EER │ 0.1250 │ 0.1250 │ 0.1250" in shown
     assert "the teacher (25.00 %) is no better than the student alone (50.00 %)" in shown
 
 
