@@ -1,7 +1,7 @@
 """Detection: which objects are there, and the box around each."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,8 +10,7 @@ from kdrun.data.batch import Batch
 from kdrun.data.samples import Samples, Source
 from kdrun.evaluation.dense_metrics import Boxes, detection_average_precision, mean_defined
 from kdrun.models.output import ModelOutput
-from kdrun.tasks.base import Task
-from kdrun.tasks.heatmaps import box_targets, decode_boxes, penalty_reduced_focal
+from kdrun.tasks.heatmaps import HeatmapTask, box_targets, decode_boxes, penalty_reduced_focal
 from kdrun.utils.seeding import generator
 
 __all__ = ["Detection"]
@@ -21,7 +20,7 @@ HEAT_BIAS = -2.19                      # their sigmoid is 0.1 (Law and Deng 2018
 NEAR = 0.1                             # a cell whose target heat is above this belongs to an object's surroundings
 
 
-class Detection(Task):
+class Detection(HeatmapTask):
     """Boxes around objects of K classes, by the heatmaps of their centres (Zhou, Wang and Krähenbühl, Objects as points, 2019).
 
     Labels of samples are the class of each box, [N, D], int64, -1 where there are fewer; the field "boxes" says where, as
@@ -44,18 +43,13 @@ class Detection(Task):
     headline = "map_50"
     measured = ("map_50", "map_50_95", "recall")
     watched = ("map_50",)
-    under_crops: ClassVar[Literal["same", "moved", "refused"]] = "refused"
+    further_heads: ClassVar[Mapping[str, int]] = {"size": 2, "offset": 2}
+    heat_bias: ClassVar[float] = HEAT_BIAS
     keeps: ClassVar[tuple[str, ...]] = ("logits", "heads")
 
     def __init__(self, classes: tuple[str, ...], shape: tuple[int, ...], info: Mapping[str, Any] | None = None) -> None:
         super().__init__(classes, shape, info)
-        self.stride: int = self.info["heatmap_stride"]
         self.min_radius: int = self.info["min_radius"]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Height and width of a heatmap."""
-        return -(-self.shape[1] // self.stride), -(-self.shape[2] // self.stride)
 
     @property
     def outputs(self) -> int:
@@ -66,15 +60,6 @@ class Detection(Task):
     def row_names(self) -> tuple[str, ...]:
         """The two classes of a cell."""
         return ("object", "none")
-
-    def given(self) -> dict[str, Any]:
-        """A heatmap for each class, which starts from a low heat, and heads of two numbers each."""
-        return {**super().given(), "classes": len(self.classes), "further_heads": {"size": 2, "offset": 2},
-                "heat_bias": HEAT_BIAS}
-
-    def expected(self, count: int) -> tuple[int | None, ...]:
-        """A heatmap for each class."""
-        return (count, len(self.classes), *self.grid)
 
     def problems(self, source: Source) -> list[str]:
         """What makes pictures and boxes unfit."""

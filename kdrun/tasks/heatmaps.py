@@ -5,16 +5,53 @@ coordinates for boxes (the offset says where in it) and of the nearest coordinat
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["BoxTargets", "Peaks", "box_targets", "decode_boxes", "decode_points", "gaussian_radius", "gaussians", "heat_mse",
-           "nearest_cell", "penalty_reduced_focal", "point_targets"]
+from kdrun.tasks.base import Task
+
+__all__ = ["BoxTargets", "HeatmapTask", "Peaks", "box_targets", "decode_boxes", "decode_points",
+           "gaussian_radius", "gaussians", "heat_mse", "nearest_cell", "penalty_reduced_focal", "point_targets"]
 
 PEAKS = 50  # boxes a picture, as many as are kept
+
+
+class HeatmapTask(Task):
+    """Pictures whose networks answer with a heatmap for each class, [B, classes, height, width], coarser than the picture.
+
+    Crops and mirror images would move what is to be found, and are refused.
+
+    Args:
+        classes: their names.
+        shape: (channels, height, width) of the pictures.
+        info: "heatmap_stride": pixels a cell; and what a subclass needs.
+    """
+
+    under_crops: ClassVar[Literal["same", "moved", "refused"]] = "refused"
+    further_heads: ClassVar[Mapping[str, int]] = {}
+    heat_bias: ClassVar[float] = 0.0
+
+    def __init__(self, classes: tuple[str, ...], shape: tuple[int, ...], info: Mapping[str, Any] | None = None) -> None:
+        super().__init__(classes, shape, info)
+        self.stride: int = self.info["heatmap_stride"]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of a heatmap."""
+        return -(-self.shape[1] // self.stride), -(-self.shape[2] // self.stride)
+
+    def given(self) -> dict[str, Any]:
+        """How many heatmaps there are, what they start from, and the further heads with their numbers of channels."""
+        return {**super().given(), "classes": len(self.classes), "further_heads": dict(self.further_heads),
+                "heat_bias": self.heat_bias}
+
+    def expected(self, count: int) -> tuple[int | None, ...]:
+        """A heatmap for each class."""
+        return (count, len(self.classes), *self.grid)
 
 
 def gaussians(centres: Tensor, sigma: Tensor, size: tuple[int, int]) -> Tensor:

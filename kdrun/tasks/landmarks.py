@@ -1,7 +1,7 @@
 """Landmarks: where keypoints are, as heatmaps."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,13 +10,12 @@ from kdrun.data.batch import Batch
 from kdrun.data.samples import Samples, Source
 from kdrun.evaluation.dense_metrics import mean_distance, pck, point_distances
 from kdrun.models.output import ModelOutput
-from kdrun.tasks.base import Task
-from kdrun.tasks.heatmaps import decode_points, heat_mse, nearest_cell, point_targets
+from kdrun.tasks.heatmaps import HeatmapTask, decode_points, heat_mse, nearest_cell, point_targets
 
 __all__ = ["Landmarks"]
 
 
-class Landmarks(Task):
+class Landmarks(HeatmapTask):
     """The place of each of J keypoints, some of which are visible.
 
     Labels of samples are whether each is visible, [N, J], int64; the field "points" says where, in pixels, [N, J, 2].
@@ -34,18 +33,11 @@ class Landmarks(Task):
     headline = "pck_05"
     measured = ("pck_05", "pck_10", "mean_distance")
     watched = ("pck_05", "mean_distance")
-    under_crops: ClassVar[Literal["same", "moved", "refused"]] = "refused"
 
     def __init__(self, classes: tuple[str, ...], shape: tuple[int, ...], info: Mapping[str, Any] | None = None) -> None:
         super().__init__(classes, shape, info)
-        self.stride: int = self.info["heatmap_stride"]
         self.sigma: float = self.info["sigma"]
         self.divide_by: str = self.info["divide_by"]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Height and width of a heatmap."""
-        return -(-self.shape[1] // self.stride), -(-self.shape[2] // self.stride)
 
     @property
     def outputs(self) -> int:
@@ -56,14 +48,6 @@ class Landmarks(Task):
     def row_names(self) -> tuple[str, ...]:
         """Cells by row and column."""
         return tuple(f"cell {row} {column}" for row in range(self.grid[0]) for column in range(self.grid[1]))
-
-    def given(self) -> dict[str, Any]:
-        """A heatmap for each keypoint, which start from 0, and no further head."""
-        return {**super().given(), "classes": len(self.classes), "further_heads": {}, "heat_bias": 0.0}
-
-    def expected(self, count: int) -> tuple[int | None, ...]:
-        """A heatmap for each keypoint."""
-        return (count, len(self.classes), *self.grid)
 
     def problems(self, source: Source) -> list[str]:
         """What makes pictures and keypoints unfit."""
