@@ -62,11 +62,12 @@ class Store:
             distributed.wait()
             if (made := self.read(entry, network)) is not None:
                 return made
-            if not unfinished.is_dir():
-                remove(unfinished)  # whatever else is called so
-                unfinished.mkdir()
             if distributed.first():
+                if not unfinished.is_dir():
+                    remove(unfinished)  # whatever else is called so
+                    unfinished.mkdir()
                 sweep_up(unfinished)
+            distributed.wait()  # nobody reads checkpoints in a folder that is being made
             made = train(unfinished)
             made.entry = entry.name
             if distributed.first():

@@ -282,3 +282,16 @@ def test_whatever_is_in_the_place_of_an_entry_is_replaced(kind, bench, tmp_path)
     assert not entry.is_symlink()
     assert [path.name for path in elsewhere.iterdir()] == ["entry.json"]  # nothing that a link leads to is touched
     assert bench.fetch().origin == "store"
+
+
+def test_of_several_processes_one_makes_the_folder_of_a_training(bench, monkeypatch):
+    monkeypatch.setattr("kdrun.utils.distributed.first", lambda: False)
+    there = []
+
+    def train(folder):
+        there.append(folder.exists())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.store.fetch("toy", {"seed": 1}, nn.Linear(2, 2), train)
+    assert there == [False]

@@ -17,9 +17,8 @@ SHARP = {
     "transcription of frames": "on dataset=digit_strips_ctc it ended far below the student alone, at 1 as well: frames of CTC "
                                "are mostly blank",
     "translation of tokens": "at 4 it ended 3.8 points below the student alone on dataset=g2p, at 1 at its level",
-    "detection of pictures": "at 4 it ended 7.7 points below the student alone on dataset=scenes_detection (one seed)",
 }
-"""Where a temperature above 1 was measured to harm; over three seeds, if nothing else is said."""
+"""Where a temperature above 1 was measured to harm, over three seeds."""
 
 
 class KD(Method):
