@@ -28,6 +28,8 @@ from kdrun.evaluation import metrics
 from tests.analysis.runs import STUDENT, TEACHER, write_run
 from tests.analysis.test_labels import assert_free
 
+pytestmark = pytest.mark.slow  # many of half a second
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 

@@ -13,6 +13,8 @@ from kdrun.bench.workload import Subject
 from kdrun.cli.commands.bench import METHODS
 from tests.toy import state
 
+pytestmark = pytest.mark.slow  # many of half a second
+
 
 @pytest.fixture(scope="module")
 def subject(tmp_path_factory) -> Subject:

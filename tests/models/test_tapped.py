@@ -20,6 +20,8 @@ from kdrun.utils.progress import Progress
 from tests.models.test_zoo import Like
 from tests.toy import TINY, rows_of, settings_of, toy_experiment, toy_settings
 
+pytestmark = pytest.mark.slow  # networks of other libraries
+
 torch.set_num_threads(1)
 
 

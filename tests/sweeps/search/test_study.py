@@ -27,6 +27,8 @@ from kdrun.utils.progress import Progress
 from kdrun.utils.signals import Interrupted
 from tests.toy import settings_of
 
+pytestmark = pytest.mark.slow  # many of half a second
+
 
 @pytest.fixture(autouse=True)
 def _hurried():
