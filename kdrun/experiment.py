@@ -304,16 +304,17 @@ class Experiment:
                 distill(training)
                 seconds = training.seconds
                 found, size = tested(training, actor, data), metrics.size(actor.network)
-                measures = data.task.measures(found, data.test) | {"parameters": size.parameters if size else None}
                 states_kept = method.states if isinstance(method, Trajectory) else []
                 epochs = sum(training.trained.values()) or None
-                return TrainedNetwork(role, spec.name, actor.network, found, epochs, seconds, training.history, states_kept,
-                                      measures=measures, description=describe(actor.network, data, role, spec.name))
+                made = TrainedNetwork(role, spec.name, actor.network, found, epochs, seconds, training.history, states_kept,
+                                      description=describe(actor.network, data, role, spec.name))
+                made.measures = made.measured(data) | {"parameters": size.parameters if size else None}
+                return made
 
             label = f"{data.settings.name}-{part.replace(' ', '_')}-{spec.name}-s{self.settings.seed}"
             made = self.store.fetch(label, key, actor.network, train)
         task = self.data.task
-        headline = task.measures(made.answers, self.data.test)[task.headline]
+        headline = made.measured(self.data)[task.headline]
         source = {"trained": "trained", "store": "from store", "checkpoint": f"from {spec.checkpoint}"}[made.origin]
         self.screen.note(f"{title}: {source}, test {measure_name(task.headline)} {100 * (headline or 0):.2f} %")
         self.trained[title] = made

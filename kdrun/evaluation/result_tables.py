@@ -116,7 +116,7 @@ def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: lis
     baseline = next((one for one in made if one.role == "baseline"), None)
     for one in made:
         own = data.seen("teacher" if one.role.startswith("teacher") else "student").task
-        size, timed, measures = metrics.size(one.network), latency(one.network, own), task.measures(one.answers, data.test)
+        size, timed, measures = metrics.size(one.network), latency(one.network, own), one.measured(data)
         row = dict.fromkeys(columns(task)) | told | (size._asdict() if size else {}) | {
             "role": one.role, "model": one.model, "recipe": trained_by(one, settings),
             "epochs": one.epochs, "seconds": one.seconds,
@@ -168,7 +168,7 @@ def compared(row: dict[str, Any], student: "TrainedNetwork", teacher: "TrainedNe
 
 def headline(one: "TrainedNetwork", data: Data) -> float:
     """The headline of a network on the test set; 0 where it is not defined."""
-    return data.task.measures(one.answers, data.test)[data.task.headline] or 0.0
+    return one.measured(data)[data.task.headline] or 0.0
 
 
 def weak_teachers(data: Data, made: list["TrainedNetwork"], measures: MeasureSettings) -> list[str]:

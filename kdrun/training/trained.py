@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from kdrun.data.data import Data
 from kdrun.models.description import Description
 from kdrun.models.output import ModelOutput
 
@@ -43,3 +44,10 @@ class TrainedNetwork:
     entry: str | None = None
     checkpoint: str | None = None
     description: Description | None = None
+    _measured: dict[str, float | None] | None = field(default=None, init=False, repr=False)
+
+    def measured(self, data: Data) -> dict[str, float | None]:
+        """The task's measures of the answers to the test set: computed when first asked for, as several tables need them."""
+        if self._measured is None:
+            self._measured = data.task.measures(self.answers, data.test)
+        return self._measured
