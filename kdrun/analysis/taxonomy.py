@@ -24,7 +24,7 @@ def taxonomy(table: str) -> Grid:
     for row in published.rows(table):
         cards = [registry.method_card(key) for key in row.methods]
         rows.append({**row.cells, "methods": row.methods or None,
-                     "knowledge_here": joined(cards, lambda card: card.knowledge),
+                     "knowledge_here": joined(cards, lambda card: "+".join(card.knowledge) or "none"),
                      "scheme_here": joined(cards, lambda card: card.survey_scheme or "none"),
                      "runs_under": joined(cards, lambda card: ", ".join(card.schemes)),
                      "family": joined(cards, lambda card: card.family),
@@ -117,7 +117,7 @@ def agreement(table: str, cells: Mapping[str, Any], cards: list[MethodCard]) -> 
 
 def knowledge(table: str, cells: Mapping[str, Any], cards: list[MethodCard]) -> tuple[set[str], set[str]]:
     """The kinds of knowledge that are printed, and those the methods say."""
-    own = {kind for card in cards for kind in card.knowledge.split("+")}
+    own = {kind for card in cards for kind in card.knowledge}
     if table in ("Gou 1", "Gou 2"):
         return {"feature" if table == "Gou 1" else "relation"}, own
     if table == "Gou 3":

@@ -22,15 +22,15 @@ class Methods:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         cards = [registry.method_card(key) for key in registry.options("method")]
         narrow = options.max_width < 120
-        widths = [max(len(card.key) for card in cards), 9, 15 if narrow else 24, 16 if narrow else 21, 8]
+        widths = [max(len(card.key) for card in cards), 9 if narrow else 18, 15 if narrow else 24, 16 if narrow else 21, 8]
         widths.append(max(options.max_width - sum(widths) - 2 * len(widths), 17))
         yield Text("method=", style="bold")
         yield line(widths, "key", "knowledge", "survey's scheme", "runs under", "teachers", "survey rows", style="bold")
         for family, members in groupby(sorted(cards, key=lambda card: (card.family, card.key)), lambda card: card.family):
             yield Text(f"\n{family}", style="bold underline")
             for card in members:
-                yield line(widths, card.key, card.knowledge, card.survey_scheme or "-", ", ".join(card.schemes),
-                           card.teachers, whole(card.survey_tables, widths[-1]) or "-")
+                yield line(widths, card.key, ", ".join(card.knowledge) or "none", card.survey_scheme or "-",
+                           ", ".join(card.schemes), card.teachers, whole(card.survey_tables, widths[-1]) or "-")
                 for told in (card.summary, card.source, card.given_for, *card.cautions.values()):
                     if told:
                         yield Padding(Text(told, style="dim"), (0, 0, 0, 4))

@@ -70,7 +70,7 @@ def declared(node: Mapping[str, Any], what: Literal["teachers", "knowledge"]) ->
     parts = [declared(node[slot], what) for slot in SLOTS["method"]
              if isinstance(node.get(slot), Mapping) and node[slot]["_target_"] is not UNSET]
     if what == "knowledge":
-        return "+".join(sorted({name for part in parts for name in part.split("+")} - {"none"})) or kind.knowledge
+        return "+".join(sorted({name for part in parts for name in part.split("+")} - {"none"} or kind.knowledge)) or "none"
     if not parts or targets.is_a(kind, targets.CURRICULUM):  # which gives its base one after the other
         return kind.teachers
     return next(count for count in ("one", "many", "none") if count in parts)

@@ -116,7 +116,7 @@ class MethodCard:
     Attributes:
         key: as in `method=key`.
         title: the name of its class.
-        knowledge: response, feature, relation or none.
+        knowledge: of response, feature and relation; empty where it carries nothing over.
         schemes: under which it runs, its own first.
         teachers: how many of a run's teachers it learns from: none, one or many.
         family: the folder it lies in.
@@ -130,7 +130,7 @@ class MethodCard:
 
     key: str
     title: str
-    knowledge: str
+    knowledge: tuple[str, ...]
     schemes: tuple[str, ...]
     teachers: str
     family: str
@@ -158,7 +158,7 @@ def method_card(key: str) -> MethodCard:
     settings = load("method", key)
     module, _, title = str(settings.get("_target_", "")).rpartition(".")
     body = class_in(module, title)
-    said: dict[str, Any] = {"knowledge": "none", "schemes": ("offline", "online", "self"), "teachers": "one",
+    said: dict[str, Any] = {"knowledge": (), "schemes": ("offline", "online", "self"), "teachers": "one",
                             "source": "", "survey_scheme": "", "survey_tables": (), "cautions": {}, "scaled": ("weight",),
                             "unit": "classes"}
     for node in body.body if body else []:
@@ -175,8 +175,8 @@ def method_card(key: str) -> MethodCard:
         docstring = inspect.getdoc(kind) if kind is not None else ""
     summary = (docstring or "").split("\n\n")[0].replace("\n", " ")
     family = module.split(".")[-2] if "." in module else "own"  # a user's module may lie in no folder
-    return MethodCard(key, title, said["knowledge"], tuple(said["schemes"]), said["teachers"], family, said["source"], summary,
-                      said["survey_scheme"], tuple(said["survey_tables"]), dict(said["cautions"]),
+    return MethodCard(key, title, tuple(said["knowledge"]), tuple(said["schemes"]), said["teachers"], family, said["source"],
+                      summary, said["survey_scheme"], tuple(said["survey_tables"]), dict(said["cautions"]),
                       given_for(settings, said["scaled"], said["unit"]))
 
 

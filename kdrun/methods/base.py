@@ -29,7 +29,7 @@ __all__ = ["Method", "Phase", "Run", "Scheme", "Terms", "Updates"]
 
 Terms = dict[str, Tensor]  # named, weighted scalars: their sum is what one update descends
 Updates = Iterable[tuple[str, Terms]]  # players, and what each descends in one update
-Knowledge = Literal["none", "response", "feature", "relation"]
+Knowledge = Literal["response", "feature", "relation"]
 Teachers = Literal["none", "one", "many"]
 
 
@@ -82,7 +82,7 @@ class Method(nn.Module):
             answer to the batch, times a number that does not learn, and nothing else (that of peers, branches or
             further views has another name). None where no term is that, and yet the labels are learned.
         shares_parameters: whether two players may train the same weights, each by an optimizer of its own.
-        knowledge: what is carried over.
+        knowledge: what is carried over, the main kind first; empty where nothing is.
         source: the paper, as "Authors, title, venue year".
         survey_scheme: the scheme under which the surveys file it, as they print it; empty where none does.
         cautions: by scheme, where it was measured to end below the student alone; the card has it, and a run prints it.
@@ -97,7 +97,7 @@ class Method(nn.Module):
     shares_parameters: ClassVar[bool] = False
     label_term: str | None = "ce"
     plain_logits: str = "does not say that it compares logits and no more (`plain_logits`)"
-    knowledge: ClassVar[Knowledge] = "none"
+    knowledge: ClassVar[tuple[Knowledge, ...]] = ()
     source: ClassVar[str] = ""
     survey_scheme: ClassVar[str] = ""
     survey_tables: ClassVar[tuple[str, ...]] = ()
@@ -107,6 +107,16 @@ class Method(nn.Module):
     label_smoothing: float = 0.0
     task: Task = Classification((), ())
     random: torch.Generator  # draws whatever the method chooses at random
+
+    def __init_subclass__(cls) -> None:
+        """Check what is easily written otherwise.
+
+        Raises:
+            TypeError: `knowledge` is no tuple.
+        """
+        super().__init_subclass__()
+        if isinstance(cls.knowledge, str):
+            raise TypeError(f'{cls.__name__}.knowledge is a tuple, as ("{cls.knowledge}",)')
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,11 +8,11 @@ __all__ = ["alternatives"]
 
 
 def alternatives(key: str, task: Task) -> str:
-    """The methods that carry over the same kind of knowledge as this one and run on a task, ready to be appended."""
+    """The methods that carry over a kind of knowledge that this one does and run on a task, ready to be appended."""
     found = []
-    knowledge = registry.method_card(key).knowledge
+    knowledge = set(registry.method_card(key).knowledge)
     for other in registry.options("method"):
-        if other == key or registry.method_card(other).knowledge != knowledge:
+        if other == key or not knowledge & set(registry.method_card(other).knowledge):
             continue
         try:
             kind = locate(registry.load("method", other)["_target_"], "method")
@@ -20,4 +20,4 @@ def alternatives(key: str, task: Task) -> str:
             continue
         if not set(getattr(kind, "needs", ())) - task.gives:
             found.append(other)
-    return f"; of its kind ({knowledge}) {' or '.join(found)} would do" if found else ""
+    return f"; of its kind ({' or '.join(sorted(knowledge))}) {' or '.join(found)} would do" if found else ""

@@ -156,7 +156,7 @@ class Thin(StagedNet):
 
 class Shout(Method):
     """Say the teacher's answer louder (nobody, never)."""
-    knowledge = "response"
+    knowledge = ("response",)
     source = "Mine"
 
     def __init__(self, *, loudness: Positive):

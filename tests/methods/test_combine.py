@@ -163,7 +163,7 @@ def test_what_is_trained_beforehand_comes_first():
 class Critic(Method):
     """A part with a player of its own that moves before the student, and something to do afterwards."""
 
-    knowledge = "feature"
+    knowledge = ("feature",)
     source = "a test"
 
     def __init__(self, log):

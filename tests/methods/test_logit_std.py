@@ -163,7 +163,7 @@ def test_labels_that_a_base_meets_by_answers_of_its_own_making_are_refused():
 
 def test_a_base_that_says_nothing_is_refused():
     class Strange(Method):
-        knowledge = "response"
+        knowledge = ("response",)
 
     with pytest.raises(ValueError, match="base: Strange does not say that it compares logits"):
         LogitStd(base=Strange())

@@ -20,7 +20,7 @@ NETWORKS = {  # where it is the networks that do not fit: these have no branches
 
 
 def of_kind(knowledge: str) -> set[str]:
-    return {key for key, card in CARDS.items() if card.knowledge == knowledge}
+    return {key for key, card in CARDS.items() if card.knowledge == (knowledge,)}
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ class AFDOnline(Mutual):
     teachers: ClassVar[Teachers] = "none"
     shares_parameters: ClassVar[bool] = True  # answers and maps move the same network, each by an optimizer of its own
     needs = ("maps",)
-    knowledge = "feature"
+    knowledge = ("response", "feature")
     source = "Chung, Park, Kim, Kwak: Feature-map-level online adversarial knowledge distillation. ICML 2020"
     survey_scheme = "online"
     survey_tables = ("Gou section 6.1", "Alkhulaifi 2")

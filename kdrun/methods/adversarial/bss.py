@@ -84,7 +84,7 @@ class BSS(Method):
     """
 
     needs = ("pictures", "one row a sample", "labels")
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = "walks to the decision boundary by the teacher's logits"
     source = "Heo, Lee, Yun, Choi: Knowledge distillation with adversarial samples supporting decision boundary. " \
              "AAAI 2019"

@@ -65,7 +65,7 @@ class GANFeat(Method):
         critic_lr: of the critic's Adam.
     """
 
-    knowledge = "feature"
+    knowledge = ("feature", "response")
     source = "Wang, Xu, Xu, Tao: Adversarial learning of portable student networks. AAAI 2018"
     survey_scheme = "offline"
     survey_tables: ClassVar[tuple[str, ...]] = ("Gou section 6.1",)

@@ -16,7 +16,7 @@ class Vanilla(Method):
     """Cross-entropy with the labels: how the teacher and the baseline are trained, and what every method must beat."""
 
     past_teaches = False
-    knowledge = "none"
+    knowledge = ()
     accepts_fitted_student = True
     source = "no distillation"
     survey_scheme = ""

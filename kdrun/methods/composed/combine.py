@@ -34,7 +34,7 @@ class Combine(Method):
         ce_weight: of the cross-entropy with the labels.
     """
 
-    knowledge = "none"
+    knowledge = ()
     source = "a sum of the losses of several papers, as each of them invites"
     survey_scheme = ""
     survey_tables = ()

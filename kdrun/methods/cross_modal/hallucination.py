@@ -64,7 +64,7 @@ class Hallucination(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     needs = ("maps", "one row a sample")
-    knowledge = "feature"
+    knowledge = ("feature",)
     source = "Hoffman, Gupta, Darrell: Learning with side information through modality hallucination. CVPR 2016"
     survey_scheme = "offline"
     survey_tables = ("Gou 4",)

@@ -39,7 +39,7 @@ class SupervisionTransfer(ScaledWeights):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     needs = ("maps",)
-    knowledge = "feature"
+    knowledge = ("feature",)
     source = "Gupta, Hoffman, Malik: Cross modal distillation for supervision transfer. CVPR 2016"
     survey_scheme = "offline"
     survey_tables = ("Gou 4",)

@@ -62,7 +62,7 @@ class DAFL(ScaledWeights, Generated):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = "trains its generator by how sure the teacher is"
     source = "Chen, Wang, Xu, Yang, Liu, Shi, Xu, Xu, Tian: Data-free learning of student networks. ICCV 2019"
     survey_scheme = "offline"

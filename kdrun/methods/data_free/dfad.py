@@ -45,7 +45,7 @@ class DFAD(Generated):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Fang, Song, Shen, Wang, Chen, Song: Data-free adversarial distillation. arXiv 1912.11006, 2019"
     survey_scheme = "offline"

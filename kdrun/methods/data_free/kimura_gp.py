@@ -68,7 +68,7 @@ class KimuraGP(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     label_term = None  # labelled and pseudo pictures share one pass, and its batch statistics
     needs = ("pictures", "one row a sample", "sample labels")
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = "meets labels and pseudo pictures in one pass"
     source = "Kimura, Ghahramani, Takeuchi, Iwata, Ueda: Few-shot learning of neural networks from scratch by pseudo " \
              "example optimization. BMVC 2018"

@@ -102,7 +102,7 @@ class ZSKD(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     needs = ("pictures", "one row a sample")
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = "draws the answers that it looks for, with a scale of their own"
     source = "Nayak, Mopuri, Shaj, Babu, Chakraborty: Zero-shot knowledge distillation in deep networks. ICML 2019"
     survey_scheme = "offline"

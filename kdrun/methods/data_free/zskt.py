@@ -51,7 +51,7 @@ class ZSKT(ScaledWeights, Generated):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
-    knowledge = "response"
+    knowledge = ("response", "feature")
     plain_logits = ""
     source = "Micaelli, Storkey: Zero-shot knowledge transfer via adversarial belief matching. NeurIPS 2019"
     survey_scheme = "offline"

@@ -39,7 +39,7 @@ class AB(ScaledWeights):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     needs = ("maps",)
-    knowledge = "feature"
+    knowledge = ("feature",)
     source = "Heo, Lee, Yun, Choi: Knowledge transfer via distillation of activation boundaries formed by hidden " \
              "neurons. AAAI 2019"
     survey_scheme = "offline"

@@ -55,7 +55,7 @@ class FitNets(Method):
     """
 
     needs = ("maps",)
-    knowledge = "feature"
+    knowledge = ("feature",)
     source = "Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: hints for thin deep nets. ICLR 2015"
     survey_scheme = "offline"
     survey_tables = ("Gou 1",)

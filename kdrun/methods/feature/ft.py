@@ -45,7 +45,7 @@ class FT(ScaledWeights):
     """
 
     needs = ("maps",)
-    knowledge = "feature"
+    knowledge = ("feature",)
     source = "Kim, Park, Kwak: Paraphrasing complex network: network compression via factor transfer. NeurIPS 2018"
     survey_scheme = "offline"
     survey_tables = ("Gou 1", "Gou 5", "Gou 6")

@@ -44,7 +44,7 @@ class StageByStage(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     needs = ("maps",)
-    knowledge = "feature"
+    knowledge = ("feature",)
     source = "Gao, Shen, Dou, Xiong, Li, Song: An embarrassingly simple approach for knowledge distillation. " \
              "arXiv 1812.01819, 2018"
     survey_scheme = "offline"

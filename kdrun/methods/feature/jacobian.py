@@ -27,7 +27,7 @@ class Jacobian(ScaledWeights):
     """
 
     needs = ("pictures", "one row a sample", "labels")
-    knowledge = "feature"
+    knowledge = ("feature",)
     source = "Srinivas, Fleuret: Knowledge transfer with Jacobian matching. ICML 2018"
     survey_scheme = "offline"
     survey_tables = ("Gou section 6.5",)

@@ -39,7 +39,7 @@ class NST(ScaledWeights):
     """
 
     needs = ("maps",)
-    knowledge = "feature"
+    knowledge = ("feature",)
     source = "Huang, Wang: Like what you like: knowledge distill via neuron selectivity transfer. " \
              "arXiv 1707.01219, 2017"
     survey_scheme = "offline"

@@ -53,7 +53,7 @@ class OFD(ScaledWeights):
     """
 
     needs = ("maps",)
-    knowledge = "feature"
+    knowledge = ("feature",)
     source = "Heo, Kim, Yun, Park, Kwak, Choi: A comprehensive overhaul of feature distillation. ICCV 2019"
     survey_scheme = "offline"
     survey_tables = ("Gou 1",)

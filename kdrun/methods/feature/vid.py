@@ -57,7 +57,7 @@ class VID(Method):
     """
 
     needs = ("maps",)
-    knowledge = "feature"
+    knowledge = ("feature",)
     source = "Ahn, Hu, Damianou, Lawrence, Dai: Variational information distillation for knowledge transfer. CVPR 2019"
     survey_scheme = ""
     survey_tables = ()

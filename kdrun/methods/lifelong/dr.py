@@ -37,7 +37,7 @@ class DR(Lifelong):
 
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
-    knowledge = "response"
+    knowledge = ("response",)
     source = "Hou, Pan, Loy, Wang, Lin: Lifelong learning via progressive distillation and retrospection. ECCV 2018"
     survey_scheme = ""
     survey_tables = ("Gou section 6.8", "Zhu section III-E")

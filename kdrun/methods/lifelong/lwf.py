@@ -44,7 +44,7 @@ class LwF(Lifelong):
 
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
-    knowledge = "response"
+    knowledge = ("response",)
     source = "Li, Hoiem: Learning without forgetting. ECCV 2016"
     survey_scheme = ""
     survey_tables = ("Gou section 6.8", "Zhu section III-E")

@@ -26,7 +26,7 @@ class AveragedTeachers(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     teachers: ClassVar[Teachers] = "many"
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Hinton, Vinyals, Dean: Distilling the knowledge in a neural network. NeurIPS workshop 2014, arXiv 1503.02531"
     survey_scheme = "offline"

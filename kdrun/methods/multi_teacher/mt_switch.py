@@ -29,7 +29,7 @@ class SwitchedTeachers(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     teachers: ClassVar[Teachers] = "many"
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Fukuda, Suzuki, Kurata, Thomas, Cui, Ramabhadran: Efficient knowledge distillation from an ensemble of " \
              "teachers. Interspeech 2017"

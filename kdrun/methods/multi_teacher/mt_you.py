@@ -50,7 +50,7 @@ class VotingTeachers(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     teachers: ClassVar[Teachers] = "many"
-    knowledge = "relation"
+    knowledge = ("response", "relation")
     source = "You, Xu, Xu, Tao: Learning from multiple teacher networks. KDD 2017"
     survey_scheme = "offline"
     survey_tables = ("Gou 2", "Gou 3", "Zhu section III-A")

@@ -34,7 +34,7 @@ class Codistill(Mutual):
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
     needs = ("rows",)  # only after its burn-in, which no rehearsal reaches
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Anil, Pereyra, Passos, Ormandi, Dahl, Hinton: Large scale distributed neural network training through " \
              "online distillation. ICLR 2018"

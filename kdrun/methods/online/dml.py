@@ -26,7 +26,7 @@ class DML(Mutual):
 
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Zhang, Xiang, Hospedales, Lu: Deep mutual learning. CVPR 2018"
     survey_scheme = "online"

@@ -104,7 +104,7 @@ class KDCL(Mutual):
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
     needs = ("labels",)
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = "weighs its ensemble by the labels"
     source = "Guo, Wang, Wu, Yu, Liang, Hu, Luo: Online knowledge distillation via collaborative learning. CVPR 2020"
     survey_scheme = "online"

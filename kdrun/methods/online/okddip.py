@@ -46,7 +46,7 @@ class OKDDip(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Chen, Mei, Wang, Feng, Chen: Online knowledge distillation with diverse peers. AAAI 2020"
     survey_scheme = "online"

@@ -96,7 +96,7 @@ class ONE(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = "mixes logits into an ensemble that meets the labels"
     source = "Lan, Zhu, Gong: Knowledge distillation by on-the-fly native ensemble. NeurIPS 2018"
     survey_scheme = "online; self (Gou, section 4.3)"

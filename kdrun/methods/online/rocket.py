@@ -55,7 +55,7 @@ class Rocket(Method):
     schemes: ClassVar[tuple[str, ...]] = ("online",)
     teachers: ClassVar[Teachers] = "none"
     needs = ("maps",)
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Zhou, Fan, Cui, Bian, Zhu, Gai: Rocket launching: a universal and efficient framework for training " \
              "well-performing light net. AAAI 2018"

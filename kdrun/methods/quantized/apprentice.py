@@ -43,7 +43,7 @@ class Apprentice(Method):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Mishra, Marr: Apprentice: using knowledge distillation techniques to improve low-precision network " \
              "accuracy. ICLR 2018"

@@ -84,7 +84,7 @@ class DiffQuant(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "self")
     past_teaches = False
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Polino, Pascanu, Alistarh: Model compression via distillation and quantization. ICLR 2018"
     survey_scheme = "offline"

@@ -29,7 +29,7 @@ class QuantDistill(Method):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Polino, Pascanu, Alistarh: Model compression via distillation and quantization. ICLR 2018"
     survey_scheme = "offline"

@@ -24,7 +24,7 @@ class CCKD(Method):
         temperature: of them.
     """
 
-    knowledge = "relation"
+    knowledge = ("relation", "response")
     source = "Peng, Jin, Liu, Li, Wu, Liu, Zhou, Zhang: Correlation congruence for knowledge distillation. ICCV 2019"
     survey_scheme = "offline"
     survey_tables = ("Gou 2", "Gou 6")

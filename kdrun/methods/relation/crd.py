@@ -75,7 +75,7 @@ class CRD(ScaledWeights):
     """
 
     needs = ("one row a sample", "sample labels")
-    knowledge = "relation"
+    knowledge = ("feature", "relation")
     source = "Tian, Krishnan, Isola: Contrastive representation distillation. ICLR 2020"
     survey_scheme = "offline"
     survey_tables = ("Gou 4",)

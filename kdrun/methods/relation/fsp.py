@@ -32,7 +32,7 @@ class FSP(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     needs = ("maps",)
-    knowledge = "relation"
+    knowledge = ("relation",)
     source = "Yim, Joo, Bae, Kim: A gift from knowledge distillation. CVPR 2017"
     survey_scheme = "offline"
     survey_tables = ("Gou 2", "Gou 5", "Gou 6", "Alkhulaifi 2")

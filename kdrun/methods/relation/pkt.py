@@ -18,7 +18,7 @@ class PKT(Method):
         ce_weight: of the cross-entropy with the labels; the authors' student is trained without.
     """
 
-    knowledge = "relation"
+    knowledge = ("relation",)
     source = "Passalis, Tefas: Learning deep representations with probabilistic knowledge transfer. ECCV 2018"
     survey_scheme = "offline"
     survey_tables = ("Gou 2", "Gou 4")

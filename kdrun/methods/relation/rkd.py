@@ -21,7 +21,7 @@ class RKD(Method):
         ce_weight: of the cross-entropy with the labels.
     """
 
-    knowledge = "relation"
+    knowledge = ("relation",)
     source = "Park, Kim, Lu, Cho: Relational knowledge distillation. CVPR 2019"
     survey_scheme = "offline"
     survey_tables = ("Gou 2", "Gou 6")

@@ -18,7 +18,7 @@ class SP(Method):
     """
 
     needs = ("maps",)
-    knowledge = "relation"
+    knowledge = ("relation",)
     source = "Tung, Mori: Similarity-preserving knowledge distillation. ICCV 2019"
     survey_scheme = "offline"
     survey_tables = ("Gou 2", "Gou 5")

@@ -24,7 +24,7 @@ class DKD(ScaledWeights):
     """
 
     needs = ("labels",)
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Zhao, Cui, Song, Qiu, Liang: Decoupled knowledge distillation. CVPR 2022"
     survey_scheme = ""

@@ -36,7 +36,7 @@ class KD(Method):
         form: `zhu` or `gou`.
     """
 
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Hinton, Vinyals, Dean: Distilling the knowledge in a neural network. NeurIPS workshop 2014, arXiv 1503.02531"
     survey_scheme = "offline"

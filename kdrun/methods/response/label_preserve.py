@@ -30,7 +30,7 @@ class LabelPreserve(Method):
             own that learns along, and adds s, so that no term can be weighed away.
     """
 
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = ("Joseph, Siddiqui, Bhaskara, Gopalakrishnan, Muralidharan, Garland, Ahmed, Dengel: Going beyond classification "
               "accuracy metrics in model compression, 2020")

@@ -24,7 +24,7 @@ class LogitMSE(ScaledWeights):
         center: subtract each sample's mean logit first, which no softmax can see.
     """
 
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Ba, Caruana: Do deep nets really need to be deep? NeurIPS 2014"
     survey_scheme = "offline"

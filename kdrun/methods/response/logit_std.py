@@ -40,7 +40,7 @@ class LogitStd(Method):
         base: a method that learns from answers.
     """
 
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = "standardises logits itself"
     source = "Sun, Ren, Li, Wang, Cao: Logit standardization in knowledge distillation. CVPR 2024"
     survey_scheme = ""
@@ -48,7 +48,7 @@ class LogitStd(Method):
 
     def __init__(self, *, base: Method) -> None:
         super().__init__()
-        if base.knowledge != "response":
+        if base.knowledge != ("response",):
             raise ValueError(f"base: {type(base).__name__} does not learn from answers, so that standardising them is idle")
         if base.plain_logits:
             raise ValueError(f"base: {type(base).__name__} {base.plain_logits}, so that its logits cannot be standardised; "

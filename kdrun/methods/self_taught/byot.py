@@ -51,7 +51,7 @@ class BYOT(Method):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     needs = ("maps",)
-    knowledge = "response"
+    knowledge = ("response", "feature")
     plain_logits = ""
     source = "Zhang, Song, Gao, Chen, Bao, Ma: Be your own teacher: improve the performance of convolutional neural " \
              "networks via self distillation. ICCV 2019"

@@ -44,7 +44,7 @@ class CSKD(Method):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     needs = ("one row a sample", "sample labels")
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Yun, Park, Lee, Shin: Regularizing class-wise predictions via self-knowledge distillation. CVPR 2020"
     survey_scheme = "self"

@@ -33,7 +33,7 @@ class DDGSD(Method):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     needs = ("pictures", "one row a sample", "labels")
-    knowledge = "response"
+    knowledge = ("response", "feature")
     plain_logits = ""
     source = "Xu, Liu: Data-distortion guided self-distillation for deep neural networks. AAAI 2019"
     survey_scheme = "self"

@@ -31,7 +31,7 @@ class PSKD(Method):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     needs = ("labels",)
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = "mixes answers with labels into its targets"
     source = "Kim, Ji, Yoon, Hwang: Self-knowledge distillation with progressive refinement of targets. ICCV 2021"
     survey_scheme = ""

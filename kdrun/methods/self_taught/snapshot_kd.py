@@ -33,7 +33,7 @@ class SnapshotKD(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Yang, Xie, Su, Yuille: Snapshot distillation: teacher-student optimization in one generation. CVPR 2019"
     survey_scheme = "self"

@@ -36,7 +36,7 @@ class TfKDReg(ScaledWeights):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     needs = ("labels",)
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = "makes its target of the labels"
     source = "Yuan, Tay, Li, Wang, Feng: Revisiting knowledge distillation via label smoothing regularization. CVPR 2020"
     survey_scheme = "self"

@@ -28,7 +28,7 @@ class TfKDSelf(ScaledWeights):
 
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
-    knowledge = "response"
+    knowledge = ("response",)
     plain_logits = ""
     source = "Yuan, Tay, Li, Wang, Feng: Revisiting knowledge distillation via label smoothing regularization. CVPR 2020"
     survey_scheme = "self"

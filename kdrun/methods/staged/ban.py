@@ -54,7 +54,7 @@ class BAN(Curriculum):
 
     schemes: ClassVar[tuple[str, ...]] = ("self", "offline")
     past_teaches = False
-    knowledge = "response"
+    knowledge = ("response",)
     source = "Furlanello, Lipton, Tschannen, Itti, Anandkumar: Born-again neural networks. ICML 2018"
     survey_scheme = "online (Gou, Table 3); self (Gou, section 4.3); offline (Alkhulaifi)"
     survey_tables = ("Gou 3", "Gou section 4.3", "Alkhulaifi 1")

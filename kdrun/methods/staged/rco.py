@@ -42,7 +42,7 @@ class RCO(Curriculum):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     teachers: ClassVar[Teachers] = "one"
-    knowledge = "response"
+    knowledge = ("response",)
     source = "Jin, Peng, Wu, Liu, Liu, Liang, Yan, Hu: Knowledge distillation via route constrained optimization. ICCV 2019"
     survey_scheme = "online"
     survey_tables = ("Gou section 3.2", "Alkhulaifi 1")

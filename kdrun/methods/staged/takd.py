@@ -21,7 +21,7 @@ class TAKD(Curriculum):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
-    knowledge = "response"
+    knowledge = ("response",)
     source = "Mirzadeh, Farajtabar, Li, Levine, Matsukawa, Ghasemzadeh: Improved knowledge distillation via teacher " \
              "assistant. AAAI 2020"
     survey_scheme = "offline"
