@@ -27,6 +27,7 @@ from kdrun.analysis.table import (
     with_interval,
     with_mark,
 )
+from kdrun.config import registry
 
 __all__ = ["SELECTIONS", "Selection", "accuracies", "reductions"]
 
@@ -101,7 +102,9 @@ def accuracy_row(row: published.Row, one: Measured | None, on_own: bool, noted: 
     gain = None if alone_ is None else reached - alone_
     measured, measured_gain = (percent(one.accuracy), percent(one.gap)) if one else (None, None)
     return {
-        "method": row.name, "knowledge": cells["knowledge"], "scheme": cells["scheme"], "dataset": cells["dataset"],
+        "method": row.name, "knowledge": cells["knowledge"], "scheme": cells["scheme"],
+        "knowledge_here": " / ".join("+".join(registry.method_card(key).knowledge) for key in row.methods) or None,
+        "dataset": cells["dataset"],
         "teacher": cells["teacher"], "teacher_alone": cells["teacher_accuracy"],
         "teacher_after": cells["teacher_accuracy_after"], "student": cells["student"], "student_alone": alone_,
         "published": reached, "published_gain": gain, "kdrun": one.variant if one else ", ".join(row.systems) or ABSENT,

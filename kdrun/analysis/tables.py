@@ -7,11 +7,12 @@ from typing import Final
 
 from kdrun.analysis.league import Sort, league, score_table
 from kdrun.analysis.measured import Measured, Scoring, measured
+from kdrun.analysis.printed_classes import printed_classes
 from kdrun.analysis.published_vs_measured import Selection, accuracies, reductions
 from kdrun.analysis.run_index import Collection
 from kdrun.analysis.statistics import Test
 from kdrun.analysis.table import Grid
-from kdrun.analysis.taxonomy import taxonomy
+from kdrun.analysis.views import families, taxonomy
 
 __all__ = ["TABLES", "Wanted", "tables"]
 
@@ -47,13 +48,15 @@ def beside_reductions(table: str, found: Sequence[Measured], wanted: Wanted) -> 
 
 def from_cards(table: str, found: Sequence[Measured], wanted: Wanted) -> Grid:
     """Gou 1 to 4."""
-    return taxonomy(table)
+    return printed_classes(table)
 
 
 TABLES: Final[dict[str, Callable[[Sequence[Measured], Wanted], Grid]]] = {
     **{f"alkhulaifi_{number}": partial(beside_reductions, f"Alkhulaifi {number}") for number in (1, 2)},
     **{f"gou_{number}": partial(from_cards, f"Gou {number}") for number in (1, 2, 3, 4)},
     **{f"gou_{number}": partial(beside_accuracies, f"Gou {number}") for number in (5, 6)},
+    "families": lambda found, wanted: families(found),
+    "taxonomy": lambda found, wanted: taxonomy(found),
     "distillation_score": lambda found, wanted: score_table(found, wanted.scoring, wanted.rank_weak),
     "league": lambda found, wanted: league(found, wanted.test, wanted.sort, wanted.scoring, wanted.rank_weak),
 }

@@ -124,6 +124,7 @@ class MethodCard:
         summary: the first sentence of its docstring.
         survey_scheme: the scheme under which the surveys file it, as they print it; empty where none does.
         survey_tables: the tables and sections of the surveys that it serves.
+        structural: whether what it transfers is of the structure of the network or of the data, in Zhu's words.
         cautions: by scheme, where it was measured to end below the student alone.
         given_for: for what its weights were given, if that matters, and what becomes of them elsewhere; or empty.
     """
@@ -138,6 +139,7 @@ class MethodCard:
     summary: str
     survey_scheme: str
     survey_tables: tuple[str, ...]
+    structural: bool
     cautions: Mapping[str, str]
     given_for: str
 
@@ -159,8 +161,8 @@ def method_card(key: str) -> MethodCard:
     module, _, title = str(settings.get("_target_", "")).rpartition(".")
     body = class_in(module, title)
     said: dict[str, Any] = {"knowledge": (), "schemes": ("offline", "online", "self"), "teachers": "one",
-                            "source": "", "survey_scheme": "", "survey_tables": (), "cautions": {}, "scaled": ("weight",),
-                            "unit": "classes"}
+                            "source": "", "survey_scheme": "", "survey_tables": (), "structural": False, "cautions": {},
+                            "scaled": ("weight",), "unit": "classes"}
     for node in body.body if body else []:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
         if isinstance(target, ast.Name) and target.id in said and node.value is not None:  # type: ignore[attr-defined]
@@ -176,7 +178,7 @@ def method_card(key: str) -> MethodCard:
     summary = (docstring or "").split("\n\n")[0].replace("\n", " ")
     family = module.split(".")[-2] if "." in module else "own"  # a user's module may lie in no folder
     return MethodCard(key, title, tuple(said["knowledge"]), tuple(said["schemes"]), said["teachers"], family, said["source"],
-                      summary, said["survey_scheme"], tuple(said["survey_tables"]), dict(said["cautions"]),
+                      summary, said["survey_scheme"], tuple(said["survey_tables"]), said["structural"], dict(said["cautions"]),
                       given_for(settings, said["scaled"], said["unit"]))
 
 

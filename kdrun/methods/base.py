@@ -84,6 +84,8 @@ class Method(nn.Module):
         shares_parameters: whether two players may train the same weights, each by an optimizer of its own.
         knowledge: what is carried over, the main kind first; empty where nothing is.
         source: the paper, as "Authors, title, venue year".
+        structural: whether that is of the structure of the network or of the data: graphs, attention, hierarchies (Zhu et
+            al. 2024, section II-D), a second label beside `knowledge`.
         survey_scheme: the scheme under which the surveys file it, as they print it; empty where none does.
         cautions: by scheme, where it was measured to end below the student alone; the card has it, and a run prints it.
         survey_tables: what it serves in the surveys: tables ("Gou 3", "Alkhulaifi 1") and sections ("Zhu section III-A").
@@ -99,6 +101,7 @@ class Method(nn.Module):
     plain_logits: str = "does not say that it compares logits and no more (`plain_logits`)"
     knowledge: ClassVar[tuple[Knowledge, ...]] = ()
     source: ClassVar[str] = ""
+    structural: ClassVar[bool] = False
     survey_scheme: ClassVar[str] = ""
     survey_tables: ClassVar[tuple[str, ...]] = ()
     cautions: ClassVar[Mapping[str, str]] = {}

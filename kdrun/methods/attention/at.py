@@ -37,6 +37,7 @@ class AT(ScaledWeights):
 
     needs = ("maps",)
     knowledge = ("feature",)
+    structural = True
     source = "Zagoruyko, Komodakis: Paying more attention to attention. ICLR 2017"
     survey_scheme = "offline"
     survey_tables = ("Gou 1", "Gou section 6.5")

@@ -121,7 +121,7 @@ class DeepInversion(Method):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     needs = ("pictures", "one row a sample", "sample labels")
-    knowledge = ("feature",)
+    knowledge = ("response",)
     source = "Yin, Molchanov, Alvarez, Li, Mallya, Hoiem, Jha, Kautz: Dreaming to distill: data-free knowledge transfer " \
              "via DeepInversion. CVPR 2020"
     survey_scheme = "offline"

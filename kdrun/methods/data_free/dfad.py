@@ -49,7 +49,7 @@ class DFAD(Generated):
     plain_logits = ""
     source = "Fang, Song, Shen, Wang, Chen, Song: Data-free adversarial distillation. arXiv 1912.11006, 2019"
     survey_scheme = "offline"
-    survey_tables = ("Gou section 6.6",)
+    survey_tables = ("Gou section 6.1", "Gou section 6.6")
 
     def __init__(self, *, noise: AtLeastOne, width: AtLeastOne, batch_size: AtLeastOne, steps: AtLeastOne,
                  generator_lr: Positive, student_steps: Turns,

@@ -27,7 +27,7 @@ class CCKD(Method):
     knowledge = ("relation", "response")
     source = "Peng, Jin, Liu, Li, Wu, Liu, Zhou, Zhang: Correlation congruence for knowledge distillation. ICCV 2019"
     survey_scheme = "offline"
-    survey_tables = ("Gou 2", "Gou 6")
+    survey_tables = ("Gou 2", "Gou 6", "Gou section 6.4")
 
     def __init__(self, *, kernel: Kernel, gamma: Positive, order: Turns,
                  weight: NonNegative, ce_weight: NonNegative, kd_weight: NonNegative, temperature: Positive) -> None:

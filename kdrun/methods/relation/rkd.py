@@ -24,7 +24,7 @@ class RKD(Method):
     knowledge = ("relation",)
     source = "Park, Kim, Lu, Cho: Relational knowledge distillation. CVPR 2019"
     survey_scheme = "offline"
-    survey_tables = ("Gou 2", "Gou 6")
+    survey_tables = ("Gou 2", "Gou 6", "Gou section 6.4")
 
     def __init__(self, *, distance_weight: NonNegative, angle_weight: NonNegative, normalised: bool,
                  ce_weight: NonNegative) -> None:

@@ -21,7 +21,7 @@ class SP(Method):
     knowledge = ("relation",)
     source = "Tung, Mori: Similarity-preserving knowledge distillation. ICCV 2019"
     survey_scheme = "offline"
-    survey_tables = ("Gou 2", "Gou 5")
+    survey_tables = ("Gou 2", "Gou 5", "Gou section 6.4")
 
     def __init__(self, *, weight: NonNegative, ce_weight: NonNegative) -> None:
         super().__init__()

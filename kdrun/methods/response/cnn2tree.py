@@ -47,6 +47,7 @@ class CNN2Tree(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     needs = ("pictures", "one row a sample", "sample labels")
     knowledge = ("response",)
+    structural = True
     plain_logits = "regresses logits by a tree"
     accepts_fitted_student = True
     source = "Liu, Wang, Matwin: Improving the interpretability of deep neural networks with knowledge distillation. " \

@@ -9,7 +9,7 @@ from kdrun.analysis.table import Column, Grid, Part, text
 from kdrun.config import registry
 from kdrun.config.registry import MethodCard
 
-__all__ = ["taxonomy"]
+__all__ = ["printed_classes"]
 
 TITLES: Final = {"Gou 1": "feature-based knowledge", "Gou 2": "relation-based knowledge", "Gou 3": "several teachers",
                  "Gou 4": "cross-modal distillation"}
@@ -17,7 +17,7 @@ KINDS: Final = {"ResK": "response", "FeaK": "feature", "RelK": "relation"}
 SCHEMES: Final = ("offline", "online", "self")
 
 
-def taxonomy(table: str) -> Grid:
+def printed_classes(table: str) -> Grid:
     """One of Gou's Tables 1 to 4: what is printed, the method here, what it says of itself, and where they part."""
     marked = {row for row, _ in published.notes(table)}
     rows = []
