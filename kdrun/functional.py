@@ -27,22 +27,38 @@ from kdrun.methods.losses.feature import (
     ofd,
     vid,
 )
+from kdrun.methods.losses.layers import (
+    aligned_directions,
+    channel_correlations,
+    fsp,
+    fsp_matrices,
+    fsp_matrix,
+    ickd,
+    irg_transformation,
+    kdsvd,
+    leading_directions,
+    lkd,
+    patches,
+    transformations,
+)
+from kdrun.methods.losses.ordering import crd, darkrank_hard, darkrank_soft, ranking_scores, triplet_order
 from kdrun.methods.losses.relation import (
     affinities,
     angles,
     cckd,
     correlations,
-    crd,
-    fsp,
-    fsp_matrices,
-    fsp_matrix,
+    hkd_flow,
+    irg_edges,
+    lp,
+    mlkd_absolute,
+    mlkd_relative,
     pkt,
     relative_distances,
+    relative_squares,
     rkd_angle,
     rkd_distance,
     similarities,
     sp,
-    triplet_order,
 )
 from kdrun.methods.losses.response import (
     consensus,
@@ -57,8 +73,11 @@ from kdrun.methods.losses.response import (
     soft_cross_entropy,
 )
 
-__all__ = ["ab", "affinities", "angles", "at", "attention_map", "cckd", "consensus", "correlations", "crd", "distances",
-           "dkd", "dkd_parts", "dml", "expected_negative", "factor", "fsp", "fsp_matrices", "fsp_matrix", "ft", "hint",
-           "jacobian", "kd", "kd_of_teachers", "kl", "logit_mse", "mean_discrepancy", "measured_negative", "mixture", "nst",
-           "ofd", "pkt", "relative_distances", "rkd_angle", "rkd_distance", "same_size", "similarities", "smoothed_labels",
-           "soft_cross_entropy", "sp", "standardise", "triplet_order", "unit_rows", "vid"]
+__all__ = ["ab", "affinities", "aligned_directions", "angles", "at", "attention_map", "cckd", "channel_correlations",
+           "consensus", "correlations", "crd", "darkrank_hard", "darkrank_soft", "distances", "dkd", "dkd_parts", "dml",
+           "expected_negative", "factor", "fsp", "fsp_matrices", "fsp_matrix", "ft", "hint", "hkd_flow", "ickd", "irg_edges",
+           "irg_transformation", "jacobian", "kd", "kd_of_teachers", "kdsvd", "kl", "leading_directions", "lkd", "logit_mse",
+           "lp", "mean_discrepancy", "measured_negative", "mixture", "mlkd_absolute", "mlkd_relative", "nst", "ofd", "patches",
+           "pkt", "ranking_scores", "relative_distances", "relative_squares", "rkd_angle", "rkd_distance", "same_size",
+           "similarities", "smoothed_labels", "soft_cross_entropy", "sp", "standardise", "transformations", "triplet_order",
+           "unit_rows", "vid"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdrun.data.batch import Batch
-from kdrun.methods.losses.relation import crd
+from kdrun.methods.losses.ordering import crd
 from kdrun.methods.relation.crd import CRD, Drawer
 from kdrun.models.roles import Networks
 from tests.toy import state, toy_run

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdrun.config.schema import ConfigError
-from kdrun.methods.losses.relation import fsp, fsp_matrix
+from kdrun.methods.losses.layers import fsp, fsp_matrix
 from kdrun.training.loop import distill
 from tests.toy import state, toy_experiment, toy_run
 

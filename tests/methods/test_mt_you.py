@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.methods.losses.relation import triplet_leads, triplet_order
+from kdrun.methods.losses.ordering import triplet_leads, triplet_order
 from kdrun.methods.multi_teacher.mt_you import triplets
 
 F64 = torch.float64

@@ -1,12 +1,10 @@
-"""Losses of how samples, or layers, go together: what a student keeps of the relations that its teacher sees.
+"""Losses of how the samples of a batch go together: distances, angles, similarities, affinities.
 
 All take the teacher's side first, which gets no gradient, and return a scalar. Embeddings [B, D] and maps [B, C, H, W]
 of teacher and student may differ in D, C, H and W unless a function says otherwise.
 """
 
-import itertools
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -15,9 +13,11 @@ from torch import Tensor
 
 from kdrun.methods.losses.arithmetic import distances, unit_rows
 
-__all__ = ["Kernel", "affinities", "angles", "cckd", "correlations", "crd", "fsp", "fsp_matrices", "fsp_matrix", "pkt",
-           "relative_distances", "rkd_angle", "rkd_distance", "similarities", "sp", "triplet_order"]
+__all__ = ["Affinity", "Kernel", "affinities", "angles", "cckd", "correlations", "hkd_flow", "irg_edges", "lp",
+           "mlkd_absolute", "mlkd_relative", "pkt", "relative_distances", "relative_squares", "rkd_angle", "rkd_distance",
+           "similarities", "sp"]
 
+Affinity = Literal["cosine", "student_t"]
 Kernel = Literal["gaussian", "bilinear"]
 EPSILON = 1e-7
 
@@ -121,17 +121,27 @@ def sp(teacher: Tensor, student: Tensor) -> Tensor:
     return (similarities(student) - similarities(teacher.detach())).square().mean()
 
 
-def affinities(embedding: Tensor) -> Tensor:
-    """How probably each row of [B, D] picks each other row: [B, B] by shifted cosine (Passalis and Tefas 2018, eq. 6).
+def affinities(embedding: Tensor, kernel: Affinity = "cosine") -> Tensor:
+    """How probably each row of [B, D] picks each other row: [B, B] (Passalis and Tefas 2018, equation 6).
+
+    Args:
+        embedding: [B, D].
+        kernel: `cosine` by shifted cosine; `student_t` by the inverse of 1 + the distance (Passalis et al. 2020).
 
     Example:
         >>> affinities(torch.eye(2))  # of cosines 1 and 0
         tensor([[0.6667, 0.3333],
                 [0.3333, 0.6667]])
+        >>> affinities(torch.tensor([[0.0], [1.0]]), "student_t")  # of distances 0 and 1
+        tensor([[0.6664, 0.3336],
+                [0.3336, 0.6664]])
     """
-    unit = unit_rows(embedding)
-    cosine = (unit @ unit.T + 1) / 2
-    return cosine / cosine.sum(dim=1, keepdim=True)
+    if kernel == "student_t":
+        near = 1 / (1 + (distances(embedding).square() + 1e-6).sqrt())  # as the authors' code rounds off the tip
+    else:
+        unit = unit_rows(embedding)
+        near = (unit @ unit.T + 1) / 2
+    return near / near.sum(dim=1, keepdim=True)
 
 
 def pkt(teacher: Tensor, student: Tensor) -> Tensor:
@@ -201,110 +211,122 @@ def cckd(teacher: Tensor, student: Tensor, kernel: Kernel, gamma: float, order: 
     return (given - wanted).square().mean()
 
 
-def crd(scores: Tensor, samples: int) -> Tensor:
-    """Noise-contrastive loss of one positive among many negatives.
+def hkd_flow(teacher: Tensor, student: Tensor) -> Tensor:
+    """Jeffreys divergence of the affinities among the samples of a batch, by two kernels.
 
-    Source: Tian, Krishnan, Isola, Contrastive representation distillation, ICLR 2020, equation 10 in the authors' code.
+    Source: Passalis, Tzelepi, Tefas, Heterogeneous knowledge distillation using information flow modeling, CVPR 2020;
+    as in the authors' code.
 
     Args:
-        scores: of a critic, [B, 1 + N] above zero; the positive comes first.
-        samples: how many samples negatives are drawn from.
+        teacher: embedding [B, D], or a map that was flattened.
+        student: embedding [B, D'].
 
     Returns:
-        A scalar: the mean over the batch, the sum over the positive and its N negatives.
+        A scalar: the mean over all pairs, the sum over both kernels.
 
     Example:
-        >>> crd(torch.full((3, 2), 0.5), samples=2)  # 2 log 2
-        tensor(1.3863)
+        >>> hkd_flow(torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))  # 0.0578 by cosines, 0.0911 by distances
+        tensor(0.1488)
     """
-    noise = (scores.shape[1] - 1) / samples
-    positive = (scores[:, 0] / (scores[:, 0] + noise + EPSILON)).log()
-    negatives = (noise / (scores[:, 1:] + noise + EPSILON)).log().sum(dim=1)
-    return -(positive + negatives).mean()
+    total = torch.zeros_like(student[0, 0])
+    kernels: tuple[Affinity, ...] = ("cosine", "student_t")
+    for kernel in kernels:
+        wanted, given = (affinities(one, kernel) + EPSILON for one in (teacher.detach(), student))  # opposite rows have 0
+        total = total + ((wanted - given) * (wanted.log() - given.log())).mean()
+    return total
 
 
-def fsp_matrix(first: Tensor, last: Tensor, pool: Literal["max", "average"] = "max") -> Tensor:
-    """Inner products of the channels of two maps of one network, over their places (Yim et al. 2017, equation 1).
+def relative_squares(vectors: Tensor) -> Tensor:
+    """Squared distances [B, B] among the rows of [B, D] over the largest, which counts as a constant (Liu et al. 2019).
+
+    Example:
+        >>> relative_squares(torch.tensor([[0.0], [1.0], [2.0]]))
+        tensor([[0.0000, 0.2500, 1.0000],
+                [0.2500, 0.0000, 0.2500],
+                [1.0000, 0.2500, 0.0000]])
+    """
+    squares = distances(vectors).square()
+    return squares / squares.detach().max().clamp_min(1e-12)
+
+
+def irg_edges(teacher: Tensor, student: Tensor) -> Tensor:
+    """Squared difference of the edges of two instance relationship graphs.
+
+    Source: Liu et al., Knowledge distillation via instance relationship graph, CVPR 2019.
 
     Args:
-        first: the map [B, C1, H, W] where a group of layers starts.
-        last: the map [B, C2, H, W] where it ends; of two sizes the larger is pooled to the smaller.
-        pool: how.
+        teacher: embedding [B, D] or maps [B, C, H, W].
+        student: likewise, of any other size.
 
     Returns:
-        [B, C1, C2].
+        A scalar: the mean over all pairs, those of a sample with itself included.
 
     Example:
-        >>> fsp_matrix(torch.ones(1, 2, 4, 4), torch.full((1, 3, 2, 2), 2.0))
-        tensor([[[2., 2., 2.],
-                 [2., 2., 2.]]])
+        >>> irg_edges(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[0.0], [1.0], [3.0]]))
+        tensor(0.0127)
     """
-    size = (min(first.shape[-2], last.shape[-2]), min(first.shape[-1], last.shape[-1]))
-    smaller = F.adaptive_max_pool2d if pool == "max" else F.adaptive_avg_pool2d
-    start, end = ((maps if maps.shape[-2:] == size else smaller(maps, size)).flatten(2) for maps in (first, last))
-    return start @ end.transpose(1, 2) / (size[0] * size[1])
+    return F.mse_loss(relative_squares(student.flatten(1)), relative_squares(teacher.detach().flatten(1)))
 
 
-def fsp_matrices(maps: Sequence[Tensor], pool: Literal["max", "average"] = "max") -> list[Tensor]:
-    """The matrices of each map [B, C, H, W] of a network with the next (Yim et al. 2017, equation 1).
+def lp(teacher: Tensor, student: Tensor, neighbours: int, width: float | None = None) -> Tensor:
+    """How far apart a student holds samples that are neighbours in the teacher's embedding.
 
-    Example:
-        >>> [matrix.shape for matrix in fsp_matrices([torch.ones(1, 2, 4, 4), torch.ones(1, 3, 2, 2)])]
-        [torch.Size([1, 2, 3])]
-    """
-    return [fsp_matrix(*pair, pool) for pair in itertools.pairwise(maps)]
-
-
-def fsp(teacher: Sequence[Tensor], student: Sequence[Tensor], reduction: Literal["mean", "sum"] = "sum") -> Tensor:
-    """Squared distance of two networks' FSP matrices, summed over them.
-
-    Source: Yim et al., A gift from knowledge distillation, CVPR 2017, equation 2.
+    Source: Chen et al., Learning student networks via feature embedding, IEEE Transactions on Neural Networks and Learning
+    Systems, 2020. It is smallest where the student tells no sample from another, so it goes with a loss of labels.
 
     Args:
-        teacher: matrices [B, C1, C2].
-        student: as many, of the same shapes.
-        reduction: of the squares of a matrix: `sum`, the paper's, or `mean`; both average over samples.
+        teacher: embedding [B, D].
+        student: embedding [B, D'].
+        neighbours: how many nearest samples of the batch count as a sample's neighbours; all others where there are fewer.
+        width: a neighbour weighs exp(-squared distance / width); None for their mean squared distance in the batch.
+
+    Returns:
+        A scalar: the sum over a sample's neighbours, the mean over samples.
 
     Example:
-        >>> maps = [torch.ones(1, 2, 4, 4), torch.ones(1, 3, 2, 2)]
-        >>> fsp(fsp_matrices(maps), fsp_matrices([2 * one for one in maps]))  # 6 entries, each (4 - 1) squared
-        tensor(54.)
+        >>> line = torch.tensor([[0.0], [1.0], [5.0]])
+        >>> lp(line, torch.tensor([[0.0], [2.0], [4.0]]), neighbours=1, width=2.0)
+        tensor(1.6179)
     """
-    apart = [(given - wanted.detach()).square() for wanted, given in zip(teacher, student, strict=True)]
-    return sum((pair.mean() if reduction == "mean" else pair.sum() / len(pair) for pair in apart),
-               start=torch.zeros_like(apart[0][0, 0, 0]))
+    count, own = len(teacher), torch.eye(len(teacher), dtype=torch.bool, device=teacher.device)
+    apart = distances(teacher.detach()).square().masked_fill(own, math.inf)
+    squares, rows = apart.topk(min(neighbours, count - 1), dim=1, largest=False)
+    weights = torch.exp(-squares / (squares.mean().clamp_min(1e-12) if width is None else width))
+    return (weights * distances(student).square().gather(1, rows)).sum() / count
 
 
-def triplet_leads(embedding: Tensor, triplets: Tensor) -> Tensor:
-    """How much nearer a triplet's second sample is to its first than its third is: [T], for an embedding [B, D].
+def mlkd_relative(teacher: Tensor, student: Tensor, reduction: Literal["fro", "mse"] = "fro") -> Tensor:
+    """How much the distances among the samples of a batch differ.
 
-    Distances are squared, between vectors of length one.
-    """
-    first, second, third = unit_rows(embedding)[triplets].unbind(dim=1)
-    return (first - third).square().sum(dim=1) - (first - second).square().sum(dim=1)
-
-
-def triplet_order(teachers: Sequence[Tensor], student: Tensor, triplets: Tensor, margin: float) -> Tensor:
-    """By how much an embedding breaks the order of distances that most teachers see.
-
-    Source: You et al., Learning from multiple teacher networks, KDD 2017.
+    Source: Yu et al., Learning metrics from teachers: compact networks for image embedding, CVPR 2019.
 
     Args:
-        teachers: embeddings [B, D], each of its own D.
+        teacher: embedding [B, D].
+        student: embedding [B, D'].
+        reduction: `fro` is the Frobenius norm, which grows with the batch; `mse` the mean square.
+
+    Example:
+        >>> right = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> mlkd_relative(right, torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, 0.75 ** 0.5]]))  # sqrt(2) (sqrt(2) - 1)
+        tensor(0.5858)
+    """
+    difference = distances(student) - distances(teacher.detach())
+    if reduction == "mse":
+        return difference.square().mean()
+    return difference.square().sum().clamp_min(1e-12).sqrt()  # clamped first: a root at zero has no gradient
+
+
+def mlkd_absolute(teacher: Tensor, student: Tensor) -> Tensor:
+    """Mean Euclidean distance of the embeddings of the same sample.
+
+    Source: Yu et al., Learning metrics from teachers: compact networks for image embedding, CVPR 2019.
+
+    Args:
+        teacher: embedding [B, D].
         student: embedding [B, D].
-        triplets: rows [T, 3] of the batch.
-        margin: how much nearer the nearer sample has to be.
-
-    Returns:
-        The mean hinge over the triplets on which the teachers do not split evenly; 0 where there is none.
 
     Example:
-        >>> teacher = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-        >>> student = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-        >>> triplet_order([teacher], student, torch.tensor([[0, 1, 2]]), margin=0.5)  # 2 the wrong way, and the margin
-        tensor(2.5000)
+        >>> mlkd_absolute(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
+        tensor(5.)
     """
-    votes = torch.stack([triplet_leads(one.detach(), triplets).sign() for one in teachers]).sum(dim=0)
-    broken = torch.relu(margin - votes.sign() * triplet_leads(student, triplets))
-    decided = (votes != 0).to(broken.dtype)
-    return (broken * decided).sum() / decided.sum().clamp_min(1)
+    return (student - teacher.detach()).square().sum(dim=1).clamp_min(1e-12).sqrt().mean()

@@ -9,7 +9,7 @@ from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Teachers, Terms
 from kdrun.methods.losses import kd, mixture
-from kdrun.methods.losses.relation import triplet_order
+from kdrun.methods.losses.ordering import triplet_order
 from kdrun.models.roles import Networks
 
 

@@ -11,7 +11,7 @@ from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.methods.base import Terms
 from kdrun.methods.losses import kd, unit_rows
-from kdrun.methods.losses.relation import crd
+from kdrun.methods.losses.ordering import crd
 from kdrun.methods.scaling import ScaledWeights, Scaling
 from kdrun.models.roles import Networks
 

@@ -9,7 +9,7 @@ from kdrun.config.constraints import Epochs
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.methods.base import Method, Phase, Run, Terms
-from kdrun.methods.losses.relation import fsp, fsp_matrices
+from kdrun.methods.losses.layers import fsp, fsp_matrices
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks
 
