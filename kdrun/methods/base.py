@@ -17,6 +17,7 @@ from kdrun.data.noise import Noise
 from kdrun.data.stream import MemoryStream, Stream
 from kdrun.models.factory import NetworkFactory
 from kdrun.models.output import ModelOutput
+from kdrun.models.prediction import answers
 from kdrun.models.roles import Networks
 from kdrun.tasks.base import Need, Task
 from kdrun.tasks.classification import Classification
@@ -295,6 +296,20 @@ class Run:
         for whose, module in self.learners.items():
             values = module.named_parameters() if module is self.method else module.state_dict().items()
             yield from ((f"{whose} {name}", value) for name, value in values)
+
+    def validated(self, network: nn.Module) -> float:
+        """The task's headline of a network on the validation split, by which a method chooses among several; 0 in a rehearsal.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        split, task = self.data.validation, self.data.task
+        if not len(split):
+            raise ValueError("it chooses among networks on the validation split, and there is none; set dataset.validation "
+                             "above 0")
+        if self.rehearsal:
+            return 0.0
+        return task.measures(answers(network, self.data, split, self.device), split)[task.headline] or 0.0
 
     def noise(self, shape: Sequence[int], *, batch_size: int, steps: int,
               kind: Literal["normal", "uniform"] = "normal") -> Noise:

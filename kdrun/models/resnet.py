@@ -6,18 +6,26 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from kdrun.config.constraints import AtLeastOne, Layers
+from kdrun.models.convolutions import convolution
 from kdrun.models.staged import Chain, StagedNet, initialise
 
 __all__ = ["BasicResNet", "BottleneckResNet", "ResNet"]
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (1x1 where the shape changes); returns the sum before its activation."""
+    """Two 3x3 convolutions and a shortcut (1x1 where the shape changes); returns the sum before its activation.
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    Args:
+        before: channels that come in.
+        after: channels that go out.
+        stride: of the first convolution.
+        conv: what the convolutions are, a kind of `kdrun.models.convolutions`.
+    """
+
+    def __init__(self, before: int, after: int, stride: int, conv: str = "full") -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after))
-        self.second = nn.Sequential(nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after))
+        self.first = nn.Sequential(convolution(conv, before, after, stride), nn.BatchNorm2d(after))
+        self.second = nn.Sequential(convolution(conv, after, after, 1), nn.BatchNorm2d(after))
         changes = stride != 1 or before != after
         self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)) \
             if changes else nn.Identity()
@@ -86,18 +94,19 @@ class ResNet(StagedNet):
         widths: channels of the three stages.
         classes: how many classes.
         channels: of the pictures.
+        conv: what the 3x3 convolutions of the blocks are, a kind of `kdrun.models.convolutions`.
 
     Raises:
-        ValueError: the depth is not 6n+2.
+        ValueError: the depth is not 6n+2, or there is no such kind of convolution.
     """
 
     def __init__(self, *, depth: Layers, stem: AtLeastOne, widths: list[AtLeastOne], classes: int,
-                 channels: int) -> None:
+                 channels: int, conv: str = "full") -> None:
         blocks, rest = divmod(depth - 2, 6)
         if rest or blocks < 1:
             raise ValueError(f"depth must be 6n+2 (8, 14, 20, ...), got {depth}")
         stages = residual_stages(stem, [blocks] * len(widths), widths,
-                                 lambda _, before, after, stride: BasicBlock(before, after, stride))
+                                 lambda _, before, after, stride: BasicBlock(before, after, stride, conv))
         super().__init__(opening(channels, stem), stages, [stem, *widths][-1], classes)
         initialise(self)
 

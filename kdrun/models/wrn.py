@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from kdrun.config.constraints import AtLeastOne, Layers, Proportion
+from kdrun.models.convolutions import convolution
 from kdrun.models.staged import FirstWeights, StagedNet, initialise
 
 __all__ = ["WideResNet"]
@@ -17,14 +18,15 @@ class PreactBlock(nn.Module):
         stride: of the first convolution.
         dropout: between the convolutions.
         activated: whether what comes in is normalised and activated already, as at the start of stages 2 and 3.
+        conv: what the convolutions are, a kind of `kdrun.models.convolutions`.
     """
 
-    def __init__(self, before: int, after: int, stride: int, dropout: float, activated: bool) -> None:
+    def __init__(self, before: int, after: int, stride: int, dropout: float, activated: bool, conv: str = "full") -> None:
         super().__init__()
         self.opening = nn.Identity() if activated else nn.Sequential(nn.BatchNorm2d(before), nn.ReLU(inplace=True))
         self.convolutions = nn.Sequential(
-            nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True),
-            nn.Dropout(dropout), nn.Conv2d(after, after, 3, 1, 1, bias=False))
+            convolution(conv, before, after, stride), nn.BatchNorm2d(after), nn.ReLU(inplace=True),
+            nn.Dropout(dropout), convolution(conv, after, after, 1))
         self.shortcut = nn.Conv2d(before, after, 1, stride, bias=False) if before != after else None
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -46,20 +48,22 @@ class WideResNet(StagedNet):
         dropout: inside the blocks.
         classes: how many classes.
         channels: of the pictures.
+        conv: what the 3x3 convolutions of the blocks are, a kind of `kdrun.models.convolutions`.
 
     Raises:
-        ValueError: the depth is not 6n+4.
+        ValueError: the depth is not 6n+4, or there is no such kind of convolution.
     """
 
-    def __init__(self, *, depth: Layers, width: AtLeastOne, dropout: Proportion, classes: int, channels: int) -> None:
+    def __init__(self, *, depth: Layers, width: AtLeastOne, dropout: Proportion, classes: int, channels: int,
+                 conv: str = "full") -> None:
         blocks, rest = divmod(depth - 4, 6)
         if rest or blocks < 1:
             raise ValueError(f"depth must be 6n+4 (10, 16, 22, 28, 40, ...), got {depth}")
         stages: list[nn.Module] = []
         before = 16
         for number, after in enumerate((16 * width, 32 * width, 64 * width)):
-            first = PreactBlock(before, after, 1 if number == 0 else 2, dropout, activated=number > 0)
-            others = [PreactBlock(after, after, 1, dropout, activated=False) for _ in range(blocks - 1)]
+            first = PreactBlock(before, after, 1 if number == 0 else 2, dropout, activated=number > 0, conv=conv)
+            others = [PreactBlock(after, after, 1, dropout, activated=False, conv=conv) for _ in range(blocks - 1)]
             stages.append(nn.Sequential(first, *others, nn.BatchNorm2d(after)))
             before = after
         super().__init__(nn.Conv2d(channels, 16, 3, 1, 1, bias=False), stages, before, classes,

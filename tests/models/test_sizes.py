@@ -12,11 +12,23 @@ from tests.models.test_zoo import STAGED, build, weightless
 # --- closed forms: a convolution of b channels from a is 9ab, or ab for 1x1; a normalisation of b is 2b -----------------
 
 
-def of_resnet(stem, blocks, widths, channels, classes):
+def of_convolution(conv, before, after):
+    """With the normalisations between its layers."""
+    match conv:
+        case "depthwise":
+            return 9 * before + 2 * before + before * after
+        case "bottleneck_2_groups_of_8":
+            middle = after // 2
+            return before * middle + 2 * middle + 9 * 8 * middle + 2 * middle + middle * after
+    assert conv == "full"
+    return 9 * before * after
+
+
+def of_resnet(stem, blocks, widths, channels, classes, conv="full"):
     total, before = 9 * channels * stem + 2 * stem, stem
     for number, (count, after) in enumerate(zip(blocks, widths, strict=True)):
         for block in range(count):
-            total += 9 * before * after + 9 * after * after + 4 * after
+            total += of_convolution(conv, before, after) + of_convolution(conv, after, after) + 4 * after
             if before != after or (number and not block):
                 total += before * after + 2 * after
             before = after
@@ -34,12 +46,12 @@ def of_bottlenecks(stem, blocks, widths, inner, groups, channels, classes):
     return total + before * classes + classes
 
 
-def of_wrn(depth, width, channels, classes):
+def of_wrn(depth, width, channels, classes, conv="full"):
     """Normalisation comes before a convolution, and once more at the end; shortcuts are not normalised."""
     total, before = 9 * channels * 16, 16
     for after in (16 * width, 32 * width, 64 * width):
         for _ in range((depth - 4) // 6):
-            total += 2 * before + 9 * before * after + 2 * after + 9 * after * after
+            total += 2 * before + of_convolution(conv, before, after) + 2 * after + of_convolution(conv, after, after)
             total += before * after if before != after else 0
             before = after
     return total + 2 * before + before * classes + classes
@@ -119,7 +131,7 @@ def closed_form(name, shape, classes):
     match kind:
         case "ResNet":
             blocks = [(settings["depth"] - 2) // 6] * 3
-            return of_resnet(settings["stem"], blocks, settings["widths"], channels, classes)
+            return of_resnet(settings["stem"], blocks, settings["widths"], channels, classes, settings.get("conv", "full"))
         case "CNN":
             return of_plain(settings["widths"], channels, 9, classes)
         case "MLP":

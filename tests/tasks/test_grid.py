@@ -8,7 +8,7 @@ from tests.tasks.grid import TASKS, outcome, task_of
 
 CARDS = {key: registry.method_card(key) for key in registry.options("method")}
 
-WHOLE_SAMPLES = {"bss", "cnn2tree", "cskd", "dafl", "ddgsd", "dfad", "dr", "kimura_gp", "lwf", "zskd", "zskt"}
+WHOLE_SAMPLES = {"bss", "cheap_online", "cnn2tree", "cskd", "dafl", "ddgsd", "dfad", "dr", "kimura_gp", "lwf", "zskd", "zskt"}
 """Response methods that work on samples as a whole: on their pictures, their class, or one class after the other."""
 BRANCHES = {"byot", "okddip", "one"}
 """Those that branch off within the student, which kdrun's convolutional classifiers alone let them."""
