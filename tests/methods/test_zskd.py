@@ -1,11 +1,14 @@
 """ZSKD: how alike classes are, the answers drawn from it, and the impressions."""
 
 import math
+from unittest import mock
 
 import pytest
 import torch
 from torch import tensor
 
+from kdrun.data.batch import Batch
+from kdrun.data.noise import Noise
 from kdrun.methods.data_free.zskd import classifier, concentration, cross_entropy, draw_targets, rescaled, similarity
 from kdrun.models.roles import Role
 from kdrun.tasks.classification import Classification
@@ -54,6 +57,21 @@ def test_soft_cross_entropy_and_rescaling():
     entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     assert cross_entropy(wanted, logits, 20.0).item() == pytest.approx(entropy, abs=1e-6)
     assert rescaled(tensor([-1.0, 0.0, 3.0])).tolist() == pytest.approx([0, 0.25, 1])
+    assert rescaled(tensor([-1.0, 0.0, 3.0, 2.0, 6.0, 4.0]), 2).tolist() == pytest.approx([0, 0.25, 1, 0, 1, 0.5])
+
+
+def test_batches_side_by_side_become_what_each_becomes_alone():
+    def made(together):
+        words = ["method.impressions=40", f"method.together={together}", "method.iterations=4", "method.impression_lr=0.05"]
+        run = toy_run("zskd", "offline", *words)
+        noise = torch.rand(40, 8, 8, 1, generator=torch.Generator().manual_seed(0))
+        with mock.patch.object(Noise, "epoch", lambda self, *_: (
+                Batch(part, index=torch.arange(len(part)) + step * len(part), step=step)
+                for step, part in enumerate(noise.split(self.batch_size)))):
+            distill(run)
+        return run.method.images
+
+    assert torch.allclose(made(1), made(2), atol=1e-5)
 
 
 def test_a_teacher_without_a_classifier_is_refused():

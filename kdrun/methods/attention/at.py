@@ -1,6 +1,6 @@
 """Attention transfer."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -40,7 +40,7 @@ class AT(ScaledWeights):
     structural = True
     source = "Zagoruyko, Komodakis: Paying more attention to attention. ICLR 2017"
     survey_scheme = "offline"
-    survey_tables = ("Gou 1", "Gou section 6.5")
+    survey_tables: ClassVar[tuple[str, ...]] = ("Gou 1", "Gou section 6.5")
     unit = "places of the first stage"
 
     def __init__(self, *, power: Positive, weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling,

@@ -57,10 +57,11 @@ def cross_entropy(wanted: Tensor, logits: Tensor, temperature: float) -> Tensor:
     return -(wanted * F.log_softmax(logits / temperature, dim=1)).sum(dim=1).mean()
 
 
-def rescaled(pictures: Tensor) -> Tensor:
-    """A batch brought to 0..1 by its own least and greatest pixel."""
-    low, high = pictures.amin(), pictures.amax()
-    return (pictures - low) / (high - low).clamp_min(1e-12)
+def rescaled(pictures: Tensor, batches: int = 1) -> Tensor:
+    """Batches that lie one after the other, each brought to 0..1 by its own least and greatest pixel."""
+    apart = pictures.view(batches, -1)
+    low, high = apart.amin(dim=1, keepdim=True), apart.amax(dim=1, keepdim=True)
+    return ((apart - low) / (high - low).clamp_min(1e-12)).view_as(pictures)
 
 
 def classifier(teacher: Role, classes: int) -> nn.Linear:
@@ -92,7 +93,8 @@ class ZSKD(Method):
 
     Args:
         impressions: how many pictures to make, rounded up to whole batches.
-        batch_size: pictures that descend together.
+        batch_size: pictures that descend together, and are brought to 0..1 by the least and greatest pixel of all of them.
+        together: so many of these batches are made side by side, in one pass: what each becomes does not depend on it.
         iterations: how long they do.
         impression_lr: of their Adam.
         student_lr: of the student's Adam, without decay, by the recipe's schedule; null for the recipe's optimizer.
@@ -113,13 +115,13 @@ class ZSKD(Method):
     images: Tensor
     soft: Tensor
 
-    def __init__(self, *, impressions: AtLeastOne, batch_size: AtLeastOne, iterations: AtLeastOne,
-                 impression_lr: Positive, student_lr: Positive | None, temperature: Positive,
+    def __init__(self, *, impressions: AtLeastOne, batch_size: AtLeastOne, together: AtLeastOne,
+                 iterations: AtLeastOne, impression_lr: Positive, student_lr: Positive | None, temperature: Positive,
                  concentrations: list[Positive]) -> None:
         super().__init__()
         if not concentrations:
             raise ValueError("concentrations needs at least one number")
-        self.impressions, self.batch_size, self.iterations = impressions, batch_size, iterations
+        self.impressions, self.batch_size, self.together, self.iterations = impressions, batch_size, together, iterations
         self.impression_lr, self.student_lr = impression_lr, student_lr
         self.temperature, self.concentrations = temperature, list(concentrations)
 
@@ -131,10 +133,12 @@ class ZSKD(Method):
         """
         networks, data, device = run.networks, run.data, run.device
         channels, height, width = data.shape
-        batches = 1 if run.rehearsal else -(-self.impressions // self.batch_size)
+        size = self.batch_size * self.together
+        steps = 1 if run.rehearsal else -(-self.impressions // size)
         self.turns = 1 if run.rehearsal else self.iterations
-        noise = run.noise([height, width, channels], batch_size=self.batch_size, steps=batches, kind="uniform")
-        count, classes = batches * noise.batch_size, len(data.classes)
+        noise = run.noise([height, width, channels], batch_size=size, steps=steps, kind="uniform")
+        count, classes = steps * noise.batch_size, len(data.classes)
+        self.side_by_side = 1 if run.rehearsal else self.together
         similar = similarity(classifier(networks.teacher, classes).weight.detach().float().cpu())
         with seeded("impressions", run.seed):
             targets = draw_targets(similar, self.concentrations, count)
@@ -165,9 +169,10 @@ class ZSKD(Method):
         self.canvas.restart(batch.tensor)
         for _ in range(self.turns):
             logits = networks.teacher(self.normalise(pixels)).logits
-            yield "pictures", {"ce": cross_entropy(wanted, logits, self.temperature)}
+            # the sum of the batches' means, so that each has the gradient that it would have alone
+            yield "pictures", {"ce": self.side_by_side * cross_entropy(wanted, logits, self.temperature)}
             with torch.no_grad():
-                pixels.copy_(rescaled(pixels))
+                pixels.copy_(rescaled(pixels, self.side_by_side))
         with torch.no_grad():
             self.images[batch.rows] = pixels
             self.soft[batch.rows] = F.softmax(networks.teacher(self.normalise(pixels)).logits / self.temperature, dim=1)
