@@ -29,7 +29,10 @@ EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "ofd": {"Gou": {"Heo et al. 2019a"}},
     "bss": {"Gou": {"Heo et al. 2019b"}},
     "pkt": {"Gou": {"Passalis et al. 2020a", "Passalis and Tefas 2018"}},
+    "hkd_flow": {"Gou": {"Passalis et al. 2020b"}},
+    "irg": {"Gou": {"Liu et al. 2019g"}, "Alkhulaifi": {"Liu et al. 2019"}},  # Gou's Liu 2019c is KR
     "kimura_gp": {"Alkhulaifi": {"Kimura et al. 2019"}},
+    "lp": {"Gou": {"Chen et al. 2020b"}},  # Alkhulaifi's Chen 2020 is OKDDip
     "one": {"Gou": {"Zhu and Gong 2018"}, "Alkhulaifi": {"Lan et al. 2018"}},
     "okddip": {"Alkhulaifi": {"Chen et al. 2020"}},  # Gou's Chen 2020b is locality preserving
     "snapshot_kd": {"Gou": {"Yang et al. 2019b"}},  # Gou's Yang 2019a is the tolerant teacher

@@ -61,7 +61,7 @@ NAMES_NETWORKS = {  # methods that name networks, or several teachers
 SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's step cheap
     "dafl": {"steps": 3}, "deepinv": {"rounds": 2, "batch_size": 20, "iterations": 3}, "dfad": {"steps": 3},
     "zskd": {"impressions": 60, "batch_size": 20, "iterations": 3}, "zskt": {"steps": 3, "student_steps": 2},
-    "rocket": {"shared_stages": None},
+    "hkd_flow": {"auxiliary": None}, "rocket": {"shared_stages": None},
 }
 OWN_NETWORK = {"cnn2tree": ("student", "tree"), "kimura_gp": ("teacher", "gp")}  # that the method's YAML asks for
 

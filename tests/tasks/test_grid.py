@@ -12,9 +12,12 @@ WHOLE_SAMPLES = {"bss", "cheap_online", "cnn2tree", "cskd", "dafl", "ddgsd", "df
 """Response methods that work on samples as a whole: on their pictures, their class, or one class after the other."""
 BRANCHES = {"byot", "okddip", "one"}
 """Those that branch off within the student, which kdrun's convolutional classifiers alone let them."""
+CHANNELS = {"fsp", "kdsvd", "mhgd"}
+"""Those that pair stages of equal channels, which networks of one width alone have."""
 NETWORKS = {  # where it is the networks that do not fit: these have no branches, no layers to quantize, maps of other widths
     "texts": BRANCHES, "tagging": BRANCHES, "transcription": BRANCHES, "translation": BRANCHES,
-    "segmentation": {"fsp", *BRANCHES}, "landmarks": {"fsp", *BRANCHES}, "detection": {"fsp", *BRANCHES}, "retrieval": {"fsp"},
+    "segmentation": CHANNELS | BRANCHES, "landmarks": CHANNELS | BRANCHES, "detection": CHANNELS | BRANCHES,
+    "retrieval": CHANNELS,
     "ranking": {"apprentice", "diff_quant", "quant_distill", "okddip", "one"},
 }
 
