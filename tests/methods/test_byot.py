@@ -5,8 +5,9 @@ import torch
 
 from kdrun.config.schema import ConfigError
 from kdrun.evaluation import metrics
+from kdrun.methods.branches import bottleneck
 from kdrun.methods.losses import kl
-from kdrun.methods.self_taught.byot import apart, bottleneck
+from kdrun.methods.self_taught.byot import apart
 from kdrun.training.loop import distill
 from tests.toy import prepared, rows_of, state, toy_experiment, toy_run
 

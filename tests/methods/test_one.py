@@ -48,8 +48,8 @@ def test_terms_at_the_start():
     run, batch = ready()
     terms = run.method.loss(run.networks, batch)
     assert set(terms) == {"ce", "ce branches", "ensemble", "kd"}
-    logits, shares = run.method.together(run.networks).spread(run.networks.student(batch))
-    by_hand = sum(kd(gated(shares, logits), own, 3.0).item() for own in logits)
+    ensemble = run.method.together(run.networks)(batch).logits
+    by_hand = sum(kd(ensemble, answer.logits, 3.0).item() for answer in run.method.answers(run.networks, batch))
     assert terms["kd"].item() == pytest.approx(math.exp(-5) * by_hand, rel=1e-5)
 
 
@@ -80,9 +80,9 @@ def test_a_branch_alone_says_what_it_says_in_the_whole():
     for part in (run.networks.student, run.method):
         part.eval()
     run.networks.student.forget()
-    logits, _ = run.method.together(run.networks).spread(run.networks.student(batch))
-    for branch, own in zip(run.method.branches, logits[1:], strict=True):
-        assert torch.allclose(branch(batch).logits, own, atol=1e-6)
+    _, *others = run.method.answers(run.networks, batch)
+    for branch, own in zip(run.method.branches, others, strict=True):
+        assert torch.allclose(branch(batch).logits, own.logits, atol=1e-6)
 
 
 def test_everything_learns():

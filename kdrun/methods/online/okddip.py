@@ -1,6 +1,5 @@
 """Online distillation with diverse peers."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -10,10 +9,10 @@ from torch import Tensor, nn
 from kdrun.config.constraints import Bounds, Count, Fraction, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
+from kdrun.methods.base import Teachers, Terms
+from kdrun.methods.branches import Branched
 from kdrun.methods.losses import kd, ramp
-from kdrun.models.output import ModelOutput
-from kdrun.models.roles import Networks, Role
+from kdrun.models.roles import Networks
 
 
 def attention(queries: Tensor, keys: Tensor) -> Tensor:
@@ -26,7 +25,7 @@ def targets(shares: Tensor, logits: Tensor) -> Tensor:
     return torch.einsum("bac,cbk->abk", shares, logits)
 
 
-class OKDDip(Method):
+class OKDDip(Branched):
     """Let auxiliary peers teach one another by attention, and their mean teach the student (Chen et al. 2020).
 
     Each auxiliary peer heeds the peers (itself too) by the likeness of projected embeddings, so that each has a target
@@ -52,20 +51,11 @@ class OKDDip(Method):
     survey_scheme = "online"
     survey_tables = ("Gou section 4.2", "Alkhulaifi 1", "Zhu section III-D")
 
-    branches: Sequence[Role]
-
     def __init__(self, *, auxiliaries: Annotated[int, Bounds(least=2, most=100)], shared_stages: Count | None,
                  temperature: Positive, weight: NonNegative, ramp_share: Fraction,
                  gradient: Literal["all", "attention"]) -> None:
-        super().__init__()
-        self.count, self.shared, self.temperature = auxiliaries, shared_stages, temperature
-        self.weight, self.ramp_share, self.gradient = weight, ramp_share, gradient
-
-    def phases(self, run: Run) -> Iterator[Phase]:
-        """One, after the peers have come."""
-        if self.shared is None:
-            run.networks.peers = run.factory.peers(self.count)
-        yield from super().phases(run)
+        super().__init__(others=auxiliaries, shared=shared_stages, called="peer")
+        self.temperature, self.weight, self.ramp_share, self.gradient = temperature, weight, ramp_share, gradient
 
     def setup(self, networks: Networks, data: Data) -> None:
         """Grow the branches where there are no separate networks, and the two projections.
@@ -73,28 +63,14 @@ class OKDDip(Method):
         Raises:
             ValueError: the student has no stage left to split.
         """
-        shared = self.shared
-        self.branches = nn.ModuleList([] if shared is None else [  # type: ignore[assignment]
-            networks.student.fork(shared, f"peer {number}") for number in range(2, self.count + 2)])
+        super().setup(networks, data)
         width = networks.student.shapes.embedding[0]
         place = networks.device
         self.query, self.key = (nn.Linear(width, max(width // 8, 1), bias=False).to(place) for _ in range(2))
 
-    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
-        """One: all learn by one optimizer."""
-        return {"student": [networks.student, *networks.peers, self]}
-
-    def answers(self, networks: Networks, batch: Batch) -> list[ModelOutput]:
-        """What the auxiliary peers say."""
-        if self.shared is None:
-            return [peer(batch) for peer in networks.peers]
-        leader, shared = networks.student(batch), self.shared
-        trunk = leader.stages[shared - 1] if shared else leader.stem
-        return [branch.onward(trunk, shared) for branch in self.branches]
-
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The labels for all, the peers' attention for each of them, and their mean for the student."""
-        leader, peers = networks.student(batch), self.answers(networks, batch)
+        leader, *peers = self.answers(networks, batch)
         logits, embeddings = torch.stack([peer.logits for peer in peers]), torch.stack([peer.embedding for peer in peers])
         taught = logits if self.gradient == "all" else logits.detach()
         wanted = targets(attention(self.query(embeddings), self.key(embeddings)), taught)
@@ -105,7 +81,3 @@ class OKDDip(Method):
                 "ce peers": torch.stack([self.label_loss(peer, batch) for peer in peers]).sum(),
                 "peers": weight * mutual,
                 "leader": weight * kd(taught.mean(dim=0), leader.logits, self.temperature, train_teacher=True)}
-
-    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
-        """The student, and each auxiliary peer."""
-        return {"student": networks.student, **{peer.name: peer for peer in (*networks.peers, *self.branches)}}

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from kdrun.config.constraints import Bounds, Count, Fraction, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.methods.base import Method, Teachers, Terms
+from kdrun.methods.base import Teachers, Terms
+from kdrun.methods.branches import Branched, MeanEnsemble, trunk_of
 from kdrun.methods.losses import kd, ramp
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks, Role
@@ -43,7 +44,7 @@ class Gate(nn.Module):
         return F.softmax(self.score(maps.mean(dim=(2, 3))), dim=1)
 
 
-class Ensemble(nn.Module):
+class Ensemble(MeanEnsemble):
     """All branches and their gate, as one network.
 
     Args:
@@ -53,33 +54,21 @@ class Ensemble(nn.Module):
         shared: how many stages are shared.
     """
 
-    branches: Sequence[Role]
-
     def __init__(self, student: Role, branches: Sequence[Role], gate: Gate, shared: int) -> None:
-        super().__init__()
-        self.student, self.gate, self.shared = student, gate, shared
-        self.branches = nn.ModuleList(branches)  # type: ignore[assignment]
-        self.model = f"{student.model} with {1 + len(branches)} branches"
+        super().__init__(student, branches, shared)
+        self.gate = gate
 
     def described_parts(self) -> dict[str, Any]:
         """What it is built of."""
-        return {"student": self.student, "branches": list(self.branches), "gate": self.gate, "shared": self.shared}
+        return {**super().described_parts(), "gate": self.gate}
 
-    def forward(self, asked: Batch | Tensor) -> ModelOutput:
-        """The gated logits; all else is the first branch's."""
-        first = self.student(asked)
-        logits, shares = self.spread(first)
-        return first.replace(logits=gated(shares, logits))
-
-    def spread(self, first: ModelOutput) -> tuple[Tensor, Tensor]:
-        """What every branch says [M, B, K], and how much it counts [B, M], from the first branch's output."""
-        trunk = first.stages[self.shared - 1] if self.shared else first.stem
-        assert trunk is not None
-        logits = [first.logits, *(branch.onward(trunk, self.shared).logits for branch in self.branches)]
-        return torch.stack(logits), self.gate(trunk)
+    def combined(self, answers: Sequence[ModelOutput]) -> Tensor:
+        """The gated logits, from the answers of all branches."""
+        assert self.shared is not None
+        return gated(self.gate(trunk_of(answers[0], self.shared)), torch.stack([answer.logits for answer in answers]))
 
 
-class ONE(Method):
+class ONE(Branched):
     """Split the student's last stages into branches and teach each by the gated ensemble of all (Lan et al. 2018).
 
     The branches share the first stages, so the whole trains in little more time than one network; afterwards the first
@@ -102,14 +91,13 @@ class ONE(Method):
     survey_scheme = "online; self (Gou, section 4.3)"
     survey_tables = ("Gou 5", "Gou 6", "Gou section 4.3", "Alkhulaifi 1")
 
-    branches: Sequence[Role]
+    shared: int
     gate: Gate
 
     def __init__(self, *, branches: Annotated[int, Bounds(least=2, most=100)], shared_stages: Count, temperature: Positive,
                  weight: NonNegative, ramp_share: Fraction) -> None:
-        super().__init__()
-        self.count, self.shared, self.temperature = branches, shared_stages, temperature
-        self.weight, self.ramp_share = weight, ramp_share
+        super().__init__(others=branches - 1, shared=shared_stages)
+        self.temperature, self.weight, self.ramp_share = temperature, weight, ramp_share
 
     def setup(self, networks: Networks, data: Data) -> None:
         """Grow the other branches, and the gate.
@@ -117,12 +105,11 @@ class ONE(Method):
         Raises:
             ValueError: the student has no stage left to split.
         """
-        student = networks.student
-        self.branches = nn.ModuleList([student.fork(self.shared, f"branch {number}")  # type: ignore[assignment]
-                                       for number in range(2, self.count + 1)])
-        trunk = student.shapes.stages[self.shared - 1] if self.shared else student.shapes.stem
+        super().setup(networks, data)
+        shapes = networks.student.shapes
+        trunk = shapes.stages[self.shared - 1] if self.shared else shapes.stem
         assert trunk is not None
-        self.gate = Gate(trunk[0], self.count).to(next(student.parameters()).device)
+        self.gate = Gate(trunk[0], 1 + self.count).to(networks.device)
 
     def together(self, networks: Networks) -> Ensemble:
         """The whole."""
@@ -130,16 +117,14 @@ class ONE(Method):
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The labels for each branch and for the ensemble, and the ensemble for each branch."""
-        first = networks.student(batch)
-        logits, shares = self.together(networks).spread(first)
-        ensemble = gated(shares, logits)
+        answers = self.answers(networks, batch)
+        ensemble = self.together(networks).combined(answers)
         weight = self.weight * ramp(batch.epoch / batch.epochs, self.ramp_share)
-        own, *others = (self.label_loss(first.replace(logits=branch), batch) for branch in logits)
-        soft = torch.stack([kd(ensemble, own, self.temperature) for own in logits])
+        own, *others = (self.label_loss(answer, batch) for answer in answers)
+        soft = torch.stack([kd(ensemble, answer.logits, self.temperature) for answer in answers])
         return {"ce": own, "ce branches": torch.stack(others).sum(),
-                "ensemble": self.label_loss(first.replace(logits=ensemble), batch), "kd": weight * soft.sum()}
+                "ensemble": self.label_loss(answers[0].replace(logits=ensemble), batch), "kd": weight * soft.sum()}
 
     def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The student, every further branch, and the ensemble."""
-        return {"student": networks.student, **{branch.name: branch for branch in self.branches},
-                "ensemble": self.together(networks)}
+        return {**super().trained_networks(networks), "ensemble": self.together(networks)}

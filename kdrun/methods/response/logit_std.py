@@ -48,7 +48,7 @@ class LogitStd(Method):
 
     def __init__(self, *, base: Method) -> None:
         super().__init__()
-        if base.knowledge != ("response",):
+        if "response" not in base.knowledge:
             raise ValueError(f"base: {type(base).__name__} does not learn from answers, so that standardising them is idle")
         if base.plain_logits:
             raise ValueError(f"base: {type(base).__name__} {base.plain_logits}, so that its logits cannot be standardised; "

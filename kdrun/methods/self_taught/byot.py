@@ -1,6 +1,5 @@
 """Be your own teacher."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -11,21 +10,9 @@ from kdrun.config.constraints import Fraction, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.methods.base import Method, Teachers, Terms
+from kdrun.methods.branches import exit_answers, exits_of
 from kdrun.methods.losses import kl
 from kdrun.models.roles import Networks, Role
-
-
-def bottleneck(before: torch.Size, after: torch.Size) -> nn.Sequential:
-    """A stage from maps of one shape [C, H, W] to another: narrow, halve the map as often as it takes, widen.
-
-    Ends before its activation, as every stage does.
-    """
-    narrow = max(after[0] // 4, 1)
-    halvings = max(round(math.log2(before[1] / after[1])), 0)
-    layers: list[nn.Module] = [nn.Conv2d(before[0], narrow, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU()]
-    for stride in [2] * halvings or [1]:
-        layers += [nn.Conv2d(narrow, narrow, 3, stride, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(narrow, after[0], 1, bias=False), nn.BatchNorm2d(after[0]))
 
 
 def apart(deepest: Tensor, shallow: Tensor) -> Tensor:
@@ -70,19 +57,14 @@ class BYOT(Method):
         Raises:
             ValueError: the student has one stage only, or does not tell its stages apart.
         """
-        stages = networks.student.shapes.stages
-        if len(stages) < 2:
-            raise ValueError("the student has one stage only, so there is nothing before its end to hang an exit on")
-        self.exits = nn.ModuleList([  # type: ignore[assignment]
-            networks.student.fork(number, f"exit {number}", [bottleneck(before, stages[-1])])
-            for number, before in enumerate(stages[:-1], start=1)])
+        self.exits = exits_of(networks.student)
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The labels for the end; for each exit the labels, the end's answer and its embedding."""
         end = networks.student(batch)
         terms = {"ce": self.label_loss(end, batch)}
         scale = self.temperature**2 if self.squared else 1.0
-        answers = [leave.onward(end.stages[number - 1], number) for number, leave in enumerate(self.exits, start=1)]
+        answers = exit_answers(end, self.exits)
         hard = torch.stack([self.label_loss(answer, batch) for answer in answers])
         soft = torch.stack([kl(end.logits, answer.logits, self.temperature) for answer in answers])
         hint = torch.stack([apart(end.embedding, answer.embedding) for answer in answers])
