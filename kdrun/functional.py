@@ -12,6 +12,15 @@ kdrun call these same functions.
 """
 
 from kdrun.methods.losses.arithmetic import distances, mixture, same_size, standardise, unit_rows
+from kdrun.methods.losses.dense import (
+    moments,
+    place_affinities,
+    place_affinity,
+    region_affinities,
+    region_affinity,
+    self_attention,
+    self_attention_map,
+)
 from kdrun.methods.losses.feature import (
     ab,
     at,
@@ -62,6 +71,7 @@ from kdrun.methods.losses.relation import (
 )
 from kdrun.methods.losses.response import (
     consensus,
+    dcm,
     dkd,
     dkd_parts,
     dml,
@@ -74,10 +84,11 @@ from kdrun.methods.losses.response import (
 )
 
 __all__ = ["ab", "affinities", "aligned_directions", "angles", "at", "attention_map", "cckd", "channel_correlations",
-           "consensus", "correlations", "crd", "darkrank_hard", "darkrank_soft", "distances", "dkd", "dkd_parts", "dml",
+           "consensus", "correlations", "crd", "darkrank_hard", "darkrank_soft", "dcm", "distances", "dkd", "dkd_parts", "dml",
            "expected_negative", "factor", "fsp", "fsp_matrices", "fsp_matrix", "ft", "hint", "hkd_flow", "ickd", "irg_edges",
            "irg_transformation", "jacobian", "kd", "kd_of_teachers", "kdsvd", "kl", "leading_directions", "lkd", "logit_mse",
-           "lp", "mean_discrepancy", "measured_negative", "mixture", "mlkd_absolute", "mlkd_relative", "nst", "ofd", "patches",
-           "pkt", "ranking_scores", "relative_distances", "relative_squares", "rkd_angle", "rkd_distance", "same_size",
-           "similarities", "smoothed_labels", "soft_cross_entropy", "sp", "standardise", "transformations", "triplet_order",
-           "unit_rows", "vid"]
+           "lp", "mean_discrepancy", "measured_negative", "mixture", "mlkd_absolute", "mlkd_relative", "moments", "nst", "ofd",
+           "patches", "pkt", "place_affinities", "place_affinity", "ranking_scores", "region_affinities", "region_affinity",
+           "relative_distances", "relative_squares", "rkd_angle", "rkd_distance", "same_size", "self_attention",
+           "self_attention_map", "similarities", "smoothed_labels", "soft_cross_entropy", "sp", "standardise",
+           "transformations", "triplet_order", "unit_rows", "vid"]

@@ -61,6 +61,25 @@ class NetworkSpec:
         return cls(registry.network_name(node), settings, Path(checkpoint) if checkpoint else None,
                    bool(checkpoint) and (role == "student" or new_head), new_head)
 
+    def scaled(self, factor: float) -> "NetworkSpec":
+        """The same network with other widths.
+
+        Args:
+            factor: of all its widths; whole numbers stay whole, and at least 1.
+
+        Raises:
+            ValueError: it has no widths to be changed.
+        """
+        def times(width: float) -> float:
+            return factor * width if isinstance(width, float) else max(1, round(factor * width))
+
+        for key in ("widths", "width"):
+            held = self.settings.get(key)
+            if isinstance(held, list | int | float):
+                wanted = [times(width) for width in held] if isinstance(held, list) else times(held)
+                return NetworkSpec(f"{self.name} x{factor:g}", self.settings | {key: wanted})
+        raise ValueError(f"{self.name} has no widths that could be scaled; choose one that has, like resnet20, vgg8 or cnn")
+
     def load(self, network: nn.Module, classes: int) -> str:
         """Load the user's weights into a network of this kind; returns what was done, in a line.
 
@@ -168,6 +187,14 @@ class NetworkFactory:
         specs = [self.student_spec] * wanted if isinstance(wanted, int) else \
             [NetworkSpec.read(registry.network(name)) for name in wanted]
         return [self.build(spec, f"peer {number}") for number, spec in enumerate(specs, start=2)]
+
+    def scaled_peers(self, factors: list[float]) -> list[Role]:
+        """Networks that learn beside the student, which is peer 1: the same, with widths so many times as large.
+
+        Raises:
+            ValueError: the student has no widths.
+        """
+        return [self.build(self.student_spec.scaled(factor), f"peer {number}") for number, factor in enumerate(factors, 2)]
 
     def trained_teachers(self) -> Iterator[Frozen]:
         """The teachers, trained and frozen."""

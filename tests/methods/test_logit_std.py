@@ -105,8 +105,9 @@ def test_a_base_without_answers_is_refused():
         LogitStd(base=AT(power=2.0, weight=1.0, reference=None, scaling="linear", ce_weight=1.0, mode="code"))
 
 
-STANDARDISED = {"apprentice", "byot", "codistill", "cskd", "ddgsd", "dfad", "diff_quant", "dkd", "dml", "kd", "label_preserve",
-                "logit_mse", "mt_avg", "mt_switch", "okddip", "quant_distill", "rocket", "snapshot_kd", "tfkd_self", "zskt"}
+STANDARDISED = {"apprentice", "byot", "codistill", "cskd", "dcm", "ddgsd", "dfad", "diff_quant", "dkd", "dml", "encoder_kd",
+                "intra_kd", "kd", "label_preserve", "logit_mse", "mt_avg", "mt_switch", "multi_exit", "okddip",
+                "quant_distill", "rocket", "snapshot_kd", "tfkd_self", "zskt"}
 
 WORDS = {"diff_quant": ("method.redistribute=false",)}  # by how strongly labels pull at each layer, which is theirs to say
 

@@ -10,7 +10,7 @@ CARDS = {key: registry.method_card(key) for key in registry.options("method")}
 
 WHOLE_SAMPLES = {"bss", "cheap_online", "cnn2tree", "cskd", "dafl", "ddgsd", "dfad", "dr", "kimura_gp", "lwf", "zskd", "zskt"}
 """Response methods that work on samples as a whole: on their pictures, their class, or one class after the other."""
-BRANCHES = {"byot", "okddip", "one"}
+BRANCHES = {"byot", "dcm", "ffl", "multi_exit", "oec", "okddip", "one"}
 """Those that branch off within the student, which kdrun's convolutional classifiers alone let them."""
 CHANNELS = {"fsp", "kdsvd", "mhgd"}
 """Those that pair stages of equal channels, which networks of one width alone have."""
@@ -23,7 +23,8 @@ NETWORKS = {  # where it is the networks that do not fit: these have no branches
 
 
 def of_kind(knowledge: str) -> set[str]:
-    return {key for key, card in CARDS.items() if card.knowledge == (knowledge,)}
+    """Methods that carry over this first of all."""
+    return {key for key, card in CARDS.items() if card.knowledge[:1] == (knowledge,)}
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kdrun.methods.losses.arithmetic import mixture, row_mean
 
-__all__ = ["Mean", "consensus", "dkd", "dkd_parts", "dml", "kd", "kd_of_teachers", "kl", "logit_mse", "smoothed_labels",
+__all__ = ["Mean", "consensus", "dcm", "dkd", "dkd_parts", "dml", "kd", "kd_of_teachers", "kl", "logit_mse", "smoothed_labels",
            "soft_cross_entropy"]
 
 Mean = Literal["prob", "logit", "loss"]
@@ -61,7 +61,8 @@ def kd(teacher: Tensor, student: Tensor, temperature: float, *, train_teacher: b
     return temperature**2 * kl(teacher, student, temperature, train_teacher=train_teacher)
 
 
-def soft_cross_entropy(teacher: Tensor, student: Tensor, temperature: float = 1.0, *, train_teacher: bool = False) -> Tensor:
+def soft_cross_entropy(teacher: Tensor, student: Tensor, temperature: float | Tensor = 1.0, *,
+                       train_teacher: bool = False) -> Tensor:
     """Cross-entropy against the teacher's softmax: `kl` plus the teacher's entropy, so equal in gradient, not in value.
 
     Args:
@@ -217,6 +218,30 @@ def consensus(others: Sequence[Tensor], own: Tensor) -> Tensor:
     """
     wanted = torch.stack([F.softmax(other.detach(), dim=1) for other in others]).mean(dim=0)
     return -(wanted * F.log_softmax(own, dim=1)).sum(dim=1).mean()
+
+
+def dcm(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """The divergences of every classifier of one network from every one of another, and the other way round.
+
+    Each is taught by all of the other network, at whatever depth they sit, and by none of its own.
+
+    Source: Yao, Sun, Knowledge transfer via dense cross-layer mutual-distillation, ECCV 2020, equation 5, and the authors'
+    code (at temperature 1).
+
+    Args:
+        first: logits [B, K] of each classifier of a network.
+        second: likewise, of the other.
+
+    Returns:
+        A scalar: the sum of 2 * len(first) * len(second) divergences.
+
+    Example:
+        >>> sure, unsure = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+        >>> dcm([sure], [unsure]), dcm([sure, sure], [unsure])  # 0.3278 + 0.4338, then twice that
+        (tensor(0.7616), tensor(1.5232))
+    """
+    pairs = [(own, other) for own in first for other in second]
+    return torch.stack([kl(teacher, student) for pair in pairs for teacher, student in (pair, pair[::-1])]).sum()
 
 
 def smoothed_labels(labels: Tensor, classes: int, confidence: float) -> Tensor:
