@@ -192,6 +192,9 @@ class Experiment:
             raise ConfigError([f"method={self.settings.method}: {line}" for line in str(error).splitlines()]) from error
         for line in rehearsal.method.all_notes():
             self.screen.note(line)
+        if self.data.pool is not None and not rehearsal.uses_pool:
+            self.screen.note(f"method={self.settings.choices['method']} does not use the {len(self.data.pool)} training "
+                             f"samples without labels (dataset.labelled={self.data.settings.labelled})")
 
     @property
     def on_host(self) -> bool:

@@ -18,6 +18,8 @@ class DatasetSettings:
             has validation samples of its own, those are taken; null says that it has.
         split_seed: which pictures those are; not the run's seed, so that all seeds of a sweep share one split.
         train_limit: train on a fixed, class-balanced subset of this many pictures; null for all.
+        labelled: a fixed, class-balanced subset of this many of those keeps its labels, and teacher, baseline and student
+            learn from it alone; the others are a pool without labels for methods that can use one. null: all keep theirs.
         crop: pixels of padding before a random crop; 0 for none.
         flip: mirror half of the pictures.
         mean: of each channel, for pictures from 0 to 1; null to measure it on the training split;
@@ -33,6 +35,7 @@ class DatasetSettings:
     flip: bool
     mean: list[float] | Literal["teacher", "student"] | None
     std: list[float] | Literal["teacher", "student"] | None
+    labelled: AtLeastOne | None = None  # data sets of others need not know of it
 
     @property
     def statistics(self) -> tuple[list[float] | None, list[float] | None]:

@@ -65,6 +65,7 @@ class Batch:
         epochs: how many epochs the phase has.
         step: the step within the epoch, from 0.
         origin: where the stream says it comes from; see `original`.
+        pool: a batch of samples without labels beside it, where a phase asks for one (`BesidePool`).
     """
 
     x: Inputs
@@ -78,6 +79,7 @@ class Batch:
     epochs: int = 1
     step: int = 0
     origin: Origin | None = None
+    pool: "Batch | None" = None
 
     @property
     def tensors(self) -> dict[str, Tensor]:

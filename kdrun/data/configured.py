@@ -19,7 +19,7 @@ def read_dataset(node: Mapping[str, Any]) -> Data:
     Raises:
         ConfigError: they cannot be read, or are not fit to train on.
     """
-    common = {field: node[field] for field in DatasetSettings.__dataclass_fields__}
+    common = {field: node[field] for field in DatasetSettings.__dataclass_fields__ if field in node}
     reader = {key: value for key, value in node.items() if key not in common and key != "_target_"}
     try:
         with allowed():

@@ -41,6 +41,7 @@ class Data:
         paired: whether a batch shows those views of its own samples, or of others.
         found: where the splits come from, for people; empty where there is nothing to say.
         augmentation: of each picture of the training split, where workers read and augment them by a list.
+        pool: what of the training samples has no label (-1); None where all have theirs, and are in `train`.
     """
 
     settings: DatasetSettings
@@ -54,6 +55,7 @@ class Data:
     paired: bool = True
     found: str = ""
     augmentation: "Augmentation | None" = None
+    pool: Samples | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -69,7 +71,8 @@ class Data:
         """These samples as whoever has this view sees them, and with no other view."""
         return self.views.get(view or "", replace(self, views={}))
 
-    def stream(self, *, batch_size: int, seed: int, device: torch.device, mixing: Mixing | None = None) -> MemoryStream:
+    def stream(self, *, batch_size: int, seed: int, device: torch.device, mixing: Mixing | None = None,
+               samples: Samples | None = None) -> MemoryStream:
         """The training batches.
 
         Args:
@@ -77,6 +80,7 @@ class Data:
             seed: of the run.
             device: where they go.
             mixing: of the samples of a batch; None for none.
+            samples: what they are of; None for the training split.
 
         Raises:
             ValueError: such samples cannot be mixed.
@@ -90,9 +94,10 @@ class Data:
         settings: dict[str, Any] = {
             "batch_size": batch_size, "crop": self.settings.crop, "flip": self.settings.flip, "seed": seed, "device": device,
             "paired": self.paired, "views": {name: data.normalise for name, data in self.views.items()}, "mixing": mixing}
-        if isinstance(self.train.inputs, Streamed):
-            return WorkerStream(self.train, self.task, self.normalise, augmentation=self.augmentation, **settings)
-        return MemoryStream(self.train, self.task, self.normalise, **settings)
+        samples = self.train if samples is None else samples
+        if isinstance(samples.inputs, Streamed):
+            return WorkerStream(samples, self.task, self.normalise, augmentation=self.augmentation, **settings)
+        return MemoryStream(samples, self.task, self.normalise, **settings)
 
     def plain(self, samples: Samples, device: torch.device, size: int | None = None) -> Iterator[Batch]:
         """Batches of a split in its own order, without augmentation.
@@ -143,13 +148,21 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
         if settings.train_limit < classes and train.labels.ndim == 1:
             raise ValueError(f"train_limit is {settings.train_limit}, but there are {classes} classes; each needs a sample")
         train = train.limit(settings.train_limit, settings.split_seed, classes)
+    pool = None
+    if settings.labelled is not None:
+        if not task.sample_labels:
+            raise ValueError(f"labelled is for samples of one label each, and {source.task} have none; give labelled=null")
+        if not classes <= settings.labelled < len(train):
+            raise ValueError(f"labelled is {settings.labelled}, but there are {len(train)} training samples of {classes} "
+                             f"classes; wanted {classes} to {len(train) - 1}, a label for each class and a sample without")
+        train, pool = train.labelled(settings.labelled, settings.split_seed, classes)
     source = replace(source, train=train)  # the whole set is let go
     if task.inputs == "pictures":
         check_pictures(settings, source, train)
     elif odd := [name for name in ("crop", "flip", "mean", "std") if getattr(settings, name)]:
         raise ValueError(f"{odd[0]} is for pictures, and this data set has {task.inputs}; give {odd[0]}="
                          + {"crop": "0", "flip": "false"}.get(odd[0], "null"))
-    parts = [part.digest for part in (train, validation, source.test)]
+    parts = [part.digest for part in (train, validation, source.test, *([] if pool is None else [pool]))]
     known = train.inputs.sample() if isinstance(train.inputs, Streamed) else train.inputs
     augmentation = augmented(settings, source, known) if isinstance(train.inputs, Streamed) else None
 
@@ -166,7 +179,8 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
             normalise, seen_by, shape = Unchanged(), [], tuple(train.inputs.shape[1:])
         identity = [*parts, *seen_by, *([source.task, source.info] if source.task != "classification" or source.info else [])]
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-        return Data(named, kind(source.classes, shape, source.info), train, validation, source.test, normalise, digest)
+        return Data(named, kind(source.classes, shape, source.info), train, validation, source.test, normalise, digest,
+                    pool=pool)
 
     views = {name: seen(modality) for name, modality in source.views.items()}
     return replace(seen(source.sees), views=views, paired=source.paired, found=source.found, augmentation=augmentation)

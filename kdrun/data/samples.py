@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -76,11 +76,22 @@ class Samples:
 
     def limit(self, count: int, seed: int, classes: int) -> "Samples":
         """A fixed subset of `count` samples with the classes as balanced as they can be."""
+        return self[self.balanced(count, seed, classes)]
+
+    def labelled(self, count: int, seed: int, classes: int) -> tuple["Samples", "Samples"]:
+        """The fixed subset that `limit` gives, and the others, whose labels are -1."""
+        chosen = torch.zeros(len(self), dtype=torch.bool)
+        chosen[self.balanced(count, seed, classes)] = True
+        rest = self[~chosen]
+        return self[chosen], replace(rest, labels=torch.full_like(rest.labels, -1))
+
+    def balanced(self, count: int, seed: int, classes: int) -> Tensor:
+        """The rows of a fixed subset of `count` samples with the classes as balanced as they can be, ascending."""
         rows = self.by_class(seed, classes)
         longest = max(len(own) for own in rows)
         # one sample of each class in turn, until there are enough
         turns = [own[turn] for turn in range(longest) for own in rows if turn < len(own)]
-        return self[torch.stack(turns[:count]).sort().values]
+        return torch.stack(turns[:count]).sort().values
 
     def by_class(self, seed: int, classes: int) -> list[Tensor]:
         """The rows of each class, in an order drawn from the seed; all of them together where samples have no class."""

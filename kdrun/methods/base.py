@@ -14,6 +14,7 @@ from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.data.noise import Noise
+from kdrun.data.pool import Pool
 from kdrun.data.stream import MemoryStream, Stream
 from kdrun.models.factory import NetworkFactory
 from kdrun.models.output import ModelOutput
@@ -21,7 +22,7 @@ from kdrun.models.prediction import answers
 from kdrun.models.roles import Networks
 from kdrun.tasks.base import Need, Task
 from kdrun.tasks.classification import Classification
-from kdrun.utils.seeding import generator
+from kdrun.utils.seeding import generator, seed_of
 
 if TYPE_CHECKING:  # what is shown is no part of the code that a result depends on
     from kdrun.utils.progress import Progress
@@ -262,6 +263,7 @@ class Run:
     threads: int = field(default_factory=torch.get_num_threads)
     generator: torch.Generator = field(init=False)
     optimizers: dict[str, dict[str, torch.optim.Optimizer]] = field(default_factory=dict)
+    uses_pool: bool = False  # whether the method has asked for samples without labels
     trained: dict[str, int] = field(default_factory=dict)  # epochs done by phases of this name
 
     def __post_init__(self) -> None:
@@ -277,6 +279,27 @@ class Run:
     def stream(self) -> MemoryStream:
         """The training batches: built when first asked for, so never where a method makes its own data."""
         return self.build_stream()
+
+    def pool(self, batch_size: int, steps: int, rows: Tensor | None = None, name: str = "pool") -> Pool:
+        """Batches of the training samples that have no labels; for a rehearsal eight samples a batch are enough.
+
+        Args:
+            batch_size: samples a batch.
+            steps: batches an epoch.
+            rows: which of them, some perhaps more than once; a batch's `index` counts these. None for all.
+            name: of their order and augmentation; another name, other draws.
+
+        Raises:
+            ValueError: all samples have labels.
+        """
+        if self.data.pool is None:
+            raise ValueError("it learns from samples without labels, and here all have theirs; give dataset.labelled=80, say, "
+                             "for so many to keep them")
+        self.uses_pool = True
+        samples = self.data.pool if rows is None else self.data.pool[rows]
+        size = min(batch_size, 8) if self.rehearsal else batch_size
+        seed = seed_of(name, self.seed)
+        return Pool(self.data.stream(batch_size=size, seed=seed, device=self.device, samples=samples), steps)
 
     @property
     def seconds(self) -> float:
