@@ -49,11 +49,12 @@ class BesidePool:
     Args:
         stream: the labelled samples.
         pool: the others, of as many steps an epoch.
+        view: the name of a second augmentation in the `views` of the pool's batch; None for none.
     """
 
-    def __init__(self, stream: Stream, pool: Pool) -> None:
+    def __init__(self, stream: Stream, pool: Pool, view: str | None = None) -> None:
         assert len(stream) == len(pool)
-        self.stream, self.pool = stream, pool
+        self.stream, self.pool, self.view = stream, pool, view
 
     def __len__(self) -> int:
         return len(self.stream)
@@ -61,5 +62,8 @@ class BesidePool:
     def epoch(self, epoch: int, epochs: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from step `first` on."""
         for batch in self.stream.epoch(epoch, epochs, first):
-            batch.pool = self.pool.batch(self.pool.rows(epoch, batch.step), epoch, epochs, batch.step)
+            rows = self.pool.rows(epoch, batch.step)
+            batch.pool = self.pool.batch(rows, epoch, epochs, batch.step)
+            if self.view:
+                batch.pool.views[self.view] = self.pool.batch(rows, epoch, epochs, batch.step, self.view).x
             yield batch

@@ -14,7 +14,8 @@ from kdrun.data.samples import IGNORED, Source
 from kdrun.data.scenes import scenes
 from kdrun.tasks.base import task_class
 
-COMMON = {"name", "validation", "split_seed", "train_limit", "crop", "flip", "mean", "std", "_target_", "defaults"}
+COMMON = {"name", "validation", "split_seed", "train_limit", "labelled", "crop", "flip", "mean", "std", "_target_",
+          "defaults"}
 
 
 def made(task: str, **changes) -> Source:

@@ -63,6 +63,7 @@ SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's
     "zskd": {"impressions": 60, "batch_size": 20, "iterations": 3}, "zskt": {"steps": 3, "student_steps": 2},
     "hkd_flow": {"auxiliary": None}, "rocket": {"shared_stages": None},
 }
+FEW_LABELS = ("mean_teacher", "pate")  # methods that learn from samples without labels
 OWN_NETWORK = {"cnn2tree": ("student", "tree"), "kimura_gp": ("teacher", "gp")}  # that the method's YAML asks for
 
 
@@ -102,6 +103,8 @@ def attempt(task: str, key: str) -> Experiment:
     node: Any = OmegaConf.to_container(OmegaConf.create({"method": method_node(key), "recipe": base.values["recipe"]}),
                                        resolve=True)
     values = base.values | {"method": node["method"] | SMALL.get(key, {}), "scheme": registry.load("scheme", scheme)}
+    if key in FEW_LABELS and task_of(task).sample_labels:
+        values["dataset"] = base.values["dataset"] | {"labelled": 100 if task == "retrieval" else 20}  # of 70 classes there
     if key in OWN_NETWORK:
         role, name = OWN_NETWORK[key]
         values[role] = registry.network(name) | ({"recipe": None, "checkpoint": None} if role == "teacher" else {})

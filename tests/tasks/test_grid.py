@@ -8,7 +8,8 @@ from tests.tasks.grid import TASKS, outcome, task_of
 
 CARDS = {key: registry.method_card(key) for key in registry.options("method")}
 
-WHOLE_SAMPLES = {"bss", "cheap_online", "cnn2tree", "cskd", "dafl", "ddgsd", "dfad", "dr", "kimura_gp", "lwf", "zskd", "zskt"}
+WHOLE_SAMPLES = {"bss", "cheap_online", "cnn2tree", "cskd", "dafl", "ddgsd", "dfad", "dr", "kimura_gp", "lwf", "mean_teacher",
+                 "pate", "sla_sd", "zskd", "zskt"}
 """Response methods that work on samples as a whole: on their pictures, their class, or one class after the other."""
 BRANCHES = {"byot", "dcm", "ffl", "multi_exit", "oec", "okddip", "one"}
 """Those that branch off within the student, which kdrun's convolutional classifiers alone let them."""
@@ -17,7 +18,7 @@ CHANNELS = {"fsp", "kdsvd", "mhgd"}
 NETWORKS = {  # where it is the networks that do not fit: these have no branches, no layers to quantize, maps of other widths
     "texts": BRANCHES, "tagging": BRANCHES, "transcription": BRANCHES, "translation": BRANCHES,
     "segmentation": CHANNELS | BRANCHES, "landmarks": CHANNELS | BRANCHES, "detection": CHANNELS | BRANCHES,
-    "retrieval": CHANNELS,
+    "retrieval": {*CHANNELS, "sla_sd", "sskd_ss"},  # its pictures are not square
     "ranking": {"apprentice", "diff_quant", "quant_distill", "okddip", "one"},
 }
 
