@@ -47,13 +47,15 @@ def test_all_stand_on_one_stem_and_the_widest_shows_its_maps():
     assert terms["ce"].item() == pytest.approx(0.7 * F.cross_entropy(answers[0].logits, batch.labels).item(), rel=1e-5)
 
 
-def test_adapters_are_trained_from_the_start_and_the_widest_is_not_drawn_to_the_others():
-    run, batch = ready()
+@pytest.mark.parametrize("detached", [False, True])
+def test_adapters_are_trained_from_the_start_and_the_widest_is_drawn_to_the_others_or_not(detached):
+    run, batch = ready(f"method.detach_widest={str(detached).lower()}")
     trained = {id(weight) for weight in own_parameters(run.method.players(run.networks)["student"])}
     assert {id(weight) for weight in run.method.adapters.parameters()} <= trained
     terms = run.method.loss(run.networks, batch)
     widest = own_parameters([run.networks.peers[0].network.stages])
-    assert all(one is None for one in torch.autograd.grad(terms["maps"], widest, allow_unused=True))
+    found = torch.autograd.grad(terms["maps"], widest, allow_unused=True)
+    assert all((one is None) == detached for one in found)
 
 
 def test_every_network_and_the_ensemble_get_rows(tmp_path):

@@ -31,6 +31,7 @@ class OEC(Branched):
         ce_weight: of the cross-entropy of each network with the labels.
         map_weight: of the mean squared difference of each network's maps from those of the widest.
         kd_weight: of the divergence of each network from the ensemble.
+        detach_widest: whether the widest's maps are a constant to the others; in the authors' code they move towards them.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("online",)
@@ -44,12 +45,13 @@ class OEC(Branched):
     adapters: Sequence[Sequence[nn.Module]]
 
     def __init__(self, *, others: list[Positive], temperature: Positive, ce_weight: NonNegative, map_weight: NonNegative,
-                 kd_weight: NonNegative) -> None:
+                 kd_weight: NonNegative, detach_widest: bool) -> None:
         if not others:
             raise ValueError("method.others: the student needs at least one other")
         super().__init__(others=len(others), shared=0)
         self.factors, self.temperature = others, temperature
         self.ce_weight, self.map_weight, self.kd_weight = ce_weight, map_weight, kd_weight
+        self.detach_widest = detach_widest
         widths = [1.0, *others]
         self.widest = widths.index(max(widths))
 
@@ -83,9 +85,9 @@ class OEC(Branched):
         own, *others = (self.label_loss(answer, batch) for answer in answers)
         ensemble = torch.stack([answer.logits for answer in answers]).mean(dim=0)
         soft = torch.stack([kd(ensemble, answer.logits, self.temperature) for answer in answers])
-        wanted = answers[self.widest].stages
+        wanted = [maps.detach() if self.detach_widest else maps for maps in answers[self.widest].stages]
         rest = [answer for number, answer in enumerate(answers) if number != self.widest]
-        apart = [F.mse_loss(*same_size(adapter(given), target.detach()))
+        apart = [F.mse_loss(*same_size(adapter(given), target))
                  for answer, adapters in zip(rest, self.adapters, strict=True)
                  for adapter, given, target in zip(adapters, answer.stages, wanted, strict=True)]
         return {"ce": self.ce_weight * own, "ce others": self.ce_weight * torch.stack(others).sum(),
