@@ -1,5 +1,6 @@
 """The roles that networks have in a training."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,19 @@ from kdrun.models.output import LazyOutput, ModelOutput, Shapes
 from kdrun.models.sharing import shared
 from kdrun.tasks.base import Task
 
-__all__ = ["Frozen", "Networks", "Role", "frozen"]
+__all__ = ["Frozen", "Networks", "Role", "evaluating", "frozen"]
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Have a network in evaluation mode, and afterwards every part of it as it was."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class Role(nn.Module):
@@ -164,13 +177,8 @@ class Role(nn.Module):
     def shapes(self) -> Shapes:
         """The shapes of the answer to one sample, in the network's own layout."""
         place = next(chain(self.network.parameters(), self.network.buffers()))
-        modes = [(module, module.training) for module in self.network.modules()]
-        self.network.eval()
-        with torch.no_grad():
-            output = self.network(self.task.example(2, place.device))
-        for module, training in modes:
-            module.training = training
-        return Shapes.of(output)
+        with evaluating(self.network), torch.no_grad():
+            return Shapes.of(self.network(self.task.example(2, place.device)))
 
     def __deepcopy__(self, memo: dict) -> "Role":
         twin = type(self)(copy.deepcopy(self.network, memo), self.name, self.task, self.model, self.view)

@@ -52,6 +52,12 @@ def test_every_teacher_is_drawn_as_often():
     assert sum((counts[teacher] - 1000) ** 2 / 1000 for teacher in range(3)) < 13.8  # chi-square, 2 degrees, 0.1 %
 
 
+def test_in_turn_each_teacher_has_as_many_batches_and_the_first_one_changes():
+    method, networks = switched("round_robin"), Networks(None, [0, 1, 2])
+    turns = [[method.due(networks, Batch(None, epoch=epoch, step=step)) for step in range(6)] for epoch in (0, 1)]
+    assert turns == [[0, 1, 2, 0, 1, 2], [1, 2, 0, 1, 2, 0]]
+
+
 def test_the_mean_over_teachers_pulls_as_the_averaged_loss(networks, batch):
     method = switched("switch")
     mean = torch.stack([pull(method.taught(networks, teacher, batch, again=True), networks)
@@ -64,7 +70,7 @@ def test_the_mean_over_teachers_pulls_as_the_averaged_loss(networks, batch):
 def test_one_teacher_is_hintons_method(networks, batch):
     networks.teachers = networks.teachers[:1]
     kd = KD(temperature=4.0, ce_weight=0.1, kd_weight=0.9, form="zhu").loss(networks, batch)
-    for strategy in ("switch", "augment"):
+    for strategy in ("switch", "round_robin", "augment"):
         ((player, terms),) = switched(strategy).step(networks, batch)
         assert player == "student"
         assert values(terms) == values(kd)

@@ -55,8 +55,8 @@ TASKS = {
 }
 
 NAMES_NETWORKS = {  # methods that name networks, or several teachers
-    "mt_avg": "teachers", "mt_switch": "teachers", "mt_you": "teachers", "takd": "method.assistants",
-    "rocket": "method.booster",
+    **dict.fromkeys(("ekd_branches", "feed", "mt_avg", "mt_logeuclid", "mt_switch", "mt_two_stage", "mt_you"), "teachers"),
+    "takd": "method.assistants", "rocket": "method.booster",
 }
 SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's step cheap
     "dafl": {"steps": 3}, "deepinv": {"rounds": 2, "batch_size": 20, "iterations": 3}, "dfad": {"steps": 3},

@@ -1,0 +1,123 @@
+"""A student with a branch for each teacher."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.config.constraints import NonNegative, Positive
+from kdrun.data.batch import Batch
+from kdrun.data.data import Data
+from kdrun.methods.base import Method, Teachers, Terms
+from kdrun.methods.losses import kd, same_size
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks, Role
+
+
+def apart(adapter: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of a map [B, C, H, W], brought to a teacher's channels, and the teacher's."""
+    wanted, given = same_size(teacher.detach(), student)
+    return (adapter(given) - wanted).square().mean()
+
+
+class Branches(nn.Module):
+    """All branches as one network, whose logits are the mean of theirs; all else is the first branch's.
+
+    Args:
+        student: the first branch, with the shared part.
+        branches: the others.
+        shared: how many stages are shared.
+    """
+
+    branches: Sequence[Role]
+
+    def __init__(self, student: Role, branches: Sequence[Role], shared: int) -> None:
+        super().__init__()
+        self.student, self.shared = student, shared
+        self.branches = nn.ModuleList(branches)  # type: ignore[assignment]
+        self.model = f"{student.model} with {1 + len(branches)} branches"
+
+    def described_parts(self) -> dict[str, Any]:
+        """What it is built of."""
+        return {"student": self.student, "branches": list(self.branches), "shared": self.shared}
+
+    def forward(self, asked: Batch | Tensor) -> ModelOutput:
+        """The mean logits."""
+        answers = self.answers(self.student(asked))
+        return answers[0].replace(logits=torch.stack([answer.logits for answer in answers]).mean(dim=0))
+
+    def answers(self, first: ModelOutput) -> list[ModelOutput]:
+        """What every branch says, from the first branch's output."""
+        trunk = first.stages[self.shared - 1] if self.shared else first.stem
+        assert trunk is not None
+        return [first, *(branch.onward(trunk, self.shared) for branch in self.branches)]
+
+
+class BranchForEachTeacher(Method):
+    """Split the student's last stage into a branch for each teacher and let all answer together (Asif et al. 2020).
+
+    Each branch learns from the labels, its own teacher's softened answers and its last map; the mean of all branches'
+    logits learns from the labels, which couples them. That mean is the paper's prediction and a further product, the
+    `ensemble`, as large as all branches; the student alone is the first branch, as large as ever. One teacher may teach
+    several branches by being named several times: each is trained from other first weights.
+
+    An approximation: the paper was not at hand beyond its abstract, so where the branches part, the form of each term and
+    the weights are ours.
+
+    Args:
+        temperature: softens all answers.
+        kd_weight: of each branch's soft term, which holds the squared temperature.
+        feature_weight: of each branch's mean squared difference from its teacher's last map, by a 1x1 convolution.
+        ensemble_weight: of the cross-entropy of the mean logits.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
+    teachers: ClassVar[Teachers] = "many"
+    needs = ("maps",)
+    knowledge = ("response", "feature")
+    plain_logits = "mixes logits into an ensemble that meets the labels"
+    source = "Asif, Tang, Harrer: Ensemble knowledge distillation for learning improved and efficient networks. ECAI 2020"
+    survey_scheme = "offline"
+    survey_tables = ("Gou section 4.1", "Gou section 6.2")
+
+    branches: Sequence[Role]
+
+    def __init__(self, *, temperature: Positive, kd_weight: NonNegative, feature_weight: NonNegative,
+                 ensemble_weight: NonNegative) -> None:
+        super().__init__()
+        self.temperature, self.kd_weight = temperature, kd_weight
+        self.feature_weight, self.ensemble_weight = feature_weight, ensemble_weight
+
+    def setup(self, networks: Networks, data: Data) -> None:
+        """Grow a branch for each further teacher, and what brings each branch's map to its teacher's channels."""
+        student = networks.student
+        stages = student.shapes.stages
+        self.shared = len(stages) - 1
+        self.branches = nn.ModuleList([student.fork(self.shared, f"branch {number}")  # type: ignore[assignment]
+                                       for number in range(2, len(networks.teachers) + 1)])
+        self.adapters = nn.ModuleList([nn.Conv2d(stages[-1][0], teacher.shapes.stages[-1][0], 1)
+                                       for teacher in networks.teachers]).to(networks.device)
+
+    def together(self, networks: Networks) -> Branches:
+        """The whole."""
+        return Branches(networks.student, self.branches, self.shared)
+
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
+        """The labels for each branch and their mean, and each branch's own teacher."""
+        own = self.together(networks).answers(networks.student(batch))
+        taught = [teacher(batch) for teacher in networks.teachers]
+        first, *others = (self.label_loss(answer, batch) for answer in own)
+        soft = [kd(teacher.logits, answer.logits, self.temperature) for teacher, answer in zip(taught, own, strict=True)]
+        maps = [apart(adapter, answer.stages[-1], teacher.stages[-1])
+                for adapter, teacher, answer in zip(self.adapters, taught, own, strict=True)]
+        mean = own[0].replace(logits=torch.stack([answer.logits for answer in own]).mean(dim=0))
+        further = {"ce branches": torch.stack(others).sum()} if others else {}
+        return {"ce": first, **further, "kd": self.kd_weight * torch.stack(soft).sum(),
+                "feature": self.feature_weight * torch.stack(maps).sum(),
+                "ensemble": self.ensemble_weight * self.label_loss(mean, batch)}
+
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
+        """The student, every further branch, and the ensemble."""
+        found = {"student": networks.student, **{branch.name: branch for branch in self.branches}}
+        return {**found, "ensemble": self.together(networks)} if self.branches else found
