@@ -39,6 +39,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "mt_you": ("teachers=[cnn,mlp]",),
     "pate": ("dataset.labelled=20", "method.count=2"),
     "rocket": ("student=resnet8", "student.widths=[16,32,64]", "method.booster=resnet14"),
+    "stochastic_teacher": ("teacher=resnet20_stochastic", "teacher.depth=8", "teacher.widths=[4,6,8]"),
     "takd": ("method.assistants=[cnn]",),
     "zskd": ("method.impressions=60", "method.batch_size=20", "method.iterations=3"),
     "zskt": ("method.steps=3", "method.student_steps=2"),

@@ -7,12 +7,12 @@ from torch.nn.functional import relu
 
 from kdrun.config.constraints import AtLeastOne, Layers
 from kdrun.models.convolutions import convolution
-from kdrun.models.staged import Chain, StagedNet, initialise
+from kdrun.models.staged import Chain, ResidualBlock, StagedNet, initialise
 
 __all__ = ["BasicResNet", "BottleneckResNet", "ResNet"]
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(ResidualBlock):
     """Two 3x3 convolutions and a shortcut (1x1 where the shape changes); returns the sum before its activation.
 
     Args:
@@ -30,12 +30,16 @@ class BasicBlock(nn.Module):
         self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)) \
             if changes else nn.Identity()
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def branch(self, opened: Tensor) -> Tensor:
         """From a post-activation map to a pre-activation map."""
-        return self.second(relu(self.first(maps), inplace=True)) + self.shortcut(maps)
+        return self.second(relu(self.first(opened), inplace=True))
+
+    def skip(self, maps: Tensor, opened: Tensor) -> Tensor:
+        """The shortcut."""
+        return self.shortcut(maps)
 
 
-class BottleneckBlock(nn.Module):
+class BottleneckBlock(ResidualBlock):
     """Narrow by 1x1, convolve by 3x3 in groups, widen by 1x1, and a shortcut; returns the sum before its activation."""
 
     def __init__(self, before: int, inner: int, after: int, stride: int, groups: int) -> None:
@@ -47,10 +51,13 @@ class BottleneckBlock(nn.Module):
         self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)) \
             if changes else nn.Identity()
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def branch(self, opened: Tensor) -> Tensor:
         """From a post-activation map to a pre-activation map."""
-        inner = relu(self.second(relu(self.first(maps), inplace=True)), inplace=True)
-        return self.third(inner) + self.shortcut(maps)
+        return self.third(relu(self.second(relu(self.first(opened), inplace=True)), inplace=True))
+
+    def skip(self, maps: Tensor, opened: Tensor) -> Tensor:
+        """The shortcut."""
+        return self.shortcut(maps)
 
 
 def opening(channels: int, stem: int) -> nn.Sequential:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdrun.models.output import ModelOutput
 
-__all__ = ["FirstWeights", "StagedNet", "initialise"]
+__all__ = ["Chain", "FirstWeights", "ResidualBlock", "StagedNet", "initialise"]
 
 
 class FirstWeights(Enum):
@@ -120,3 +120,24 @@ class Chain(nn.Module):
         for number, block in enumerate(self.blocks):
             maps = block(F.relu(maps) if number else maps)
         return maps
+
+
+class ResidualBlock(nn.Module):
+    """A block that adds a branch to a shortcut; subclasses say what both are."""
+
+    def opened(self, maps: Tensor) -> Tensor:
+        """What comes before the two part: nothing."""
+        return maps
+
+    def branch(self, opened: Tensor) -> Tensor:
+        """What the block adds."""
+        raise NotImplementedError
+
+    def skip(self, maps: Tensor, opened: Tensor) -> Tensor:
+        """What is left of the block without its branch."""
+        raise NotImplementedError
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The sum of both."""
+        opened = self.opened(maps)
+        return self.branch(opened) + self.skip(maps, opened)

@@ -4,12 +4,12 @@ from torch import Tensor, nn
 
 from kdrun.config.constraints import AtLeastOne, Layers, Proportion
 from kdrun.models.convolutions import convolution
-from kdrun.models.staged import FirstWeights, StagedNet, initialise
+from kdrun.models.staged import FirstWeights, ResidualBlock, StagedNet, initialise
 
 __all__ = ["WideResNet"]
 
 
-class PreactBlock(nn.Module):
+class PreactBlock(ResidualBlock):
     """Normalise, activate, convolve, twice; the sum with the shortcut is neither normalised nor activated.
 
     Args:
@@ -29,10 +29,17 @@ class PreactBlock(nn.Module):
             nn.Dropout(dropout), convolution(conv, after, after, 1))
         self.shortcut = nn.Conv2d(before, after, 1, stride, bias=False) if before != after else None
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """From a map to the raw residual sum."""
-        opened = self.opening(maps)
-        return self.convolutions(opened) + (maps if self.shortcut is None else self.shortcut(opened))
+    def opened(self, maps: Tensor) -> Tensor:
+        """The map, normalised and activated."""
+        return self.opening(maps)
+
+    def branch(self, opened: Tensor) -> Tensor:
+        """From there to the raw residual sum."""
+        return self.convolutions(opened)
+
+    def skip(self, maps: Tensor, opened: Tensor) -> Tensor:
+        """The map as it came, or the shortcut where its shape changes."""
+        return maps if self.shortcut is None else self.shortcut(opened)
 
 
 class WideResNet(StagedNet):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kdrun.data.batch import Batch
+from kdrun.methods.branches import ends
 from kdrun.methods.losses import kd
 from kdrun.methods.multi_teacher.ekd_branches import BranchForEachTeacher
 from kdrun.models.roles import Networks, frozen
@@ -31,7 +32,7 @@ def test_a_branch_hears_its_own_teacher_alone(parts, data):
     (branch,) = method.branches
     terms = method.loss(networks, batch)
     own, other = networks.student.network.head.weight, branch.network.head.weight
-    first, second = method.together(networks).answers(networks.student(batch))
+    first, second = ends(networks.student, method.branches, method.shared, batch)
     wanted = torch.autograd.grad(0.9 * kd(networks.teachers[1](batch).logits, second.logits, 4.0), other, retain_graph=True)[0]
     assert torch.allclose(torch.autograd.grad(terms["kd"], other, retain_graph=True)[0], wanted, atol=1e-6)
     wanted = torch.autograd.grad(0.9 * kd(networks.teachers[0](batch).logits, first.logits, 4.0), own, retain_graph=True)[0]

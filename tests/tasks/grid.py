@@ -64,7 +64,9 @@ SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's
     "hkd_flow": {"auxiliary": None}, "rocket": {"shared_stages": None},
 }
 FEW_LABELS = ("mean_teacher", "pate")  # methods that learn from samples without labels
-OWN_NETWORK = {"cnn2tree": ("student", "tree"), "kimura_gp": ("teacher", "gp")}  # that the method's YAML asks for
+OWN_NETWORK = {  # that the method's YAML asks for
+    "cnn2tree": ("student", "tree"), "kimura_gp": ("teacher", "gp"), "stochastic_teacher": ("teacher", "wrn_16_2_stochastic"),
+}
 
 
 @cache

@@ -9,15 +9,17 @@ from tests.tasks.grid import TASKS, outcome, task_of
 CARDS = {key: registry.method_card(key) for key in registry.options("method")}
 
 WHOLE_SAMPLES = {"bss", "cheap_online", "cnn2tree", "cskd", "dafl", "ddgsd", "dfad", "dr", "kimura_gp", "lwf",
-                 "mean_teacher", "mt_two_stage", "pate", "sla_sd", "zskd", "zskt"}
+                 "mean_teacher", "mt_two_stage", "pate", "sla_sd", "stochastic_teacher", "zskd", "zskt"}
 """Response methods that work on samples as a whole: on their pictures, their class, or one class after the other."""
 BRANCHES = {"byot", "dcm", "ekd_branches", "ffl", "multi_exit", "oec", "okddip", "one"}
 """Those that branch off within the student, which kdrun's convolutional classifiers alone let them."""
 CHANNELS = {"fsp", "kdsvd", "mhgd"}
 """Those that pair stages of equal channels, which networks of one width alone have."""
+DENSE = CHANNELS | BRANCHES | {"stochastic_teacher"}
+"""Those that networks which answer with maps do not fit: they are of one width, and neither residual nor parted."""
 NETWORKS = {  # where it is the networks that do not fit: these have no branches, no layers to quantize, maps of other widths
     "texts": BRANCHES, "tagging": BRANCHES, "transcription": BRANCHES, "translation": BRANCHES,
-    "segmentation": CHANNELS | BRANCHES, "landmarks": CHANNELS | BRANCHES, "detection": CHANNELS | BRANCHES,
+    "segmentation": DENSE, "landmarks": DENSE, "detection": DENSE,
     "retrieval": {*CHANNELS, "sla_sd", "sskd_ss"},  # its pictures are not square
     "ranking": {"apprentice", "diff_quant", "quant_distill", "okddip", "one"},
 }

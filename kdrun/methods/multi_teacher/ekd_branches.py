@@ -1,7 +1,7 @@
 """A student with a branch for each teacher."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.methods.base import Method, Teachers, Terms
+from kdrun.methods.branches import MeanEnsemble, ends
 from kdrun.methods.losses import kd, same_size
-from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks, Role
 
 
@@ -19,39 +19,6 @@ def apart(adapter: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of a map [B, C, H, W], brought to a teacher's channels, and the teacher's."""
     wanted, given = same_size(teacher.detach(), student)
     return (adapter(given) - wanted).square().mean()
-
-
-class Branches(nn.Module):
-    """All branches as one network, whose logits are the mean of theirs; all else is the first branch's.
-
-    Args:
-        student: the first branch, with the shared part.
-        branches: the others.
-        shared: how many stages are shared.
-    """
-
-    branches: Sequence[Role]
-
-    def __init__(self, student: Role, branches: Sequence[Role], shared: int) -> None:
-        super().__init__()
-        self.student, self.shared = student, shared
-        self.branches = nn.ModuleList(branches)  # type: ignore[assignment]
-        self.model = f"{student.model} with {1 + len(branches)} branches"
-
-    def described_parts(self) -> dict[str, Any]:
-        """What it is built of."""
-        return {"student": self.student, "branches": list(self.branches), "shared": self.shared}
-
-    def forward(self, asked: Batch | Tensor) -> ModelOutput:
-        """The mean logits."""
-        answers = self.answers(self.student(asked))
-        return answers[0].replace(logits=torch.stack([answer.logits for answer in answers]).mean(dim=0))
-
-    def answers(self, first: ModelOutput) -> list[ModelOutput]:
-        """What every branch says, from the first branch's output."""
-        trunk = first.stages[self.shared - 1] if self.shared else first.stem
-        assert trunk is not None
-        return [first, *(branch.onward(trunk, self.shared) for branch in self.branches)]
 
 
 class BranchForEachTeacher(Method):
@@ -99,19 +66,19 @@ class BranchForEachTeacher(Method):
         self.adapters = nn.ModuleList([nn.Conv2d(stages[-1][0], teacher.shapes.stages[-1][0], 1)
                                        for teacher in networks.teachers]).to(networks.device)
 
-    def together(self, networks: Networks) -> Branches:
+    def together(self, networks: Networks) -> MeanEnsemble:
         """The whole."""
-        return Branches(networks.student, self.branches, self.shared)
+        return MeanEnsemble(networks.student, self.branches, self.shared)
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The labels for each branch and their mean, and each branch's own teacher."""
-        own = self.together(networks).answers(networks.student(batch))
+        own = ends(networks.student, self.branches, self.shared, batch)
         taught = [teacher(batch) for teacher in networks.teachers]
         first, *others = (self.label_loss(answer, batch) for answer in own)
         soft = [kd(teacher.logits, answer.logits, self.temperature) for teacher, answer in zip(taught, own, strict=True)]
         maps = [apart(adapter, answer.stages[-1], teacher.stages[-1])
                 for adapter, teacher, answer in zip(self.adapters, taught, own, strict=True)]
-        mean = own[0].replace(logits=torch.stack([answer.logits for answer in own]).mean(dim=0))
+        mean = own[0].replace(logits=self.together(networks).combined(own))
         further = {"ce branches": torch.stack(others).sum()} if others else {}
         return {"ce": first, **further, "kd": self.kd_weight * torch.stack(soft).sum(),
                 "feature": self.feature_weight * torch.stack(maps).sum(),
