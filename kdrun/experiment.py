@@ -5,7 +5,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ from kdrun.utils.files import digest_of, write_atomically
 from kdrun.utils.memory_limits import LEARNING, allowed
 from kdrun.utils.names import file_name
 from kdrun.utils.progress import Progress
-from kdrun.utils.wording import measure_name
+from kdrun.utils.wording import counted, measure_name
 
 __all__ = ["Experiment", "run"]
 
@@ -218,6 +218,7 @@ class Experiment:
         if not rehearsal:
             factory.compiled = self.settings.speed.compile
             factory.train, factory.follow = lambda spec, part: self.alone(spec, part).network, self.followed
+            factory.stop = lambda spec, part, share: self.alone(spec, part, share=share).network
             if self.settings.teacher.remember:
                 factory.remember = self.remember
         return factory
@@ -272,21 +273,24 @@ class Experiment:
             factory.append(network)
         return factory
 
-    def alone(self, spec: NetworkSpec, role: str, states: int = 0) -> TrainedNetwork:
+    def alone(self, spec: NetworkSpec, role: str, states: int = 0, share: float = 1.0) -> TrainedNetwork:
         """A network trained on the labels alone: the teacher, or the student as its own baseline.
 
         Args:
             spec: which network.
             role: teacher, teacher 2, ... or baseline.
             states: how many states on the way to keep beside the last.
+            share: of its recipe's epochs, over which the schedule then runs whole.
         """
-        title = f"{role} {spec.name}" + (f", {states} states" if states else "")
+        recipe = self.recipe if role == "baseline" else self.settings.teacher_recipe
+        recipe = replace(recipe, epochs=max(1, round(share * recipe.epochs)))
+        title = f"{role} {spec.name}" + (f", {states} states" if states else "") + (
+            f", {counted(recipe.epochs, 'epoch')}" if share < 1 else "")
         if title in self.trained:
             return self.trained[title]
         data = self.data.seen("student" if role == "baseline" else "teacher")
         factory = self.factory(data=data)
         part = "student" if role == "baseline" else role  # the baseline starts from the student's first weights
-        recipe = self.recipe if role == "baseline" else self.settings.teacher_recipe
         actor = factory.begun(spec, part)
         if spec.checkpoint and not spec.start:
             made = TrainedNetwork(role, spec.name, actor.network, answers(actor, data, data.test, self.device), None, None,

@@ -70,8 +70,10 @@ from kdrun.methods.losses.relation import (
     sp,
 )
 from kdrun.methods.losses.response import (
+    conditional,
     consensus,
     dcm,
+    dist,
     dkd,
     dkd_parts,
     dml,
@@ -81,6 +83,7 @@ from kdrun.methods.losses.response import (
     logit_mse,
     smoothed_labels,
     soft_cross_entropy,
+    top_score_difference,
 )
 from kdrun.methods.losses.spectral import likenesses, log_euclid, symmetric_log
 from kdrun.methods.losses.views import (
@@ -94,12 +97,13 @@ from kdrun.methods.losses.views import (
 )
 
 __all__ = ["ab", "affinities", "aggregated", "aligned_directions", "angles", "at", "attention_map", "best_ranked", "cckd",
-           "channel_correlations", "consensus", "consistency", "correlations", "crd", "darkrank_hard", "darkrank_soft",
-           "dcm", "distances", "dkd", "dkd_parts", "dml", "expected_negative", "factor", "fsp", "fsp_matrices", "fsp_matrix",
-           "ft", "hint", "hkd_flow", "ickd", "irg_edges", "irg_transformation", "jacobian", "joint_labels", "kd",
-           "kd_of_teachers", "kdsvd", "kl", "leading_directions", "likenesses", "lkd", "log_euclid", "logit_mse", "lp",
-           "mean_discrepancy", "measured_negative", "mixture", "mlkd_absolute", "mlkd_relative", "moments", "nst", "ofd",
-           "patches", "pkt", "place_affinities", "place_affinity", "ranking_scores", "region_affinities", "region_affinity",
-           "relative_distances", "relative_squares", "rkd_angle", "rkd_distance", "same_size", "sees_again",
-           "self_attention", "self_attention_map", "similarities", "smoothed_labels", "soft_cross_entropy", "sp",
-           "standardise", "symmetric_log", "transformations", "triplet_order", "unit_rows", "vid", "view_count", "views_of"]
+           "channel_correlations", "conditional", "consensus", "consistency", "correlations", "crd", "darkrank_hard",
+           "darkrank_soft", "dcm", "dist", "distances", "dkd", "dkd_parts", "dml", "expected_negative", "factor", "fsp",
+           "fsp_matrices", "fsp_matrix", "ft", "hint", "hkd_flow", "ickd", "irg_edges", "irg_transformation", "jacobian",
+           "joint_labels", "kd", "kd_of_teachers", "kdsvd", "kl", "leading_directions", "likenesses", "lkd", "log_euclid",
+           "logit_mse", "lp", "mean_discrepancy", "measured_negative", "mixture", "mlkd_absolute", "mlkd_relative", "moments",
+           "nst", "ofd", "patches", "pkt", "place_affinities", "place_affinity", "ranking_scores", "region_affinities",
+           "region_affinity", "relative_distances", "relative_squares", "rkd_angle", "rkd_distance", "same_size",
+           "sees_again", "self_attention", "self_attention_map", "similarities", "smoothed_labels", "soft_cross_entropy",
+           "sp", "standardise", "symmetric_log", "top_score_difference", "transformations", "triplet_order", "unit_rows",
+           "vid", "view_count", "views_of"]

@@ -39,6 +39,7 @@ EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "snapshot_kd": {"Gou": {"Yang et al. 2019b"}},  # Gou's Yang 2019a is the tolerant teacher
     "sskd_ss": {"Gou": {"Xu et al. 2020a"}},
     "tfkd_reg": {},  # the tables print the self-training figures of that paper only
+    "tolerant_gen": {"Gou": {"Yang et al. 2019a"}},
 }
 
 

@@ -65,6 +65,11 @@ class Mixing:
             epoch: of the batch.
             step: of the batch.
         """
+        mixed, share = self.mixed(pictures, epoch, step)
+        return mixed, MixedLabels(labels, labels.roll(1, 0), share)
+
+    def mixed(self, pictures: Tensor, epoch: int, step: int) -> tuple[Tensor, float]:
+        """The mixed pictures [B, C, H, W] of a batch, and the share of each that is its own."""
         draws = random.Random(seed_of("mixing", self.seed, epoch, step))
         paste = self.cutmix > 0 and (self.mixup == 0 or draws.random() < 0.5)
         share = draws.betavariate(*[self.cutmix if paste else self.mixup] * 2)
@@ -77,7 +82,7 @@ class Mixing:
             share = 1 - (bottom - top) * (right - left) / (images.shape[1] * images.shape[2])
         else:
             mixed = others.lerp(images, share)
-        return mixed.permute(0, 3, 1, 2), MixedLabels(labels, labels.roll(1, 0), share)
+        return mixed.permute(0, 3, 1, 2), share
 
 
 def box(height: int, width: int, share: float, draws: random.Random) -> tuple[int, int, int, int]:

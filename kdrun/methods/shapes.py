@@ -1,4 +1,4 @@
-"""Forms that several methods share: one that lends its loss to another's order of teachers, and networks side by side."""
+"""Forms that several methods share: one that lends its loss to another's order of teachers, generations, networks abreast."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,9 +9,9 @@ from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.methods.base import Method, Phase, Run, Terms
-from kdrun.models.roles import Networks
+from kdrun.models.roles import Networks, frozen
 
-__all__ = ["Curriculum", "Mutual"]
+__all__ = ["Curriculum", "Generations", "Mutual", "succeed"]
 
 
 class Curriculum(Method):
@@ -79,3 +79,41 @@ class Mutual(Method):
     def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The student, and each peer."""
         return {"student": networks.student, **{peer.name: peer for peer in networks.peers}}
+
+
+def succeed(run: Run, generation: int) -> None:
+    """Freeze the student as the teacher of this generation, whose student starts from new weights."""
+    run.networks.teachers = [frozen(run.networks.student, f"generation {generation - 1}")]
+    run.networks.student = run.factory.student(generation)
+
+
+class Generations(Method):
+    """A method that teaches a fresh copy of the student by the one before, several times over.
+
+    Generation 0 learns by `first_loss`, all others by `loss` from the last epoch of the one before. Under a scheme with a
+    trained teacher there is no generation 0, and that teacher teaches generation 1.
+
+    Args:
+        generations: how many are taught.
+    """
+
+    past_teaches = False
+
+    def __init__(self, *, generations: int) -> None:
+        super().__init__()
+        self.generations = generations
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """Generation after generation."""
+        self.setup(run.networks, run.data)
+        if not run.scheme.trained_teacher:
+            yield Phase("generation 0", loss=self.first_loss)
+            succeed(run, 1)
+        for generation in range(1, self.generations + 1):
+            yield Phase(f"generation {generation}")
+            if generation < self.generations:
+                succeed(run, generation + 1)
+
+    def first_loss(self, networks: Networks, batch: Batch) -> Terms:
+        """What generation 0 descends: the labels alone, unless a method has another loss."""
+        return {"ce": self.label_loss(networks.student(batch), batch)}

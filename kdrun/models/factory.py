@@ -127,6 +127,7 @@ class NetworkFactory:
         teacher_specs: the teachers'; empty where the method learns from none.
         train: from a teacher's spec and part to a trained network; None in a rehearsal, where untrained ones do.
         follow: from a teacher's spec, part and a number to so many networks on its way; None likewise.
+        stop: from a teacher's spec, part and a share of its epochs to it as a training of so many leaves it; None likewise.
         remember: gives a trained network a memory of its answers, told its spec and whether it stays until the end; None
             where nothing is to be remembered.
         memory_format: of weights and maps.
@@ -141,6 +142,7 @@ class NetworkFactory:
     precision: torch.dtype | None
     train: Callable[[NetworkSpec, str], nn.Module] | None = None
     follow: Callable[[NetworkSpec, str, int], list[nn.Module]] | None = None
+    stop: Callable[[NetworkSpec, str, float], nn.Module] | None = None
     remember: Callable[[Frozen, NetworkSpec, bool], None] | None = None
     memory_format: torch.memory_format = torch.channels_last
     compiled: bool = False
@@ -214,6 +216,20 @@ class NetworkFactory:
             return [frozen(self.build(spec, part)) for _ in range(count)]
         return [self.fixed(self.role(network, part, spec.name), spec, stays=False)
                 for network in self.follow(spec, part, count)]
+
+    def stopped_early(self, share: float) -> Frozen:
+        """The teacher as it is after a training of a share of its epochs, over which its schedule runs whole; frozen.
+
+        Raises:
+            ValueError: it is the user's own, and trained already.
+        """
+        spec, part = self.teacher_specs[0], self.teacher_names[0]
+        if spec.checkpoint and not spec.start:
+            raise ValueError(f"the teacher is trained already ({spec.checkpoint}), so nothing of that can be left out; leave "
+                             "teacher.checkpoint out")
+        if self.stop is None:
+            return frozen(self.begun(spec, part))
+        return self.fixed(self.role(self.stop(spec, part, share), part, spec.name), spec)
 
     def fixed(self, role: Role, spec: NetworkSpec, stays: bool = True) -> Frozen:
         """A frozen copy, with a memory of its answers where one is wanted."""

@@ -17,8 +17,8 @@ from kdrun.config.constraints import Bounds
 from kdrun.evaluation.metrics import Size
 from kdrun.models.description import COMPOSED, node_of
 
-__all__ = ["Bits", "Bucketed", "QuantizedWeights", "Quantizer", "Wrpn", "buckets", "clipped", "inner_layers", "linear",
-           "scale_bits", "wrpn"]
+__all__ = ["Bits", "Bucketed", "QuantizedWeights", "Quantizer", "Ternary", "Wrpn", "buckets", "clipped", "inner_layers",
+           "linear", "scale_bits", "ternary", "wrpn"]
 
 Bits = Annotated[int, Bounds(least=1, most=16)]
 
@@ -69,6 +69,15 @@ def wrpn(weights: Tensor, bits: int) -> Tensor:
     """Clip to [-1, 1] and round to multiples of 1 / (2^(bits - 1) - 1), so that zero is a level (Mishra et al. 2018)."""
     steps = 2 ** (bits - 1) - 1
     return Round.apply(weights.clamp(-1, 1) * steps) / steps
+
+
+def ternary(weights: Tensor) -> Tensor:
+    """Weights as -a, 0 and a: 0 up to 0.7 of their mean size, a the mean size of the others (Li, Zhang and Liu 2016)."""
+    sizes = weights.detach().abs()
+    kept = sizes > 0.7 * sizes.mean()
+    level = (sizes * kept).sum() / kept.sum().clamp_min(1)
+    rounded = level * weights.detach().sign() * kept
+    return rounded + (weights - weights.detach())  # the gradient passes as if nothing had been rounded
 
 
 def clipped(activations: Tensor, bits: int) -> Tensor:
@@ -125,6 +134,18 @@ class Wrpn(Quantizer):
     def stored_bits(self, count: int) -> int:
         """What so many weights take."""
         return count * self.bits
+
+
+class Ternary(Quantizer):
+    """`ternary`: two bits a weight and the one size of a layer, in float32."""
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Weights of the same shape, quantised."""
+        return ternary(weights)
+
+    def stored_bits(self, count: int) -> int:
+        """What so many weights take."""
+        return 2 * count + 32
 
 
 def inner_layers(network: nn.Module, ends: bool) -> list[nn.Module]:

@@ -126,6 +126,20 @@ class Role(nn.Module):
             raise ValueError(f"{type(self.network).__name__} has no `until(stage)`, so it cannot be trained stage by stage")
         return until(stage)
 
+    @property
+    def classifier(self) -> str:
+        """The name of the network's last linear layer from its embedding to its logits.
+
+        Raises:
+            ValueError: there is none.
+        """
+        shapes = self.shapes
+        found = [name for name, layer in self.network.named_modules() if isinstance(layer, nn.Linear)
+                 and ((layer.in_features,), (layer.out_features,)) == (tuple(shapes.embedding), tuple(shapes.logits))]
+        if not found:
+            raise ValueError(f"the {self.name} {self.model} has no linear layer from its embedding to its logits")
+        return found[-1]
+
     def onward(self, maps: Tensor, stage: int) -> ModelOutput:
         """Answer from the map at the end of a stage, counted from 1 and after its activation.
 

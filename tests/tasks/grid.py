@@ -56,12 +56,12 @@ TASKS = {
 
 NAMES_NETWORKS = {  # methods that name networks, or several teachers
     **dict.fromkeys(("ekd_branches", "feed", "mt_avg", "mt_logeuclid", "mt_switch", "mt_two_stage", "mt_you"), "teachers"),
-    "takd": "method.assistants", "rocket": "method.booster",
+    "residual_kd": "method.assistant", "takd": "method.assistants", "rocket": "method.booster",
 }
 SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's step cheap
     "dafl": {"steps": 3}, "deepinv": {"rounds": 2, "batch_size": 20, "iterations": 3}, "dfad": {"steps": 3},
     "zskd": {"impressions": 60, "batch_size": 20, "iterations": 3}, "zskt": {"steps": 3, "student_steps": 2},
-    "hkd_flow": {"auxiliary": None}, "rocket": {"shared_stages": None},
+    "hkd_flow": {"auxiliary": None}, "rocket": {"shared_stages": None}, "tolerant_gen": {"scores": 2},
 }
 FEW_LABELS = ("mean_teacher", "pate")  # methods that learn from samples without labels
 OWN_NETWORK = {  # that the method's YAML asks for

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from kdrun.methods.losses.arithmetic import mixture, row_mean
 
-__all__ = ["Mean", "consensus", "dcm", "dkd", "dkd_parts", "dml", "kd", "kd_of_teachers", "kl", "logit_mse", "smoothed_labels",
-           "soft_cross_entropy"]
+__all__ = ["Mean", "conditional", "consensus", "dcm", "dist", "dkd", "dkd_parts", "dml", "kd", "kd_of_teachers", "kl",
+           "logit_mse", "smoothed_labels", "soft_cross_entropy", "top_score_difference"]
 
 Mean = Literal["prob", "logit", "loss"]
 
@@ -260,3 +260,83 @@ def smoothed_labels(labels: Tensor, classes: int, confidence: float) -> Tensor:
     """
     even = torch.full((len(labels), classes), (1 - confidence) / (classes - 1), device=labels.device)
     return even.scatter(1, labels[:, None], confidence)
+
+
+def conditional(teacher: Tensor, student: Tensor, labels: Tensor, temperature: float = 1.0, smoothing: float = 0.0
+                ) -> tuple[Tensor, Tensor]:
+    """Soft cross-entropy where the teacher is right, and cross-entropy with the label where it is not.
+
+    Source: Meng, Li, Zhao, Gong, Conditional teacher-student learning, ICASSP 2019.
+
+    Args:
+        teacher: logits [B, K].
+        student: logits [B, K].
+        labels: [B].
+        temperature: of the soft part, which holds its square.
+        smoothing: of the labels in the hard part.
+
+    Returns:
+        The soft and the hard part, scalars: sums over their samples, both divided by B.
+
+    Example:
+        >>> teacher = torch.tensor([[2.0, 0.0], [2.0, 0.0]])  # right of the first, wrong of the second
+        >>> conditional(teacher, torch.tensor([[0.0, 0.0], [3.0, 0.0]]), torch.tensor([0, 1]))
+        (tensor(0.3466), tensor(1.5243))
+    """
+    right = teacher.argmax(dim=1) == labels
+    wanted = F.softmax(teacher.detach() / temperature, dim=1)
+    soft = -temperature**2 * (wanted * F.log_softmax(student / temperature, dim=1)).sum(dim=1)
+    hard = F.cross_entropy(student, labels, reduction="none", label_smoothing=smoothing)
+    return row_mean(soft * right), row_mean(hard * ~right)
+
+
+def correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson's correlation [N] of the rows of two matrices [N, D]; 0 where a row is constant."""
+    first, second = (rows - rows.mean(dim=1, keepdim=True) for rows in (first, second))
+    return (first * second).sum(dim=1) / (first.norm(dim=1) * second.norm(dim=1) + 1e-8)
+
+
+def dist(teacher: Tensor, student: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """How far two networks' probabilities are from correlating, over the classes of a sample and the samples of a class.
+
+    Source: Huang, You, Wang, Qian, Xu, Knowledge distillation from a stronger teacher, NeurIPS 2022, equations 9 and 10.
+
+    Args:
+        teacher: logits [B, K].
+        student: logits [B, K].
+        temperature: what both are divided by.
+
+    Returns:
+        Two scalars from 0 to 2, each times the squared temperature: 1 minus the mean correlation of rows, and of columns.
+        A column that does not vary over the batch counts 1.
+
+    Example:
+        >>> teacher = 2 * torch.eye(3)
+        >>> dist(teacher, teacher.roll(1, 1), temperature=1.0)
+        (tensor(1.5000), tensor(1.5000))
+    """
+    if not len(student):
+        return student.sum(), student.sum()
+    wanted, given = F.softmax(teacher.detach() / temperature, dim=1), F.softmax(student / temperature, dim=1)
+    return (temperature**2 * (1 - correlation(wanted, given).mean()),
+            temperature**2 * (1 - correlation(wanted.T, given.T).mean()))
+
+
+def top_score_difference(logits: Tensor, count: int) -> Tensor:
+    """How far the largest probability is above the mean of the next largest.
+
+    Source: Yang, Xie, Qiao, Yuille, Training deep neural networks in generations, AAAI 2019.
+
+    Args:
+        logits: [B, K].
+        count: how many of the largest are looked at, the first included; from 2 to K.
+
+    Returns:
+        A scalar from 0 to 1, with a gradient through all of them.
+
+    Example:
+        >>> top_score_difference(torch.tensor([[0.6, 0.2, 0.1, 0.06, 0.04]]).log(), count=3)  # 0.6 - (0.2 + 0.1) / 2
+        tensor(0.4500)
+    """
+    largest = F.softmax(logits, dim=1).topk(count, dim=1).values
+    return row_mean(largest[:, 0] - largest[:, 1:].mean(dim=1))
