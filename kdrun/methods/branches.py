@@ -68,7 +68,8 @@ def exits_of(role: Role, *, copies: bool = False) -> Sequence[Role]:
     """
     stages = role.shapes.stages
     if len(stages) < 2:
-        raise ValueError(f"the {role.name} has one stage only, so there is nothing before its end to hang an exit on")
+        raise ValueError(f"the {role.name} has one stage only, so there is nothing before its end to hang an exit on; choose "
+                         "one with more, like resnet8")
     whose = "" if role.name == "student" else f"{role.name} "
     return nn.ModuleList([  # type: ignore[return-value]
         role.fork(number, f"{whose}exit {number}", None if copies else [bottleneck(before, stages[-1])])
@@ -91,7 +92,7 @@ class MeanEnsemble(nn.Module):
 
     branches: Sequence[Role]
 
-    def __init__(self, student: Role, branches: Sequence[Role], shared: int | None) -> None:
+    def __init__(self, student: Role, branches: Sequence[Role], shared: int | None = None) -> None:
         super().__init__()
         self.student, self.shared = student, shared
         self.branches = nn.ModuleList(branches)  # type: ignore[assignment]
@@ -99,7 +100,8 @@ class MeanEnsemble(nn.Module):
 
     def described_parts(self) -> dict[str, Any]:
         """What it is built of."""
-        return {"student": self.student, "branches": list(self.branches), "shared": self.shared}
+        shared = {} if self.shared is None else {"shared": self.shared}  # a part of None is one that cannot be told
+        return {"student": self.student, "branches": list(self.branches), **shared}
 
     def forward(self, asked: Batch | Tensor) -> ModelOutput:
         """The logits of all together; all else is the student's."""

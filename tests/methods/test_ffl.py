@@ -3,15 +3,24 @@
 import pytest
 import torch
 
+import kdrun
 from kdrun.methods.online.ffl import Fusion
 from kdrun.training.players import own_parameters
-from tests.toy import rows_of, toy_experiment, toy_run
+from tests.toy import prepared, rows_of, toy_experiment, toy_run
 
 
 def ready(*words):
     run = toy_run("ffl", "online", "method.ramp_share=0", *words)
     next(iter(run.method.phases(run)))
     return run, next(run.stream.epoch(0, 1))
+
+
+def is_loaded_as_it_was_measured(folder, row):
+    """Whether a network of several that a run left says again what its row says."""
+    loaded = kdrun.load(next(folder.glob(f"runs/*/{row['role']}.safetensors")))
+    test = prepared(("ffl",)).data.test
+    said = loaded.network(loaded.preprocess(test.inputs)).logits.argmax(dim=1)
+    return float((said == test.labels).double().mean()) == pytest.approx(row["accuracy"])
 
 
 def gradients(term, module):
@@ -66,3 +75,4 @@ def test_networks_and_fusion_get_rows(shared, beside, tmp_path):
     assert list(rows) == ["baseline", "student", beside, "fusion"]
     assert rows["student"]["parameters"] == rows["baseline"]["parameters"] == rows[beside]["parameters"]
     assert rows["fusion"]["parameters"] > rows["student"]["parameters"]
+    assert is_loaded_as_it_was_measured(tmp_path, rows["fusion"])

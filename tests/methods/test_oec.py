@@ -10,6 +10,7 @@ from kdrun.models.factory import NetworkSpec
 from kdrun.models.resnet import ResNet
 from kdrun.models.roles import Networks, Role
 from kdrun.training.players import own_parameters
+from tests.methods.test_ffl import is_loaded_as_it_was_measured
 from tests.toy import prepared, rows_of, toy_experiment, toy_run
 
 
@@ -64,6 +65,7 @@ def test_every_network_and_the_ensemble_get_rows(tmp_path):
     assert rows["student"]["parameters"] == rows["baseline"]["parameters"] < rows["peer 3"]["parameters"]
     assert rows["peer 2"]["model"] == "cnn x2"
     assert rows["ensemble"]["parameters"] > rows["peer 2"]["parameters"]
+    assert is_loaded_as_it_was_measured(tmp_path, rows["ensemble"])
 
 
 def test_what_cannot_be_is_told():

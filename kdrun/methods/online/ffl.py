@@ -57,7 +57,7 @@ class Fused(MeanEnsemble):
         shared: how many stages they share; None for none.
     """
 
-    def __init__(self, student: Role, branches: Sequence[Role], fusion: Fusion, shared: int | None) -> None:
+    def __init__(self, student: Role, branches: Sequence[Role], fusion: Fusion, shared: int | None = None) -> None:
         super().__init__(student, branches, shared)
         self.fusion = fusion
         self.model = f"fusion of {self.model}"
