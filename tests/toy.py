@@ -20,6 +20,8 @@ TINY = ("dataset.train_limit=48", "recipe=smoke", "recipe.batch_size=16", "recip
         "teacher=cnn", "teacher.widths=[6,8,12]", "student=cnn", "student.widths=[4,6,8]", "threads=1")
 
 NEEDS = {  # what a method asks for beyond that, at all or where something else is asked for
+    "blockwise": ("method.block_share=0.5", "method.last_share=0.5"),
+    "cheap_online": ("method.peers=2",),
     "cnn2tree": ("student=tree",),
     "apprentice scheme=online": ("method.variant=A",),
     "dafl": ("method.steps=3",),
@@ -27,6 +29,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "dfad": ("method.steps=3",),
     "ekd_branches": ("teachers=[cnn,mlp]",),
     "feed": ("teachers=[cnn,mlp]", "method.generations=2"),
+    "fskd": ("method.samples=32",),
     "fsp": ("student.widths=[6,8,12]",),
     "hkd_flow": ("method.auxiliary=cnn",),
     "kdsvd": ("student.widths=[6,8,12]",),
@@ -38,9 +41,11 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "mt_two_stage": ("teachers=[cnn,mlp]",),
     "mt_you": ("teachers=[cnn,mlp]",),
     "pate": ("dataset.labelled=20", "method.count=2"),
+    "net2net": ("student.widths=[8,8,14]",),
     "rocket": ("student=resnet8", "student.widths=[16,32,64]", "method.booster=resnet14"),
     "stochastic_teacher": ("teacher=resnet20_stochastic", "teacher.depth=8", "teacher.widths=[4,6,8]"),
     "takd": ("method.assistants=[cnn]",),
+    "triage": ("method.variants=[none,local,kd]",),
     "zskd": ("method.impressions=60", "method.batch_size=20", "method.iterations=3"),
     "zskt": ("method.steps=3", "method.student_steps=2"),
 }

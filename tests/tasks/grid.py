@@ -60,6 +60,7 @@ NAMES_NETWORKS = {  # methods that name networks, or several teachers
 }
 SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's step cheap
     "dafl": {"steps": 3}, "deepinv": {"rounds": 2, "batch_size": 20, "iterations": 3}, "dfad": {"steps": 3},
+    "fskd": {"samples": 16},
     "zskd": {"impressions": 60, "batch_size": 20, "iterations": 3}, "zskt": {"steps": 3, "student_steps": 2},
     "hkd_flow": {"auxiliary": None}, "rocket": {"shared_stages": None}, "tolerant_gen": {"scores": 2},
 }
