@@ -40,6 +40,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "mt_switch": ("teachers=[cnn,mlp]",),
     "mt_two_stage": ("teachers=[cnn,mlp]",),
     "mt_you": ("teachers=[cnn,mlp]",),
+    "noisy_student": ("dataset.labelled=20", "method.rounds=1"),
     "pate": ("dataset.labelled=20", "method.count=2"),
     "net2net": ("student.widths=[8,8,14]",),
     "rocket": ("student=resnet8", "student.widths=[16,32,64]", "method.booster=resnet14"),
