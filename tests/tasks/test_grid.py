@@ -8,9 +8,9 @@ from tests.tasks.grid import TASKS, outcome, task_of
 
 CARDS = {key: registry.method_card(key) for key in registry.options("method")}
 
-WHOLE_SAMPLES = {"bss", "cheap_online", "cnn2tree", "cskd", "dafl", "ddgsd", "dfad", "dr", "funmatch", "kimura_gp", "lwf",
-                 "mean_teacher", "mt_two_stage", "noisy_student", "pate", "skd_embed", "sla_sd", "stochastic_teacher", "zskd",
-                 "zskt"}
+WHOLE_SAMPLES = {"bss", "cheap_online", "cnn2tree", "cskd", "dafl", "ddgsd", "deepinv", "dfad", "dr", "funmatch", "kimura_gp",
+                 "lwf", "mean_teacher", "mt_two_stage", "noisy_student", "pate", "skd_embed", "sla_sd", "stochastic_teacher",
+                 "zskd", "zskt"}
 """Response methods that work on samples as a whole: on their pictures, their class, or one class after the other."""
 BRANCHES = {"byot", "dcm", "ekd_branches", "ffl", "multi_exit", "oec", "okddip", "one"}
 """Those that branch off within the student, which kdrun's convolutional classifiers alone let them."""
