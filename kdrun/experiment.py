@@ -142,7 +142,7 @@ class Experiment:
             screen.note(data.found)
         experiment = cls(settings, screen, data, settings.recipe, device,
                          Store(settings.outputs / "store", screen.note), NetworkSpec.read(settings.student.node, "student"),
-                         teacher_specs(settings))
+                         teacher_specs(settings, data))
         experiment.rehearse()
         return experiment
 
@@ -160,7 +160,7 @@ class Experiment:
             try:
                 frozen = role == "teacher" and spec.checkpoint
                 with allowed(1 if frozen else LEARNING, self.on_host):
-                    data = self.data.seen(role)
+                    data = self.data.seen(role).only(spec.classes)
                     network = spec.build(data)
                     if spec.checkpoint:
                         self.screen.note(f"{role} {spec.name}: {spec.load(network, len(data.classes))}")
@@ -284,11 +284,11 @@ class Experiment:
         """
         recipe = self.recipe if role == "baseline" else self.settings.teacher_recipe
         recipe = replace(recipe, epochs=max(1, round(share * recipe.epochs)))
-        title = f"{role} {spec.name}" + (f", {states} states" if states else "") + (
+        title = f"{role} {spec.title}" + (f", {states} states" if states else "") + (
             f", {counted(recipe.epochs, 'epoch')}" if share < 1 else "")
         if title in self.trained:
             return self.trained[title]
-        data = self.data.seen("student" if role == "baseline" else "teacher")
+        data = self.data.seen("student" if role == "baseline" else "teacher").only(spec.classes)
         factory = self.factory(data=data)
         part = "student" if role == "baseline" else role  # the baseline starts from the student's first weights
         actor = factory.begun(spec, part)
@@ -313,14 +313,14 @@ class Experiment:
                 found, size = tested(training, actor, data), metrics.size(actor.network)
                 states_kept = method.states if isinstance(method, Trajectory) else []
                 epochs = sum(training.trained.values()) or None
-                made = TrainedNetwork(role, spec.name, actor.network, found, epochs, seconds, training.history, states_kept,
+                made = TrainedNetwork(role, spec.title, actor.network, found, epochs, seconds, training.history, states_kept,
                                       description=describe(actor.network, data, role, spec.name))
                 made.measures = made.measured(data) | {"parameters": size.parameters if size else None}
                 return made
 
             label = f"{data.settings.name}-{part.replace(' ', '_')}-{spec.name}-s{self.settings.seed}"
             made = self.store.fetch(label, key, actor.network, train)
-        task = self.data.task
+        made.classes, task = spec.classes, self.data.task
         headline = made.measured(self.data)[task.headline]
         source = {"trained": "trained", "store": "from store", "checkpoint": f"from {spec.checkpoint}"}[made.origin]
         self.screen.note(f"{title}: {source}, test {measure_name(task.headline)} {100 * (headline or 0):.2f} %")

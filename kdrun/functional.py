@@ -11,6 +11,7 @@ What teaches comes first and gets no gradient, what learns second; logits are [B
 kdrun call these same functions.
 """
 
+from kdrun.methods.losses.amalgamation import joined_logits, partial_cross_entropy, unified, unit_norms
 from kdrun.methods.losses.arithmetic import distances, mixture, same_size, standardise, unit_rows
 from kdrun.methods.losses.dense import (
     moments,
@@ -36,6 +37,7 @@ from kdrun.methods.losses.feature import (
     ofd,
     vid,
 )
+from kdrun.methods.losses.graph import earth_mover, edge_discrepancy, local_structure, squared_mmd
 from kdrun.methods.losses.layers import (
     aligned_directions,
     channel_correlations,
@@ -98,12 +100,13 @@ from kdrun.methods.losses.views import (
 
 __all__ = ["ab", "affinities", "aggregated", "aligned_directions", "angles", "at", "attention_map", "best_ranked", "cckd",
            "channel_correlations", "conditional", "consensus", "consistency", "correlations", "crd", "darkrank_hard",
-           "darkrank_soft", "dcm", "dist", "distances", "dkd", "dkd_parts", "dml", "expected_negative", "factor", "fsp",
-           "fsp_matrices", "fsp_matrix", "ft", "hint", "hkd_flow", "ickd", "irg_edges", "irg_transformation", "jacobian",
-           "joint_labels", "kd", "kd_of_teachers", "kdsvd", "kl", "leading_directions", "likenesses", "lkd", "log_euclid",
-           "logit_mse", "lp", "mean_discrepancy", "measured_negative", "mixture", "mlkd_absolute", "mlkd_relative", "moments",
-           "nst", "ofd", "patches", "pkt", "place_affinities", "place_affinity", "ranking_scores", "region_affinities",
-           "region_affinity", "relative_distances", "relative_squares", "rkd_angle", "rkd_distance", "same_size",
-           "sees_again", "self_attention", "self_attention_map", "similarities", "smoothed_labels", "soft_cross_entropy",
-           "sp", "standardise", "symmetric_log", "top_score_difference", "transformations", "triplet_order", "unit_rows",
+           "darkrank_soft", "dcm", "dist", "distances", "dkd", "dkd_parts", "dml", "earth_mover", "edge_discrepancy",
+           "expected_negative", "factor", "fsp", "fsp_matrices", "fsp_matrix", "ft", "hint", "hkd_flow", "ickd", "irg_edges",
+           "irg_transformation", "jacobian", "joined_logits", "joint_labels", "kd", "kd_of_teachers", "kdsvd", "kl",
+           "leading_directions", "likenesses", "lkd", "local_structure", "log_euclid", "logit_mse", "lp", "mean_discrepancy",
+           "measured_negative", "mixture", "mlkd_absolute", "mlkd_relative", "moments", "nst", "ofd", "partial_cross_entropy",
+           "patches", "pkt", "place_affinities", "place_affinity", "ranking_scores", "region_affinities", "region_affinity",
+           "relative_distances", "relative_squares", "rkd_angle", "rkd_distance", "same_size", "sees_again", "self_attention",
+           "self_attention_map", "similarities", "smoothed_labels", "soft_cross_entropy", "sp", "squared_mmd", "standardise",
+           "symmetric_log", "top_score_difference", "transformations", "triplet_order", "unified", "unit_norms", "unit_rows",
            "vid", "view_count", "views_of"]

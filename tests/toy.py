@@ -20,6 +20,10 @@ TINY = ("dataset.train_limit=48", "recipe=smoke", "recipe.batch_size=16", "recip
         "teacher=cnn", "teacher.widths=[6,8,12]", "student=cnn", "student.widths=[4,6,8]", "threads=1")
 
 NEEDS = {  # what a method asks for beyond that, at all or where something else is asked for
+    "amalgam": ("teacher_classes=2",),
+    "amalgam_adaptive": ("teachers=[cnn,cnn,cnn]", "teacher_classes=[[0,1,2,3,4],[0,1,2,3,4],[5,6,7,8,9]]",
+                         "method.component_epochs=1"),
+    "amalgam_common": ("teacher_classes=2", "method.width=4"),
     "blockwise": ("method.block_share=0.5", "method.last_share=0.5"),
     "cheap_online": ("method.peers=2",),
     "cnn2tree": ("student=tree",),
@@ -31,6 +35,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "feed": ("teachers=[cnn,mlp]", "method.generations=2"),
     "fskd": ("method.samples=32",),
     "fsp": ("student.widths=[6,8,12]",),
+    "graph_zp": ("teachers=[cnn,mlp]",),
     "hkd_flow": ("method.auxiliary=cnn",),
     "kdsvd": ("student.widths=[6,8,12]",),
     "mean_teacher": ("dataset.labelled=20",),
@@ -47,6 +52,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "stochastic_teacher": ("teacher=resnet20_stochastic", "teacher.depth=8", "teacher.widths=[4,6,8]"),
     "takd": ("method.assistants=[cnn]",),
     "triage": ("method.variants=[none,local,kd]",),
+    "uhc": ("teacher_classes=[[0,1,2,3,4,5],[5,6,7,8,9]]",),
     "zskd": ("method.impressions=60", "method.batch_size=20", "method.iterations=3"),
     "zskt": ("method.steps=3", "method.student_steps=2"),
 }

@@ -26,6 +26,10 @@ FILES: Final[dict[str, str]] = {
 # cited too, or a later version, or other authors. "Heo et al. 2019" is the citation without a letter.
 EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "ab": {"Gou": {"Heo et al. 2019c"}, "Alkhulaifi": {"Heo et al. 2019"}},
+    "amalgam": {"Gou": {"Shen et al. 2019a"}},
+    "amalgam_adaptive": {"Gou": {"Shen et al. 2019b"}},
+    "lsp_gcn": {},  # Gou's Yang 2020a, which is in no table
+    "mmd_graph": {},  # one of the distances of graph_zp
     "ofd": {"Gou": {"Heo et al. 2019a"}},
     "bss": {"Gou": {"Heo et al. 2019b"}},
     "pkt": {"Gou": {"Passalis et al. 2020a", "Passalis and Tefas 2018"}},

@@ -215,6 +215,8 @@ def described(told: Mapping[str, Any], table: Sequence[Mapping[str, Any]]) -> di
     for row in table:
         first.setdefault(row["role"], row)
     teacher, baseline, student = (first.get(role) for role in ("teacher", "baseline", "student"))
+    if told["settings"].get("teacher_classes") is not None:
+        teacher = None  # it was measured on its own classes, which is no mark for a student of all
     teachers = [row["model"] for row in table if row["role"].split()[0] == "teacher"]
     return {
         "measured_by": "you", "comparison": comparison(told), "variant": variant(told, table[0]["method"]),

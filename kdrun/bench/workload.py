@@ -89,8 +89,8 @@ class Subject:
             ConfigError: something does not fit together.
         """
         settings = self.settings(method, *words)
-        made = replace(self.plain, settings=settings, teacher_specs=teacher_specs(settings), trained={}, extra_tables={},
-                       memories=[])
+        made = replace(self.plain, settings=settings, teacher_specs=teacher_specs(settings, self.plain.data), trained={},
+                       extra_tables={}, memories=[])
         made.rehearse()
         return made
 

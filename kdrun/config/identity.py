@@ -18,6 +18,8 @@ def identity(settings: Settings) -> str:
     ignored = {"outputs", "rerun", "checkpoint_seconds", "launch", "sweep"}
     if speed.on_gpu(str(settings.values.get("device"))):
         ignored.add("threads")  # the CPU only feeds the GPU, which does what depends on the order of additions
+    if settings.values.get("teacher_classes") is None:
+        ignored.add("teacher_classes")  # which runs of earlier versions do not have
     values = {key: value for key, value in settings.values.items() if key not in ignored}
     values["speed"] = speed.shaping(values["speed"])
     values["dataset"] = {key: value for key, value in values.get("dataset", {}).items() if key != "workers"}

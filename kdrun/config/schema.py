@@ -1,7 +1,7 @@
 """The configuration: what Hydra composed, as typed settings."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from kdrun.config import registry, speed
-from kdrun.config.constraints import AtLeastOne, Count, Fraction, NetworkName, Positive
+from kdrun.config.constraints import AtLeastOne, Count, Few, Fraction, NetworkName, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.config.speed import SpeedSettings
 from kdrun.utils.wording import formatted
@@ -59,6 +59,7 @@ class RunSettings:
     checkpoint_seconds: Positive
     measures: dict
     speed: dict
+    teacher_classes: Few | list[list[Count]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,13 +201,13 @@ class Settings:
         """Those of some values that a dataclass has.
 
         Raises:
-            ConfigError: one is missing.
+            ConfigError: one is missing that has no default.
         """
-        names = [field.name for field in fields(schema)]
-        if missing := [name for name in names if name not in values]:
+        known = fields(schema)
+        if missing := [one.name for one in known if one.name not in values and one.default is MISSING]:
             raise ConfigError([f"{place}{name} is not set; another version of kdrun recorded these settings"
                                for name in missing])
-        return {name: values[name] for name in names}
+        return {one.name: values[one.name] for one in known if one.name in values}
 
     @property
     def seed(self) -> int:

@@ -25,7 +25,7 @@ from kdrun.config.schema import (
 )
 from kdrun.config.speed import SpeedSettings
 from kdrun.config.targets import PLACES, Kind
-from kdrun.utils.wording import formatted
+from kdrun.utils.wording import counted, formatted
 
 __all__ = ["problems", "unknown_key"]
 
@@ -208,6 +208,7 @@ def method_problems(settings: Settings, checkpoint: bool) -> list[str]:
     if kind.schemes and choice.get("scheme") not in (None, *kind.schemes):
         found.append(f"{name} does not run under scheme={choice['scheme']}; it runs under {', '.join(kind.schemes)}")
     found += teacher_problems(name, declared(node, "teachers"), settings.values, checkpoint)
+    found += class_problems(name, getattr(kind, "partial_teachers", False), settings.values, checkpoint)
     parts = {slot: node[slot] for slot in SLOTS["method"] if isinstance(node.get(slot), Mapping)}
     for slot, part in parts.items():
         if part["_target_"] is UNSET:
@@ -242,6 +243,26 @@ def teacher_problems(name: str, wanted: str, values: Mapping[str, Any], checkpoi
         few = "one teacher" if wanted == "one" else "at least one"
         return [f"teachers: got {formatted(given)}, but {name} learns from {few}"]
     return []
+
+
+def class_problems(name: str, partial: bool, values: Mapping[str, Any], checkpoint: bool) -> list[str]:
+    """Where the classes that each teacher knows are not what the method learns from."""
+    given, teachers, place = values.get("teacher_classes"), values.get("teachers"), "teacher_classes"
+    if given is UNSET or not partial:
+        return [f"{place}: the teachers of {name} know all classes; leave it out"] if given not in (None, UNSET) else []
+    if given is None:
+        return [f"{name} learns from teachers that know a part of the classes each; give {place}=2 for two halves, or the "
+                f"classes of each by number, as {place}=[[0,1,2],[2,3,4]]"]
+    if checkpoint:
+        return [f"{place}: a teacher is trained for each part, and teacher.checkpoint is trained already; leave one out"]
+    found = []
+    if isinstance(teachers, list) and isinstance(given, int | list) and len(teachers) != (
+            count := given if isinstance(given, int) else len(given)):
+        found.append(f"{place}: got {counted(count, 'part')} for {counted(len(teachers), 'teacher')}; wanted one part for each")
+    for part in given if isinstance(given, list) else ():
+        if isinstance(part, list) and (len(part) < 2 or len(set(map(str, part))) < len(part)):
+            found.append(f"{place}: got the part {formatted(part)}, wanted two different classes at least, each once")
+    return found
 
 
 def checkpoint_problems(role: str, node: Any) -> list[str]:

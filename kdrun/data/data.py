@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,27 @@ class Data:
     def seen(self, view: str | None) -> "Data":
         """These samples as whoever has this view sees them, and with no other view."""
         return self.views.get(view or "", replace(self, views={}))
+
+    def only(self, classes: Sequence[int] | None) -> "Data":
+        """The samples of these classes alone, which are numbered anew in this order; all of them for None.
+
+        Samples without a label are of no class.
+        """
+        task = self.task.only(classes)
+        if task is self.task or classes is None:
+            return self
+
+        def part(samples: Samples) -> Samples:
+            labels = torch.full_like(samples.labels, -1)
+            for number, label in enumerate(classes):
+                labels[samples.labels == label] = number
+            return replace(samples, labels=labels)[(labels >= 0).nonzero()[:, 0]]
+
+        digest = hashlib.sha256(json.dumps([self.digest, *classes]).encode()).hexdigest()
+        return replace(self, settings=replace(self.settings, name=f"{self.settings.name}_{len(classes)}_classes"),
+                       task=task, train=part(self.train), validation=part(self.validation),
+                       test=part(self.test), digest=digest, pool=None,
+                       views={name: own.only(classes) for name, own in self.views.items()})
 
     def stream(self, *, batch_size: int, seed: int, device: torch.device, mixing: Mixing | None = None,
                samples: Samples | None = None) -> MemoryStream:

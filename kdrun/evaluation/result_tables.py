@@ -105,14 +105,17 @@ def varied(inputs: Inputs, number: int) -> Inputs:
 
 
 def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: list["TrainedNetwork"]) -> list[dict[str, Any]]:
-    """A row for each network; the student's (and each peer's) is compared with the teacher and the baseline."""
+    """A row for each network; the student's (and each peer's) is compared with the teacher and the baseline.
+
+    A teacher of some of the classes is measured on the samples of these, and nobody is compared with it.
+    """
     task = data.task
     told = {"run": run, "seed": settings.seed, "dataset": settings.node("dataset")["name"], "task": task.key,
             "method": settings.method, "scheme": settings.choices["scheme"],
             "knowledge": declared(settings.node("method"), "knowledge"), "family": card.family,
             "recipe": settings.recipe.name, "headline": task.headline}
     found = []
-    teacher = next((one for one in made if one.role == "teacher"), None)
+    teacher = next((one for one in made if one.role == "teacher" and one.classes is None), None)
     baseline = next((one for one in made if one.role == "baseline"), None)
     for one in made:
         own = data.seen("teacher" if one.role.startswith("teacher") else "student").task
@@ -183,7 +186,7 @@ def weak_teachers(data: Data, made: list["TrainedNetwork"], measures: MeasureSet
     baseline = next((one for one in made if one.role == "baseline"), None)
     found = []
     for one in made:
-        if baseline is None or one.role.split()[0] != "teacher":
+        if baseline is None or one.role.split()[0] != "teacher" or one.classes is not None:
             continue
         taught, alone = headline(one, data), headline(baseline, data)
         if not metrics.weak_teacher(taught, alone):
@@ -216,12 +219,13 @@ def per_class(run: str, data: Data, made: list["TrainedNetwork"]) -> list[dict[s
     """Recall and F1 of every class for every network; nothing where rows have no labels."""
     found = []
     for one in made:
-        logits, labels = data.task.split_rows(one.answers, data.test)
+        own = data.only(one.classes)
+        logits, labels = own.task.split_rows(one.answers, own.test)
         if labels is None:
             continue
         counts = torch.bincount(labels, minlength=logits.shape[1]).tolist()
         found += [dict(zip(PER_CLASS_COLUMNS, (run, one.role, one.model, *entry), strict=True)) for entry in
-                  zip(data.task.row_names, counts, metrics.recall(logits, labels), metrics.f1(logits, labels), strict=True)]
+                  zip(own.task.row_names, counts, metrics.recall(logits, labels), metrics.f1(logits, labels), strict=True)]
     return found
 
 
@@ -229,7 +233,8 @@ def calibration(run: str, data: Data, made: list["TrainedNetwork"]) -> list[dict
     """Mean confidence and accuracy in every bin of confidence, from 1, for every network: what its ECE is summed from."""
     found = []
     for one in made:
-        logits, labels = data.task.split_rows(one.answers, data.test)
+        own = data.only(one.classes)
+        logits, labels = own.task.split_rows(one.answers, own.test)
         if labels is not None:
             found += [dict(zip(CALIBRATION_COLUMNS, (run, one.role, one.model, place, *held), strict=True))
                       for place, held in enumerate(metrics.calibration_bins(logits, labels), start=1)]

@@ -74,6 +74,8 @@ class Method(nn.Module):
         schemes: under which schemes the method makes sense.
         teachers: how many of the run's teachers it learns from: exactly one, one or many, or none where its networks
             teach one another or themselves. Then no scheme gives it one, none is trained, and none is compared with.
+        partial_teachers: whether each of its teachers knows a part of the classes (the run's `teacher_classes`), and puts its
+            logits in the order of these (`role.task.numbers`).
         accepts_fitted_student: whether its student may be a model that is made in one go and not by steps (a decision tree).
         needs: what the method cannot do without, and not every task and network has; what does not fit is refused before
             anything is trained.
@@ -95,6 +97,7 @@ class Method(nn.Module):
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online", "self")
     teachers: ClassVar[Teachers] = "one"
+    partial_teachers: ClassVar[bool] = False
     accepts_fitted_student: ClassVar[bool] = False
     needs: ClassVar[tuple[Need, ...]] = ()
     past_teaches: bool = True

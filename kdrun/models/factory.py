@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import nn
 from kdrun.config import registry
 from kdrun.config.instantiation import instantiate, locate
 from kdrun.config.schema import TEACHER_OWN
+from kdrun.data.class_parts import in_words
 from kdrun.data.data import Data
 from kdrun.models.roles import Frozen, Role, frozen
 from kdrun.tasks.base import Task, input_kinds
@@ -41,6 +42,7 @@ class NetworkSpec:
         checkpoint: the user's own weights.
         start: whether those are what its training begins from: always a student's, and a teacher's with a new head.
         new_head: whether they are taken without the classifier's, which is of other classes.
+        classes: those that it knows, by number; None for all.
     """
 
     name: str
@@ -48,6 +50,12 @@ class NetworkSpec:
     checkpoint: Path | None = None
     start: bool = False
     new_head: bool = False
+    classes: tuple[int, ...] | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name, with the classes that it knows where those are not all."""
+        return f"{self.name} ({in_words(self.classes)})" if self.classes else self.name
 
     @classmethod
     def read(cls, node: Mapping[str, Any], role: Literal["teacher", "student"] = "teacher") -> "NetworkSpec":
@@ -92,16 +100,16 @@ class NetworkSpec:
         return f"{'starts' if self.start else 'taken'} from {self.checkpoint}" + (f", with a new {head}" if head else "")
 
     def build(self, data: Data) -> nn.Module:
-        """The network for this data, with weights from the present generator.
+        """The network for this data, or for the classes of it that it knows, with weights from the present generator.
 
         Raises:
             ValueError: the settings and the data do not fit together.
         """
-        kind = locate(self.settings["_target_"], "network")
-        if not data.task.fits(kind):
-            raise ValueError(f"it sees {' or '.join(input_kinds(kind))} and is no network for {data.task.key} of "
-                             f"{data.task.inputs}; {' or '.join(fitting(data.task)) or 'none of kdrun'} would do")
-        network = data.task.prepare(instantiate(self.settings, "network", data.task.given()))
+        kind, task = locate(self.settings["_target_"], "network"), data.task.only(self.classes)
+        if not task.fits(kind):
+            raise ValueError(f"it sees {' or '.join(input_kinds(kind))} and is no network for {task.key} of "
+                             f"{task.inputs}; {' or '.join(fitting(task)) or 'none of kdrun'} would do")
+        network = task.prepare(instantiate(self.settings, "network", task.given()))
         network.built_from = dict(self.settings)  # type: ignore[assignment]  # for the description beside its weights
         return network
 
@@ -151,21 +159,21 @@ class NetworkFactory:
         """A network with the first weights that this seed gives to this part: the same in every run of the seed."""
         with seeded("weights", part, self.seed):
             network = spec.build(self.data.seen(self.view(part)))
-        return self.role(network, part, spec.name)
+        return self.role(network, part, spec.name, spec.classes)
 
     def begun(self, spec: NetworkSpec, part: str) -> Role:
         """A network as its training begins: with the user's own weights, where there are some."""
         role = self.build(spec, part)
         if spec.checkpoint:
-            spec.load(role.network, len(self.data.classes))
+            spec.load(role.network, len(role.task.classes))
         return role
 
-    def role(self, network: nn.Module, part: str, model: str) -> Role:
-        """A network in a role, on the run's device and in its memory format."""
+    def role(self, network: nn.Module, part: str, model: str, classes: Sequence[int] | None = None) -> Role:
+        """A network in a role, on the run's device and in its memory format; of these classes alone where some are given."""
         network = distributed.synchronise(network)
         network = network.to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
         view = self.view(part)
-        role = Role(network, part, self.data.seen(view).task, model, view)
+        role = Role(network, part, self.data.seen(view).task.only(classes), model, view)
         role.precision, role.memory_format, role.compiled = self.precision, self.memory_format, self.compiled
         return role
 
@@ -201,7 +209,9 @@ class NetworkFactory:
     def trained_teachers(self) -> Iterator[Frozen]:
         """The teachers, trained and frozen."""
         for spec, part in zip(self.teacher_specs, self.teacher_names, strict=True):
-            yield self.fixed(self.role(self.train(spec, part), part, spec.name) if self.train else self.begun(spec, part), spec)
+            role = self.begun(spec, part) if self.train is None else self.role(self.train(spec, part), part, spec.name,
+                                                                               spec.classes)
+            yield self.fixed(role, spec)
 
     def baseline(self) -> Frozen:
         """The student as it is when trained alone, frozen."""

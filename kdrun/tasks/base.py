@@ -1,9 +1,10 @@
 """What is to be learned of a data set: its answers, their label loss, and how good they are."""
 
+import copy
 import importlib
 import importlib.util
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,9 @@ class Task:
         shape: of what a network sees of one sample: (channels, height, width) of pictures, (length,) of tokens, (length,
             features) of frames.
         info: what else a reader says of its data, by name.
+
+    Attributes:
+        numbers: of the classes in the data set; those of a teacher of some classes are not all.
     """
 
     key: ClassVar[str]
@@ -62,6 +66,15 @@ class Task:
 
     def __init__(self, classes: tuple[str, ...], shape: tuple[int, ...], info: Mapping[str, Any] | None = None) -> None:
         self.classes, self.shape, self.info = classes, tuple(shape), dict(info or {})
+        self.numbers = tuple(range(len(classes)))
+
+    def only(self, numbers: Sequence[int] | None) -> Self:
+        """The same of these classes of the data set alone, in this order; of all of them for None."""
+        if numbers is None or tuple(numbers) == self.numbers:
+            return self
+        twin = copy.copy(self)
+        twin.classes, twin.numbers = tuple(self.classes[number] for number in numbers), tuple(numbers)
+        return twin
 
     @property
     def gives(self) -> frozenset[Need]:

@@ -28,6 +28,7 @@ class TrainedNetwork:
         measures: what the store tells people of it.
         entry: the name of its entry in the store; None for one that is not there.
         description: what is needed to build it again; None where that is not known, or not needed.
+        classes: those that it knows, by number; None for all.
         checkpoint: the SHA-256 of the user's file that it was read from; None for any other.
     """
 
@@ -44,10 +45,12 @@ class TrainedNetwork:
     entry: str | None = None
     checkpoint: str | None = None
     description: Description | None = None
+    classes: tuple[int, ...] | None = None
     _measured: dict[str, float | None] | None = field(default=None, init=False, repr=False)
 
     def measured(self, data: Data) -> dict[str, float | None]:
         """The task's measures of the answers to the test set: computed when first asked for, as several tables need them."""
         if self._measured is None:
-            self._measured = data.task.measures(self.answers, data.test)
+            own = data.only(self.classes)
+            self._measured = own.task.measures(self.answers, own.test)
         return self._measured

@@ -98,8 +98,9 @@ def test_runs_from_its_config_and_under_its_own_schemes_alone(key, outputs):
     assert rows["student"]["method"] == key
     assert rows["baseline"]["accuracy"] is not None
     assert 0 <= rows["student"]["accuracy"] <= 1
-    assert (rows["student"]["relative_error"] is None) == ("teacher" not in rows)
     usual = toy_settings(key)
+    partial = usual.run.teacher_classes is not None  # nobody is compared with teachers of some of the classes
+    assert (rows["student"]["relative_error"] is None) == ("teacher" not in rows or partial)
     for scheme in {"offline", "online", "self"} - set(schemes_of(key)):
         other = Settings(usual.values | {"scheme": registry.load("scheme", scheme)}, usual.choices | {"scheme": scheme})
         assert any(f"does not run under scheme={scheme}" in line for line in problems(other))

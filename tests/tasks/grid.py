@@ -55,16 +55,19 @@ TASKS = {
 }
 
 NAMES_NETWORKS = {  # methods that name networks, or several teachers
-    **dict.fromkeys(("ekd_branches", "feed", "mt_avg", "mt_logeuclid", "mt_switch", "mt_two_stage", "mt_you"), "teachers"),
+    **dict.fromkeys(("ekd_branches", "feed", "graph_zp", "mt_avg", "mt_logeuclid", "mt_switch", "mt_two_stage", "mt_you"),
+                    "teachers"),
     "residual_kd": "method.assistant", "takd": "method.assistants", "rocket": "method.booster",
 }
 SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's step cheap
+    "codistill": {"reads": "orders"},
     "dafl": {"steps": 3}, "deepinv": {"rounds": 2, "batch_size": 20, "iterations": 3}, "dfad": {"steps": 3},
     "fskd": {"samples": 16},
     "zskd": {"impressions": 60, "batch_size": 20, "iterations": 3}, "zskt": {"steps": 3, "student_steps": 2},
     "hkd_flow": {"auxiliary": None}, "rocket": {"shared_stages": None}, "tolerant_gen": {"scores": 2},
 }
 FEW_LABELS = ("mean_teacher", "noisy_student", "pate")  # methods that learn from samples without labels
+PARTIAL_TEACHERS = {"amalgam", "amalgam_adaptive", "amalgam_common", "uhc"}  # which know a part of the classes each
 OWN_NETWORK = {  # that the method's YAML asks for
     "cnn2tree": ("student", "tree"), "kimura_gp": ("teacher", "gp"), "stochastic_teacher": ("teacher", "wrn_16_2_stochastic"),
 }
@@ -116,6 +119,8 @@ def attempt(task: str, key: str) -> Experiment:
     elif place is not None:
         other = TASKS[task].other
         values["method"][place.partition(".")[2]] = [other] if place.endswith("s") else other
+    if key in PARTIAL_TEACHERS:
+        values["teacher_classes"] = [[0, 1], list(range(1, len(task_of(task).classes)))]
     settings = replace(base, values=values, choices=base.choices | {"method": key, "scheme": scheme})
     return Experiment.prepare(settings, Progress(None))
 

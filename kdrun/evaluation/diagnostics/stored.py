@@ -161,18 +161,18 @@ class NetworkLoader:
             Missing: the run has none, or it cannot be loaded, or it does not answer as it did.
         """
         specs = dict.fromkeys(("student", "baseline"), NetworkSpec.read(run.settings.student.node, "student"))
-        teachers = teacher_specs(run.settings)
-        if teachers:
+        teachers = teacher_specs(run.settings, data := self.data(run))
+        if teachers and teachers[0].classes is None:
             specs["teacher"] = teachers[0]
         if role not in specs:
-            raise Missing(f"{role} of {run.variant}: it learns from no teacher")
+            raise Missing(f"{role} of {run.variant}: " + ("it knows some of the classes alone" if teachers else
+                                                          "it learns from no teacher"))
         spec, stored = specs[role], role in run.entries
         users = None if spec.start else spec.checkpoint  # weights of the user's own that nobody trained on
         file = self.store / run.entries[role] / "weights.safetensors" if stored else \
             users or run.folder / weights_file(role)
         if file in self.loaded:
             return self.loaded[file]
-        data = self.data(run)
         precision = torch.bfloat16 if run.settings.run.precision == "bf16" else None
         factory = NetworkFactory(specs["student"], teachers, data, run.seed, self.device, precision)
         try:
