@@ -23,12 +23,13 @@ def test_consensus_is_soft_cross_entropy_with_the_mean_probability():
 
 
 def test_before_burn_in_ends_each_learns_alone():
-    alone, together = toy_run("vanilla", "offline"), toy_run("codistill", "online", "method.burn_in=1")
+    whole = ("method.reads=orders",)
+    alone, together = toy_run("vanilla", "offline"), toy_run("codistill", "online", "method.burn_in=1", *whole)
     distill(alone)
     distill(together)
     wanted, got = state(alone.networks.student), state(together.networks.student)
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
-    later = toy_run("codistill", "online", "method.burn_in=0")
+    later = toy_run("codistill", "online", "method.burn_in=0", *whole)
     distill(later)
     assert any(not torch.equal(wanted[name], value) for name, value in later.networks.student.state_dict().items())
 
@@ -54,7 +55,7 @@ def test_copies_are_stale_until_they_are_renewed():
 
 
 def test_each_has_an_order_of_its_own():
-    run = toy_run("codistill", "online", "method.peers=2")
+    run = toy_run("codistill", "online", "method.peers=2", "method.reads=orders")
     next(iter(run.method.phases(run)))
     batches = list(run.stream.epoch(0, 1))
     for name in ("peer 2", "peer 3"):
@@ -65,3 +66,24 @@ def test_each_has_an_order_of_its_own():
         assert not torch.equal(rows, torch.cat([batch.index for batch in batches]))
         assert all(torch.equal(batch.labels, run.stream.labels[batch.index]) for batch in own)
     assert run.method.seen_by(run.networks.student, batches[0]) is batches[0]
+
+
+def test_shards_are_of_one_network_each_and_read_as_often_as_there_are_networks():
+    run = toy_run("codistill", "online", "method.reads=shards", "recipe.batch_size=8")
+    next(iter(run.method.phases(run)))
+    own: dict[int, list[int]] = {0: [], 1: []}
+    for batch in run.stream.epoch(0, 1):
+        for number, role in enumerate((run.networks.student, *run.networks.peers)):
+            seen = run.method.seen_by(role, batch, number)
+            assert torch.equal(seen.labels, run.stream.labels[seen.index])
+            own[number] += seen.index.tolist()
+    assert set(own[0]) | set(own[1]) == set(range(48))
+    assert not set(own[0]) & set(own[1])
+    assert all(rows.count(row) == 2 for rows in own.values() for row in rows)  # 6 steps of 8, of 24 samples
+
+
+def test_too_few_samples_to_be_dealt_out_are_refused():
+    run = toy_run("codistill", "online", "method.reads=orders", "method.peers=3")
+    run.method.reads = "shards"
+    with pytest.raises(ValueError, match="48 samples are no batch of 16 for each of 4 networks"):
+        next(iter(run.method.phases(run)))

@@ -1,9 +1,10 @@
 """Codistillation."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from kdrun.config.constraints import AtLeastOne, Few, Fraction, NetworkName, NonNegative
 from kdrun.data.batch import Batch
@@ -13,6 +14,9 @@ from kdrun.methods.base import Phase, Run, Teachers, Terms
 from kdrun.methods.losses.response import consensus
 from kdrun.methods.shapes import Mutual
 from kdrun.models.roles import Networks, Role, frozen
+from kdrun.utils.seeding import generator
+
+Reads = Literal["shards", "orders", "together"]
 
 
 class Codistill(Mutual):
@@ -20,15 +24,17 @@ class Codistill(Mutual):
 
     The paper's workers exchange weights only now and then; here, too, what a network hears from the others comes from
     frozen copies that are renewed every few steps. For a while at the start each learns from the labels alone. Different
-    networks may learn together as well, where the paper's are all alike. An approximation: the workers of the paper read
-    disjoint parts of the data, here each reads all of it in an order of its own.
+    networks may learn together as well, where the paper's are all alike. The paper's workers read disjoint parts of the
+    data, as `reads=shards` has it: an epoch has as many steps as ever, in which each part is read as many times as there are
+    networks.
 
     Args:
         peers: how many networks like the student beside it, with other first weights; or the names of networks.
         weight: of the cross-entropy against what the others say.
         refresh_steps: how many steps a copy is used before the next one is taken.
         burn_in: the share of the training that is by the labels alone.
-        own_order: whether each network sees the samples in an order and an augmentation of its own.
+        reads: what each network sees: `shards`, a part of the training split that no other sees; `orders`, all of it in an
+            order and an augmentation of its own; or `together`, the batches that all see.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("online",)
@@ -43,28 +49,47 @@ class Codistill(Mutual):
 
     stale: nn.ModuleList
     stream: MemoryStream
+    shard: Tensor  # whose each sample is
+    together: int  # networks
 
     def __init__(self, *, peers: Few | list[NetworkName], weight: NonNegative, refresh_steps: AtLeastOne,
-                 burn_in: Fraction, own_order: bool) -> None:
+                 burn_in: Fraction, reads: Reads) -> None:
         super().__init__(peers=peers)
-        self.weight, self.refresh_steps, self.burn_in, self.own_order = weight, refresh_steps, burn_in, own_order
+        self.weight, self.refresh_steps, self.burn_in, self.reads = weight, refresh_steps, burn_in, reads
 
     def setup(self, networks: Networks, data: Data) -> None:
         """Take the first copies."""
         self.stale = nn.ModuleList([frozen(role) for role in (networks.student, *networks.peers)])
 
     def phases(self, run: Run) -> Iterator[Phase]:
-        """One, and the stream that the peers' own batches come from."""
+        """One, and the stream that the networks' own batches come from.
+
+        Raises:
+            ValueError: there are too few samples to be dealt out.
+        """
         self.stream = run.stream
+        self.together = 1 + (self.peers if isinstance(self.peers, int) else len(self.peers))
+        dealt = torch.randperm(self.stream.count, generator=generator("shards", run.seed)) % self.together
+        self.shard = dealt.to(run.device)
+        if self.reads == "shards" and self.stream.count // self.together < (size := run.recipe.batch_size):
+            raise ValueError(f"method.reads=shards: {self.stream.count} samples are no batch of {size} for each of "
+                             f"{self.together} networks; give a smaller recipe.batch_size, or method.reads=orders")
         yield from super().phases(run)
 
-    def seen_by(self, role: Role, batch: Batch) -> Batch:
-        """What a network learns from in this step: the student from the run's batch, a peer from its own."""
-        if role.name == "student" or not self.own_order:
+    def order(self, name: str, number: int, epoch: int) -> Tensor:
+        """The rows that a network sees in an epoch, in their order."""
+        if self.reads == "orders":
+            return self.stream.order(epoch, f"order {name}")
+        passes = [self.stream.order(epoch, f"order {name}, pass {one}") for one in range(self.together + 1)]
+        return torch.cat([rows[self.shard[rows] == number] for rows in passes])
+
+    def seen_by(self, role: Role, batch: Batch, number: int = 0) -> Batch:
+        """What the network of a number, from 0 for the student, learns from in this step."""
+        if self.reads == "together" or (role.name == "student" and self.reads == "orders"):
             return batch
-        order = self.stream.order(batch.epoch, f"order {role.name}")
-        rows = order[batch.step * self.stream.size:(batch.step + 1) * self.stream.size]
-        return self.stream.batch(rows, batch.epoch, batch.epochs, batch.step, f"augmentation {role.name}")
+        rows = self.order(role.name, number, batch.epoch)[batch.step * self.stream.size:(batch.step + 1) * self.stream.size]
+        turn = f", pass {batch.step * self.together // len(self.stream)}" if self.reads == "shards" else ""
+        return self.stream.batch(rows, batch.epoch, batch.epochs, batch.step, f"augmentation {role.name}{turn}")
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
         """An update of the student and of each peer."""
@@ -74,7 +99,7 @@ class Codistill(Mutual):
             for copy, role in zip(self.stale, together, strict=True):
                 copy.load_state_dict(role.state_dict())
         for number, role in enumerate(together):
-            seen = self.seen_by(role, batch)
+            seen = self.seen_by(role, batch, number)
             own = role(seen)
             terms = {"ce": self.label_loss(own, seen)}
             if now >= self.burn_in * batch.epochs * steps:
