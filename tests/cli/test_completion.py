@@ -24,7 +24,7 @@ def offered(line: str) -> list[str]:
     ("-m method=kd,fitn", ["method=kd,fitnets"]),
     ("-m method=kd,kd", ["method=kd,kdcl"]),                       # not twice the same
     ("+experiment=survey/gou_table_6_", ["+experiment=survey/gou_table_6_mini"]),
-    ("student=resnet8", ["student=resnet8", "student=resnet8x4"]),
+    ("student=resnet8", ["student=resnet8", "student=resnet8x2", "student=resnet8x4"]),
     ("method=fitnets method.hint_e", ["method.hint_epochs="]),
     ("method=ban method.base.t", ["method.base.temperature="]),
     ("method=ban method/base=logit_s", ["method/base=logit_std"]),
@@ -124,7 +124,7 @@ def test_the_line_counts_up_to_the_cursor(monkeypatch):
     monkeypatch.setenv("COMP_POINT", str(len("kdrun method=fitn")))
     assert answer("bash", "query") == "method=fitnets "
     monkeypatch.setenv("COMP_POINT", "")
-    assert answer("fish", "query").splitlines() == ["student=resnet8", "student=resnet8x4"]  # fish puts the space itself
+    assert answer("fish", "query").splitlines() == ["student=resnet8", "student=resnet8x2", "student=resnet8x4"]  # fish puts the space itself
 
 
 def test_a_path_with_a_space(folders, monkeypatch):

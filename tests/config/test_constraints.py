@@ -64,7 +64,7 @@ def test_what_fits_and_what_does_not(kind, inside, outside):
     (1, bool, "true or false"),
     (1, str, "a text"),
     ([], dict, "a group"),
-    ("resnet8x5", NetworkName, "the name of a model; did you mean 'resnet8x4'?"),
+    ("resnet32x5", NetworkName, "the name of a model; did you mean 'resnet32x4'?"),
     ("qqqqqq", NetworkName, "the name of a model"),
     (3, NetworkName, "a text"),
 ])
