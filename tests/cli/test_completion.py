@@ -124,7 +124,8 @@ def test_the_line_counts_up_to_the_cursor(monkeypatch):
     monkeypatch.setenv("COMP_POINT", str(len("kdrun method=fitn")))
     assert answer("bash", "query") == "method=fitnets "
     monkeypatch.setenv("COMP_POINT", "")
-    assert answer("fish", "query").splitlines() == ["student=resnet8", "student=resnet8x2", "student=resnet8x4"]  # fish puts the space itself
+    # fish puts the space itself
+    assert answer("fish", "query").splitlines() == ["student=resnet8", "student=resnet8x2", "student=resnet8x4"]
 
 
 def test_a_path_with_a_space(folders, monkeypatch):
