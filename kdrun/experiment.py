@@ -156,11 +156,17 @@ class Experiment:
         found = [f"method={self.settings.method}: {who} needs {need}, which {task.key} of {task.inputs} has not"
                  + alternatives(self.settings.choices["method"], task)
                  for need, who in needs.items() if need not in task.gives]
-        for role, spec in (("student", self.student), *(("teacher", spec) for spec in self.teacher_specs)):
+        own = sum(name.startswith("teacher") for name in self.data.views)
+        if own > 1 and self.teacher_specs and own != len(self.teacher_specs):
+            found.append(f"dataset.teacher_sees names {own} modalities, one for each teacher, but teachers are "
+                         f"{len(self.teacher_specs)}; name as many")
+        named = zip(self.factory(rehearsal=True).teacher_names, self.teacher_specs, strict=True)
+        for name, spec in (("student", self.student), *named):
+            role = name.partition(" ")[0]
             try:
                 frozen = role == "teacher" and spec.checkpoint
                 with allowed(1 if frozen else LEARNING, self.on_host):
-                    data = self.data.seen(role).only(spec.classes)
+                    data = self.data.seen(name).only(spec.classes)
                     network = spec.build(data)
                     if spec.checkpoint:
                         self.screen.note(f"{role} {spec.name}: {spec.load(network, len(data.classes))}")
@@ -268,7 +274,7 @@ class Experiment:
             raise ValueError(f"the way of {spec.checkpoint} to its weights is not known; leave teacher.checkpoint out")
         factory = []
         for state in self.alone(spec, role, count).states:
-            network = spec.build(self.data.seen("teacher")).to(self.device)
+            network = spec.build(self.data.seen(role)).to(self.device)
             network.load_state_dict(state)
             factory.append(network)
         return factory
@@ -288,7 +294,7 @@ class Experiment:
             f", {counted(recipe.epochs, 'epoch')}" if share < 1 else "")
         if title in self.trained:
             return self.trained[title]
-        data = self.data.seen("student" if role == "baseline" else "teacher").only(spec.classes)
+        data = self.data.seen(role).only(spec.classes)
         factory = self.factory(data=data)
         part = "student" if role == "baseline" else role  # the baseline starts from the student's first weights
         actor = factory.begun(spec, part)

@@ -103,7 +103,7 @@ def by_record(file: Path, trust: bool) -> Description:
         raise ValueError(f"{file} does not say how its network is built, and {record} does not tell of a {role}")
     whole = read_dataset(dataset_node(settings))
     spec = teacher_specs(settings, whole)[0] if role == "teacher" else NetworkSpec.read(settings.student.node, "student")
-    data = whole.seen("teacher" if role == "teacher" else "student").only(spec.classes)
+    data = whole.seen(role).only(spec.classes)
     description = describe(spec.build(data), data, role, spec.name)
     assert description is not None, "a network of a config can always be described"
     assert description.mean or isinstance(data.normalise, Unchanged)

@@ -38,7 +38,9 @@ EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "irg": {"Gou": {"Liu et al. 2019g"}, "Alkhulaifi": {"Liu et al. 2019"}},  # Gou's Liu 2019c is KR
     "kimura_gp": {"Alkhulaifi": {"Kimura et al. 2019"}},
     "lp": {"Gou": {"Chen et al. 2020b"}},  # Alkhulaifi's Chen 2020 is OKDDip
+    "knowledge_flow": {},  # the tables' Liu 2019 are IRG and KR
     "mt_logeuclid": {"Gou": {"Wu et al. 2019a"}},  # Alkhulaifi's Wu 2019 is of weighted inputs
+    "mt_weighted_inputs": {"Alkhulaifi": {"Wu et al. 2019"}},
     "one": {"Gou": {"Zhu and Gong 2018"}, "Alkhulaifi": {"Lan et al. 2018"}},
     "okddip": {"Alkhulaifi": {"Chen et al. 2020"}},  # Gou's Chen 2020b is locality preserving
     "snapshot_kd": {"Gou": {"Yang et al. 2019b"}},  # Gou's Yang 2019a is the tolerant teacher

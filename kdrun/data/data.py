@@ -37,7 +37,7 @@ class Data:
         normalise: from stored inputs to what a network sees.
         digest: of every input, label, split, modality and normalisation: equal digests, equal training data.
         views: the same samples as others see them, by who that is: "teacher", where teachers have a modality of their
-            own.
+            own, and "teacher 2", ... where each has another.
         paired: whether a batch shows those views of its own samples, or of others.
         found: where the splits come from, for people; empty where there is nothing to say.
         augmentation: of each picture of the training split, where workers read and augment them by a list.
@@ -67,9 +67,19 @@ class Data:
         """Of what a network sees of one sample: (channels, height, width) of a picture."""
         return self.task.shape
 
-    def seen(self, view: str | None) -> "Data":
-        """These samples as whoever has this view sees them, and with no other view."""
-        return self.views.get(view or "", replace(self, views={}))
+    def view_of(self, role: str | None) -> str | None:
+        """Which of the views a role has: one of its own, or that of all of its kind; None for the samples as they are.
+
+        Args:
+            role: or a view, which has itself: student, teacher, teacher 2, ...
+        """
+        names = (role or "", (role or "").partition(" ")[0])  # teacher 2 is a teacher
+        return next((name for name in names if name in self.views), None)
+
+    def seen(self, role: str | None) -> "Data":
+        """These samples as a role (or whoever has a view of this name) sees them, and with no other view."""
+        view = self.view_of(role)
+        return replace(self, views={}) if view is None else self.views[view]
 
     def only(self, classes: Sequence[int] | None) -> "Data":
         """The samples of these classes alone, which are numbered anew in this order; all of them for None.

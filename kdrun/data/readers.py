@@ -177,12 +177,12 @@ def _read_folder(folder: Path, paths: list[Path], labels: Tensor, size: int | No
     return Samples(torch.from_numpy(whole), labels)
 
 
-def pair(*, base: dict, teacher_sees: ModalityName, student_sees: ModalityName, paired: bool) -> Source:
+def pair(*, base: dict, teacher_sees: ModalityName | list[ModalityName], student_sees: ModalityName, paired: bool) -> Source:
     """Another data set, each sample of which the teacher sees in one way and the student in another.
 
     Args:
         base: the settings of the other data set.
-        teacher_sees: what teachers are trained on and asked about.
+        teacher_sees: what teachers are trained on and asked about; of each teacher, in their order, or of all.
         student_sees: what the student, its baseline and its peers are trained and tested on.
         paired: whether both see the same sample. False is a control: in each batch the teacher sees the samples in
             another order, so that whatever a method carries over cannot be about the sample.
@@ -194,5 +194,8 @@ def pair(*, base: dict, teacher_sees: ModalityName, student_sees: ModalityName, 
         raise ValueError("dataset/base is a pair itself; choose one that is not")
     source: Source = instantiate(base, "reader")
     # whoever sees the picture as it is shares its trained networks with runs on the base alone
-    seen, shown = (None if name == "picture" else name for name in (student_sees, teacher_sees))
-    return replace(source, sees=seen, views={"teacher": shown}, paired=paired, name=base["name"])
+    seen, *shown = (None if name == "picture" else name
+                    for name in (student_sees, *(teacher_sees if isinstance(teacher_sees, list) else [teacher_sees])))
+    views: dict[str, str | None] = {f"teacher {number}" if number > 1 else "teacher": name
+                                    for number, name in enumerate(shown, start=1)}
+    return replace(source, sees=seen, views=views, paired=paired, name=base["name"])

@@ -118,7 +118,7 @@ def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: lis
     teacher = next((one for one in made if one.role == "teacher" and one.classes is None), None)
     baseline = next((one for one in made if one.role == "baseline"), None)
     for one in made:
-        own = data.seen("teacher" if one.role.startswith("teacher") else "student").task
+        own = data.seen(one.role).task
         size, timed, measures = metrics.size(one.network), latency(one.network, own), one.measured(data)
         row = dict.fromkeys(columns(task)) | told | (size._asdict() if size else {}) | {
             "role": one.role, "model": one.model, "recipe": trained_by(one, settings),

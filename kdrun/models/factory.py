@@ -178,8 +178,8 @@ class NetworkFactory:
         return role
 
     def view(self, part: str) -> str | None:
-        """Which view of a sample this part sees: teachers may have one of their own."""
-        return "teacher" if part in self.teacher_names and "teacher" in self.data.views else None
+        """Which view of a sample this part sees: teachers may have some of their own."""
+        return self.data.view_of(part) if part in self.teacher_names else None
 
     def student(self, generation: int = 0) -> Role:
         """The student with its first weights; later generations start from others, never the user's."""

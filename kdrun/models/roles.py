@@ -149,6 +149,20 @@ class Role(nn.Module):
         answer = self._run(maps, lambda given: self._parted("onward")(given, stage))
         return answer if self.shown is None else self.shown(answer)
 
+    def changed(self, asked: Batch | Inputs, change: Callable[[int, Tensor], Tensor]) -> ModelOutput:
+        """Answer with the map at the end of each stage changed before it goes on; this is not remembered.
+
+        Args:
+            asked: a batch, or inputs.
+            change: from a stage's number, from 1, and its map after the activation to what goes on. Of several processes
+                each changes its part of the batch.
+
+        Raises:
+            ValueError: the network does not tell its parts.
+        """
+        self._parted("onward")
+        return self._run(self.inputs(asked), lambda given: self.network(given, change))
+
     def fork(self, stage: int, name: str, rest: list[nn.Module] | None = None) -> "Role":
         """A network that shares the weights of this one up to the end of a stage and has its own from there on.
 

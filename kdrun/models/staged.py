@@ -1,7 +1,7 @@
 """The form every network of the zoo has: a stem, stages that end before their activation, a pooled head."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 import torch.nn.functional as F
@@ -47,19 +47,25 @@ class StagedNet(nn.Module):
         self.first_weights = first_weights
         self.stem, self.stages, self.head = stem, nn.ModuleList(stages), nn.Linear(width, classes)
 
-    def forward(self, pictures: Tensor) -> ModelOutput:
-        """Answer pictures [B, C, H, W]."""
-        return self.onward(self.stem(pictures), 0)
+    def forward(self, pictures: Tensor, change: Callable[[int, Tensor], Tensor] | None = None) -> ModelOutput:
+        """Answer pictures [B, C, H, W].
 
-    def onward(self, maps: Tensor, stage: int) -> ModelOutput:
+        Args:
+            pictures: to classify.
+            change: what becomes of the map at the end of a stage, counted from 1 and after its activation, before it goes
+                on; None for nothing.
+        """
+        return self.onward(self.stem(pictures), 0, change)
+
+    def onward(self, maps: Tensor, stage: int, change: Callable[[int, Tensor], Tensor] | None = None) -> ModelOutput:
         """Answer from the map at the end of a stage, counted from 1 and after its activation; 0 is the stem.
 
-        The output's stages are those from there on, and its stem is the given map.
+        The output's stages are those from there on, and its stem is the given map. For `change` see `forward`.
         """
         stem, posts, pres = maps, [], []
-        for part in list(self.stages)[stage:]:
+        for number, part in enumerate(list(self.stages)[stage:], start=stage + 1):
             pre = part(maps)
-            maps = F.relu(pre)
+            maps = F.relu(pre) if change is None else change(number, F.relu(pre))
             pres.append(pre)
             posts.append(maps)
         embedding = maps.mean(dim=(2, 3))

@@ -14,12 +14,13 @@ from torch import Tensor
 __all__ = ["distances", "halving_sum", "mixture", "places", "ramp", "row_mean", "same_size", "standardise", "unit_rows"]
 
 
-def mixture(logits: Sequence[Tensor], temperature: float = 1.0) -> Tensor:
+def mixture(logits: Sequence[Tensor], temperature: float = 1.0, shares: Tensor | None = None) -> Tensor:
     """Logits whose softmax at a temperature is the mean of several networks' softmaxes at it.
 
     Args:
         logits: [B, K] of each network.
         temperature: what they are divided by.
+        shares: of each network in the mean, [M], none negative and of sum 1; None for equal ones.
 
     Returns:
         Logits [B, K].
@@ -30,7 +31,9 @@ def mixture(logits: Sequence[Tensor], temperature: float = 1.0) -> Tensor:
         tensor([[0.6904, 0.3096]])
     """
     logs = [F.log_softmax(one / temperature, dim=1) for one in logits]
-    return temperature * (torch.logsumexp(torch.stack(logs), dim=0) - math.log(len(logs)))
+    if shares is None:
+        return temperature * (torch.logsumexp(torch.stack(logs), dim=0) - math.log(len(logs)))
+    return temperature * torch.logsumexp(torch.stack(logs) + shares.log()[:, None, None], dim=0)
 
 
 def standardise(logits: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kdrun.methods.losses.arithmetic import same_size, unit_rows
 
-__all__ = ["ab", "at", "attention_map", "expected_negative", "factor", "ft", "hint", "jacobian", "mean_discrepancy",
+__all__ = ["ab", "at", "attention_map", "expected_negative", "factor", "ft", "hint", "jacobian", "map_mse", "mean_discrepancy",
            "measured_negative", "nst", "ofd", "vid"]
 
 
@@ -32,6 +32,21 @@ def hint(teacher: Tensor, regressed: Tensor) -> Tensor:
         tensor(1.5000)
     """
     return (regressed - teacher.detach()).square().sum(dim=1).mean() / 2
+
+
+def map_mse(teacher: Tensor, student: Tensor) -> Tensor:
+    """Mean squared difference of two stacks of maps of equal channels; the joint hint of toolkits (Tian et al. 2020).
+
+    Args:
+        teacher: maps [B, C, H, W].
+        student: maps [B, C, H', W'], brought to the teacher's channels.
+
+    Example:
+        >>> map_mse(torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 8, 8))
+        tensor(1.)
+    """
+    student, teacher = same_size(student, teacher.detach())
+    return (student - teacher).square().mean()
 
 
 def attention_map(maps: Tensor, power: float) -> Tensor:

@@ -4,21 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.methods.base import Method, Teachers, Terms
 from kdrun.methods.branches import MeanEnsemble, ends
-from kdrun.methods.losses import kd, same_size
+from kdrun.methods.losses import kd
+from kdrun.methods.losses.feature import map_mse
 from kdrun.models.roles import Networks, Role
-
-
-def apart(adapter: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of a map [B, C, H, W], brought to a teacher's channels, and the teacher's."""
-    wanted, given = same_size(teacher.detach(), student)
-    return (adapter(given) - wanted).square().mean()
 
 
 class BranchForEachTeacher(Method):
@@ -76,7 +71,7 @@ class BranchForEachTeacher(Method):
         taught = [teacher(batch) for teacher in networks.teachers]
         first, *others = (self.label_loss(answer, batch) for answer in own)
         soft = [kd(teacher.logits, answer.logits, self.temperature) for teacher, answer in zip(taught, own, strict=True)]
-        maps = [apart(adapter, answer.stages[-1], teacher.stages[-1])
+        maps = [map_mse(teacher.stages[-1], adapter(answer.stages[-1]))
                 for adapter, teacher, answer in zip(self.adapters, taught, own, strict=True)]
         mean = own[0].replace(logits=self.together(networks).combined(own))
         further = {"ce branches": torch.stack(others).sum()} if others else {}
