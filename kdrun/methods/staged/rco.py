@@ -29,9 +29,10 @@ class RCO(Curriculum):
     weights from anchor to anchor and the schedule starts anew with each; together they take as many epochs as any other
     method, so a training of fewer epochs than anchors has fewer anchors. One anchor is the base method.
 
-    `equal` visits every anchor. `greedy` goes to the hardest one whose divergence from the student, on the validation
-    split, is at most `max_hardness` times that of the anchor before; the last one takes the epochs that are left. How
-    the paper's threshold is defined is not certain: this form is an approximation.
+    `equal` visits every anchor. `greedy` goes to the latest one whose divergence from the student, on the validation split,
+    is at most `max_hardness` times that of the anchor it was taught by; the last one takes the epochs that are left. This is
+    an approximation: the paper compares the same two divergences, but its threshold is known here as the number 0.8 alone.
+    A later anchor's divergence is hardly ever smaller, so 0.8 is read as the least share that the present one may be of it.
 
     Args:
         base: the method by which each anchor teaches; the paper's is Hinton's, or a hint.
