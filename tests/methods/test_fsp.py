@@ -52,3 +52,26 @@ def test_the_classifier_waits_for_the_second_phase():
 def test_other_channels_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"the student has \[1, 6, 8, 9\] and the teacher \[1, 6, 8, 12\]"):
         toy_experiment("fsp", tmp_path, "student.widths=[6,8,9]")
+
+
+@pytest.mark.parametrize(("projection", "learns"), [("learned", True), ("fixed", False)])
+def test_other_channels_can_be_projected(projection, learns):
+    run = toy_run("fsp", "offline", "student.widths=[4,8,20]", f"method.projection={projection}", "method.reduction=mean")
+    run.method.setup(run.networks, run.data)
+    teacher, student = run.method.flows(run.networks, next(run.stream.epoch(0, 1)))
+    sizes = [(1, 6), (6, 8), (8, 12)] if learns else [(1, 4), (4, 8), (8, 12)]
+    assert [one.shape[1:] for one in teacher] == [one.shape[1:] for one in student] == sizes
+    assert bool(list(run.method.parameters())) == learns
+    rows = [module.matrix for module in run.method.modules() if hasattr(module, "matrix")]
+    assert all(torch.allclose(one @ one.T, torch.eye(len(one)), atol=1e-5) for one in rows)
+    assert len(rows) == (0 if learns else 2)
+
+
+def test_equal_channels_are_compared_as_they_are():
+    plain, asked = (toy_run("fsp", "offline", f"method.projection={projection}") for projection in ("none", "learned"))
+    values = []
+    for run in (plain, asked):
+        run.method.setup(run.networks, run.data)
+        assert not list(run.method.parameters())
+        values.append(run.method.match(run.networks, next(run.stream.epoch(0, 1)))["fsp"].item())
+    assert values[0] == values[1]
