@@ -39,6 +39,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "hkd_flow": ("method.auxiliary=cnn",),
     "kdsvd": ("student.widths=[6,8,12]",),
     "knowledge_flow": ("teachers=[cnn,mlp]",),
+    "kr_repr": ("student.widths=[6,8,12]",),
     "mean_teacher": ("dataset.labelled=20",),
     "mhgd": ("student.widths=[6,8,12]",),
     "mt_avg": ("teachers=[cnn,mlp]",),

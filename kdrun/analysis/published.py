@@ -37,6 +37,7 @@ EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "hkd_flow": {"Gou": {"Passalis et al. 2020b"}},
     "irg": {"Gou": {"Liu et al. 2019g"}, "Alkhulaifi": {"Liu et al. 2019"}},  # Gou's Liu 2019c is KR
     "kimura_gp": {"Alkhulaifi": {"Kimura et al. 2019"}},
+    "kr_repr": {"Gou": {"Liu et al. 2019c"}},
     "lp": {"Gou": {"Chen et al. 2020b"}},  # Alkhulaifi's Chen 2020 is OKDDip
     "knowledge_flow": {},  # the tables' Liu 2019 are IRG and KR
     "mt_logeuclid": {"Gou": {"Wu et al. 2019a"}},  # Alkhulaifi's Wu 2019 is of weighted inputs

@@ -85,6 +85,8 @@ class Method(nn.Module):
         label_term: which of the terms that the student descends is its own cross-entropy with the labels: `label_loss` of its
             answer to the batch, times a number that does not learn, and nothing else (that of peers, branches or
             further views has another name). None where no term is that, and yet the labels are learned.
+        rebuilds_student: whether what comes out as the student is a network of its own that has the student as a part, so that
+            the student alone cannot teach in turn.
         shares_parameters: whether two players may train the same weights, each by an optimizer of its own.
         knowledge: what is carried over, the main kind first; empty where nothing is.
         source: the paper, as "Authors, title, venue year".
@@ -101,6 +103,7 @@ class Method(nn.Module):
     accepts_fitted_student: ClassVar[bool] = False
     needs: ClassVar[tuple[Need, ...]] = ()
     past_teaches: bool = True
+    rebuilds_student: ClassVar[bool] = False
     shares_parameters: ClassVar[bool] = False
     label_term: str | None = "ce"
     plain_logits: str = "does not say that it compares logits and no more (`plain_logits`)"

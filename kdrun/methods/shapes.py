@@ -24,6 +24,9 @@ class Curriculum(Method):
         super().__init__()
         if isinstance(base, Curriculum):
             raise ValueError(f"base: {type(base).__name__} is a curriculum itself, and has no loss to lend")
+        if base.rebuilds_student:
+            raise ValueError(f"base: what {type(base).__name__} makes is another network that has the student as a part, "
+                             "and the student alone can neither be taught further nor teach; take another base")
         self.base = base
 
     def setup(self, networks: Networks, data: Data) -> None:

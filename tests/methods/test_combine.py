@@ -24,7 +24,8 @@ def kd():
 
 
 def at():
-    return AT(power=2.0, weight=1000.0, reference=None, scaling="linear", ce_weight=0.7, mode="code")
+    return AT(by="activation", power=2.0, weight=1000.0, reference=None, scaling="linear", ce_weight=0.7, gradient_weight=1.0,
+              mode="code")
 
 
 def combined(first, second, third=None, *, ce=1.0, weights=(1.0, 1.0, 1.0)):

@@ -102,7 +102,8 @@ def test_the_gradient_goes_through_the_students_mean_and_deviation(networks, bat
 
 def test_a_base_without_answers_is_refused():
     with pytest.raises(ValueError, match="does not learn from answers"):
-        LogitStd(base=AT(power=2.0, weight=1.0, reference=None, scaling="linear", ce_weight=1.0, mode="code"))
+        LogitStd(base=AT(by="activation", power=2.0, weight=1.0, reference=None, scaling="linear", ce_weight=1.0,
+                         gradient_weight=1.0, mode="code"))
 
 
 STANDARDISED = {"apprentice", "byot", "codistill", "cskd", "dcm", "ddgsd", "dfad", "diff_quant", "dkd", "dml", "encoder_kd",

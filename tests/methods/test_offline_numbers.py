@@ -106,7 +106,8 @@ class TestAT:
     @pytest.mark.parametrize(("reference", "wanted"), [(64, 1.0), (1024, 1 / 16), (None, 1.0)])
     def test_the_weight_holds_for_a_number_of_places(self, reference, wanted):
         run = toy_run("at", "offline")  # digits: 8x8 places at the first stage
-        method = AT(power=2.0, weight=1.0, reference=reference, scaling="linear", ce_weight=0.0, mode="code")
+        method = AT(by="activation", power=2.0, weight=1.0, reference=reference, scaling="linear", ce_weight=0.0,
+                    gradient_weight=1.0, mode="code")
         method.setup(run.networks, run.data)
         batch = next(run.stream.epoch(0, 1))
         student, teacher = run.networks.student(batch), run.networks.teacher(batch)

@@ -9,7 +9,9 @@ from torch import tensor
 
 from kdrun.data.batch import Batch
 from kdrun.data.noise import Noise
-from kdrun.methods.data_free.zskd import concentration, cross_entropy, draw_targets, rescaled, similarity
+from kdrun.methods.data_free.zskd import classifier, concentration, cross_entropy, draw_targets, rescaled, similarity
+from kdrun.models.roles import Role
+from kdrun.tasks.classification import Classification
 from kdrun.training.loop import distill
 from tests.toy import state, toy_run
 
@@ -70,6 +72,12 @@ def test_batches_side_by_side_become_what_each_becomes_alone():
         return run.method.images
 
     assert torch.allclose(made(1), made(2), atol=1e-5)
+
+
+def test_a_teacher_without_a_classifier_is_refused():
+    teacher = Role(torch.nn.Conv2d(1, 1, 1), "teacher", Classification((), (1, 8, 8)), "strange")
+    with pytest.raises(ValueError, match="linear layer of 10 outputs, and strange has none"):
+        classifier(teacher, 10)
 
 
 def test_impressions_come_first_and_move_nobody():

@@ -1,7 +1,11 @@
 """Attention transfer to a student of cheap convolutions."""
 
+from typing import Literal
+
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.data import Data
 from kdrun.methods.attention.at import AT
+from kdrun.methods.scaling import Scaling
 from kdrun.models.roles import Networks
 
 MAPS = 3  # of the authors' networks, one a stage: their weight is of as many
@@ -28,6 +32,11 @@ class Moonshine(AT):
     source = "Crowley, Gray, Storkey: Moonshine: distilling with cheap convolutions. NeurIPS 2018"
     survey_scheme = "offline"
     survey_tables = ("Gou section 6.5",)
+
+    def __init__(self, *, power: Positive, weight: NonNegative, reference: AtLeastOne | None, scaling: Scaling,
+                 ce_weight: NonNegative, mode: Literal["code", "paper"]) -> None:
+        super().__init__(by="activation", power=power, weight=weight, reference=reference, scaling=scaling, ce_weight=ce_weight,
+                         gradient_weight=0.0, mode=mode)
 
     def setup(self, networks: Networks, data: Data) -> None:
         """Check that the stages pair up, and weigh them by their number.

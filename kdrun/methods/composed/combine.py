@@ -104,8 +104,9 @@ class Combine(Method):
         return self.parts[slot].optimizer(name, weights, recipe) if slot in self.parts else recipe.build(weights)
 
     def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
-        """Those of all parts."""
-        return {name: network for part in self.parts.values() for name, network in part.trained_networks(networks).items()}
+        """Those of all parts; a student that a part rebuilds is the student."""
+        parts = sorted(self.parts.values(), key=lambda part: part.rebuilds_student)
+        return {name: network for part in parts for name, network in part.trained_networks(networks).items()}
 
     def failure(self) -> tuple[str, str] | None:
         """What any part says."""

@@ -14,9 +14,8 @@ from kdrun.data.samples import Samples
 from kdrun.data.stream import MemoryStream
 from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import unit_rows
-from kdrun.models.classifier import classifier
 from kdrun.models.generator import Canvas
-from kdrun.models.roles import Networks
+from kdrun.models.roles import Networks, Role
 from kdrun.utils.seeding import seeded
 
 
@@ -63,6 +62,19 @@ def rescaled(pictures: Tensor, batches: int = 1) -> Tensor:
     apart = pictures.view(batches, -1)
     low, high = apart.amin(dim=1, keepdim=True), apart.amax(dim=1, keepdim=True)
     return ((apart - low) / (high - low).clamp_min(1e-12)).view_as(pictures)
+
+
+def classifier(teacher: Role, classes: int) -> nn.Linear:
+    """The last linear layer with an output for each class.
+
+    Raises:
+        ValueError: there is none.
+    """
+    layers = [part for part in teacher.modules() if isinstance(part, nn.Linear) and part.out_features == classes]
+    if not layers:
+        raise ValueError(f"data impressions need a teacher that ends in a linear layer of {classes} outputs, and "
+                         f"{teacher.model or teacher.name} has none")
+    return layers[-1]
 
 
 class ZSKD(Method):
@@ -127,8 +139,7 @@ class ZSKD(Method):
         noise = run.noise([height, width, channels], batch_size=size, steps=steps, kind="uniform")
         count, classes = steps * noise.batch_size, len(data.classes)
         self.side_by_side = 1 if run.rehearsal else self.together
-        layer = classifier(networks.teacher, classes, "data impressions need")
-        similar = similarity(layer.weight.detach().float().cpu())
+        similar = similarity(classifier(networks.teacher, classes).weight.detach().float().cpu())
         with seeded("impressions", run.seed):
             targets = draw_targets(similar, self.concentrations, count)
         self.register_buffer("targets", targets.to(device))

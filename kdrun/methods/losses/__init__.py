@@ -3,6 +3,7 @@
 from kdrun.methods.losses.arithmetic import (
     distances,
     halving_sum,
+    mean_distance,
     mixture,
     places,
     ramp,
@@ -12,5 +13,5 @@ from kdrun.methods.losses.arithmetic import (
 )
 from kdrun.methods.losses.response import kd, kl, soft_cross_entropy
 
-__all__ = ["distances", "halving_sum", "kd", "kl", "mixture", "places", "ramp", "same_size", "soft_cross_entropy",
-           "standardise", "unit_rows"]
+__all__ = ["distances", "halving_sum", "kd", "kl", "mean_distance", "mixture", "places", "ramp", "same_size",
+           "soft_cross_entropy", "standardise", "unit_rows"]

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["distances", "halving_sum", "mixture", "places", "ramp", "row_mean", "same_size", "standardise", "unit_rows"]
+__all__ = ["distances", "halving_sum", "mean_distance", "mixture", "places", "ramp", "row_mean",
+           "same_size", "standardise", "unit_rows"]
 
 
 def mixture(logits: Sequence[Tensor], temperature: float = 1.0, shares: Tensor | None = None) -> Tensor:
@@ -77,6 +78,16 @@ def distances(vectors: Tensor) -> Tensor:
     # The clamp comes before the root: a root at zero has no gradient, a clamped entry has a gradient of zero.
     roots = squared.clamp_min(1e-12).sqrt()
     return roots * (1 - torch.eye(len(vectors), dtype=roots.dtype, device=roots.device))
+
+
+def mean_distance(first: Tensor, second: Tensor) -> Tensor:
+    """The Euclidean distance of the rows of two [B, ...], averaged over them; where it is zero its gradient is too.
+
+    Example:
+        >>> mean_distance(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.zeros(2, 2))  # 5 and 1
+        tensor(3.)
+    """
+    return ((first - second).flatten(1).square().sum(dim=1) + 1e-12).sqrt().mean()
 
 
 def same_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.methods.losses.arithmetic import same_size, unit_rows
+from kdrun.methods.losses.arithmetic import mean_distance, same_size, unit_rows
 
 __all__ = ["ab", "at", "attention_map", "expected_negative", "factor", "ft", "hint", "jacobian", "map_mse", "mean_discrepancy",
            "measured_negative", "nst", "ofd", "vid"]
@@ -83,10 +83,8 @@ def at(teacher: Tensor, student: Tensor, power: float, mode: Literal["code", "pa
         (tensor(1.), tensor(0.7071))
     """
     student, teacher = same_size(student, teacher if train_teacher else teacher.detach())
-    difference = attention_map(student, power) - attention_map(teacher, power)
-    if mode == "code":
-        return difference.square().mean()
-    return (difference.square().sum(dim=1) + 1e-12).sqrt().mean() / 2
+    given, wanted = attention_map(student, power), attention_map(teacher, power)
+    return (given - wanted).square().mean() if mode == "code" else mean_distance(given, wanted) / 2
 
 
 def nst(teacher: Tensor, student: Tensor, kernel: Literal["poly", "linear", "gaussian"] = "poly") -> Tensor:

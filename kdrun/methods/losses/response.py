@@ -14,8 +14,8 @@ from torch import Tensor
 
 from kdrun.methods.losses.arithmetic import mixture, row_mean
 
-__all__ = ["Mean", "conditional", "consensus", "dcm", "dist", "dkd", "dkd_parts", "dml", "kd", "kd_of_teachers", "kl",
-           "logit_mse", "smoothed_labels", "soft_cross_entropy", "top_score_difference"]
+__all__ = ["Mean", "conditional", "consensus", "dcm", "dist", "dkd", "dkd_parts", "dml", "feature_normalised", "kd",
+           "kd_of_teachers", "kl", "logit_mse", "smoothed_labels", "soft_cross_entropy", "top_score_difference"]
 
 Mean = Literal["prob", "logit", "loss"]
 
@@ -242,6 +242,29 @@ def dcm(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
     """
     pairs = [(own, other) for own in first for other in second]
     return torch.stack([kl(teacher, student) for pair in pairs for teacher, student in (pair, pair[::-1])]).sum()
+
+
+def feature_normalised(logits: Tensor, embedding: Tensor, bias: Tensor | None, length: float, clip: bool) -> Tensor:
+    """The logits [B, K] of a linear classifier, had the embedding another length.
+
+    Source: Xu, Rui, Li, Gu, Feature normalized knowledge distillation for image classification, ECCV 2020, equation 8 and the
+    authors' code.
+
+    Args:
+        logits: [B, K], that the classifier made of the embedding.
+        embedding: [B, D].
+        bias: of the classifier, [K]; None where it has none.
+        length: to which the embedding is brought.
+        clip: whether one that is shorter stays as it is.
+
+    Example:
+        >>> embedding = torch.tensor([[3.0, 4.0]])  # of length 5
+        >>> feature_normalised(embedding + 1, embedding, torch.tensor([1.0, 1.0]), length=2.0, clip=True)
+        tensor([[2.2000, 2.6000]])
+    """
+    scale = length / (embedding.square().sum(dim=1, keepdim=True) + 1e-12).sqrt()
+    scale = scale.clamp_max(1.0) if clip else scale
+    return scale * logits if bias is None else scale * (logits - bias) + bias
 
 
 def smoothed_labels(labels: Tensor, classes: int, confidence: float) -> Tensor:
