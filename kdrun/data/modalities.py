@@ -1,5 +1,6 @@
 """Several ways to look at one picture: what a teacher sees and what its student sees, where they do not see the same."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -10,7 +11,7 @@ from torch import Tensor
 __all__ = ["MODALITIES", "ModalityName", "misfit", "see"]
 
 ModalityName = Literal["picture", "luminance", "lightness", "chroma", "edges", "half_resolution", "quarter_resolution",
-                       "left", "right"]
+                       "left", "right", "inverted", "turned"]
 
 
 def scaled(images: Tensor) -> Tensor:
@@ -66,6 +67,17 @@ def coarse(factor: int) -> Callable[[Tensor], Tensor]:
     return look
 
 
+def turned(images: Tensor) -> Tensor:
+    """Pictures turned by 15 degrees about their middle, against the clock, of the same size; what comes in is 0."""
+    pictures, angle = scaled(images).permute(0, 3, 1, 2), math.radians(15)
+    height, width = pictures.shape[-2:]
+    # affine_grid's coordinates run from -1 to 1 on both sides, whatever the pixels
+    matrix = pictures.new_tensor([[math.cos(angle), -math.sin(angle) * height / width, 0],
+                                  [math.sin(angle) * width / height, math.cos(angle), 0]])
+    grid = F.affine_grid(matrix.expand(len(pictures), 2, 3), list(pictures.shape), align_corners=False)
+    return F.grid_sample(pictures, grid, align_corners=False).permute(0, 2, 3, 1)
+
+
 MODALITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "picture": lambda images: images,
     "luminance": luminance,
@@ -76,6 +88,8 @@ MODALITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "quarter_resolution": coarse(4),
     "left": lambda images: images[:, :, : images.shape[2] // 2],
     "right": lambda images: images[:, :, -(images.shape[2] // 2):],
+    "inverted": lambda images: 1 - scaled(images),
+    "turned": turned,
 }
 """From stored pictures [B, H, W, C], uint8 or from 0 to 1, to what is seen of them, [B, H', W', C'], likewise."""
 

@@ -15,6 +15,7 @@ from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.data.noise import Noise
 from kdrun.data.pool import Pool
+from kdrun.data.samples import Samples
 from kdrun.data.stream import MemoryStream, Stream
 from kdrun.models.factory import NetworkFactory
 from kdrun.models.output import ModelOutput
@@ -286,7 +287,22 @@ class Run:
         """The training batches: built when first asked for, so never where a method makes its own data."""
         return self.build_stream()
 
-    def pool(self, batch_size: int, steps: int, rows: Tensor | None = None, name: str = "pool") -> Pool:
+    def unlabelled(self, needed: bool = True) -> Samples:
+        """The training samples that have no labels.
+
+        Args:
+            needed: whether there have to be some; otherwise all training samples will do, whose labels are left alone.
+
+        Raises:
+            ValueError: all samples have labels, and some without are needed.
+        """
+        if self.data.pool is None and needed:
+            raise ValueError("it learns from samples without labels, and here all have theirs; give dataset.labelled=80, say, "
+                             "for so many to keep them")
+        self.uses_pool = True
+        return self.data.train if self.data.pool is None else self.data.pool
+
+    def pool(self, batch_size: int, steps: int, rows: Tensor | None = None, name: str = "pool", needed: bool = True) -> Pool:
         """Batches of the training samples that have no labels; for a rehearsal eight samples a batch are enough.
 
         Args:
@@ -294,15 +310,12 @@ class Run:
             steps: batches an epoch.
             rows: which of them, some perhaps more than once; a batch's `index` counts these. None for all.
             name: of their order and augmentation; another name, other draws.
+            needed: see `unlabelled`.
 
         Raises:
-            ValueError: all samples have labels.
+            ValueError: see `unlabelled`.
         """
-        if self.data.pool is None:
-            raise ValueError("it learns from samples without labels, and here all have theirs; give dataset.labelled=80, say, "
-                             "for so many to keep them")
-        self.uses_pool = True
-        samples = self.data.pool if rows is None else self.data.pool[rows]
+        samples = self.unlabelled(needed) if rows is None else self.unlabelled(needed)[rows]
         size = min(batch_size, 8) if self.rehearsal else batch_size
         seed = seed_of(name, self.seed)
         return Pool(self.data.stream(batch_size=size, seed=seed, device=self.device, samples=samples), steps)

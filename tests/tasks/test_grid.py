@@ -9,8 +9,8 @@ from tests.tasks.grid import PARTIAL_TEACHERS, TASKS, outcome, task_of
 CARDS = {key: registry.method_card(key) for key in registry.options("method")}
 
 WHOLE_SAMPLES = {"attentive_rules", "bss", "cheap_online", "cnn2tree", "cskd", "dafl", "ddgsd", "deepinv", "dfad", "dr", "fn",
-                 "funmatch", "kimura_gp", "lwf", "mean_teacher", "mt_two_stage", "noisy_student", "pate", "skd_embed",
-                 "sla_sd", "stochastic_teacher", "two_teacher", "uhc", "zskd", "zskt"}
+                 "funmatch", "kimura_gp", "know_adapt", "lwf", "mean_teacher", "mt_two_stage", "noisy_student", "pate",
+                 "skd_embed", "sla_sd", "ss_cluster", "stochastic_teacher", "two_teacher", "uhc", "zskd", "zskt"}
 """Response methods that work on samples as a whole: on their pictures, their class, or one class after the other."""
 BRANCHES = {"byot", "dcm", "ekd_branches", "ffl", "knowledge_flow", "multi_exit", "oec", "okddip", "one"}
 """Those that branch off within the student, which kdrun's convolutional classifiers alone let them."""
@@ -23,7 +23,7 @@ DENSE = CHANNELS | BRANCHES | MADE | {"stochastic_teacher"}
 NETWORKS = {  # where it is the networks that do not fit: these have no branches, no layers to quantize, maps of other widths
     "texts": BRANCHES, "tagging": BRANCHES, "transcription": BRANCHES, "translation": BRANCHES,
     "segmentation": DENSE, "landmarks": DENSE, "detection": DENSE,
-    "retrieval": {*CHANNELS, *PARTIAL_TEACHERS, "net2net", "sla_sd", "sskd_ss"},
+    "retrieval": {*CHANNELS, *PARTIAL_TEACHERS, "net2net", "sla_sd", "ss_cluster", "sskd_ss"},
     # its pictures are not square, its student is smaller, and its test of other classes
     "ranking": {"apprentice", "diff_quant", "quant_distill", "okddip", "one"},
 }

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdrun.config.constraints import AtLeastOne, Bounds, Few, NetworkName, NonNegative
+from kdrun.config.constraints import AtLeastOne, Bounds, Epochs, Few, NetworkName, NonNegative
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
@@ -50,6 +50,7 @@ class PATE(Method):
 
     Args:
         count: of teachers.
+        teacher_epochs: of each.
         network: of each; null for the student's.
         noise: the scale of the noise on the counts; 0 for none, and no privacy.
         queries: how many public samples the teachers vote on; null for all.
@@ -71,10 +72,11 @@ class PATE(Method):
     votes: Tensor
     answers: Tensor
 
-    def __init__(self, *, count: Few, network: NetworkName | None, noise: NonNegative, queries: AtLeastOne | None,
-                 delta: Chance, moments: Few) -> None:
+    def __init__(self, *, count: Few, teacher_epochs: Epochs, network: NetworkName | None, noise: NonNegative,
+                 queries: AtLeastOne | None, delta: Chance, moments: Few) -> None:
         super().__init__()
-        self.count, self.network, self.noise, self.queries = count, network, noise, queries
+        self.count, self.teacher_epochs, self.network = count, teacher_epochs, network
+        self.noise, self.queries = noise, queries
         self.delta, self.moments = delta, moments
 
     def setup(self, networks: Networks, data: Data) -> None:
@@ -102,7 +104,8 @@ class PATE(Method):
             run.networks.peers = [teacher]
             private = run.data.stream(batch_size=run.stream.size, seed=seed_of("shard", number, run.seed), device=run.device,
                                       samples=run.data.train[rows])
-            yield Phase(f"teacher {number}", loss=self.alone, train=[teacher], data=private, evaluate=False)
+            yield Phase(f"teacher {number}", loss=self.alone, train=[teacher], data=private,
+                        epochs=self.teacher_epochs, evaluate=False)
             self.vote(teacher, run)
         run.networks.peers = []
         noisy = self.votes.double().cpu() + (laplace(self.votes.shape, self.noise, self.random) if self.noise else 0)
