@@ -1,4 +1,4 @@
-"""Forms that several methods share: one that lends its loss to another's order of teachers, generations, networks abreast."""
+"""Forms that several methods share: curricula that use another's loss, generations, and networks side by side."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,7 +11,7 @@ from kdrun.data.data import Data
 from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.models.roles import Networks, frozen
 
-__all__ = ["Curriculum", "Generations", "Mutual", "succeed"]
+__all__ = ["Curriculum", "Generations", "Mutual", "next_generation"]
 
 
 class Curriculum(Method):
@@ -84,7 +84,7 @@ class Mutual(Method):
         return {"student": networks.student, **{peer.name: peer for peer in networks.peers}}
 
 
-def succeed(run: Run, generation: int) -> None:
+def next_generation(run: Run, generation: int) -> None:
     """Freeze the student as the teacher of this generation, whose student starts from new weights."""
     run.networks.teachers = [frozen(run.networks.student, f"generation {generation - 1}")]
     run.networks.student = run.factory.student(generation)
@@ -111,11 +111,11 @@ class Generations(Method):
         self.setup(run.networks, run.data)
         if not run.scheme.trained_teacher:
             yield Phase("generation 0", loss=self.first_loss)
-            succeed(run, 1)
+            next_generation(run, 1)
         for generation in range(1, self.generations + 1):
             yield Phase(f"generation {generation}")
             if generation < self.generations:
-                succeed(run, generation + 1)
+                next_generation(run, generation + 1)
 
     def first_loss(self, networks: Networks, batch: Batch) -> Terms:
         """What generation 0 descends: the labels alone, unless a method has another loss."""

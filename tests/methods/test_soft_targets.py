@@ -59,7 +59,7 @@ def test_correlations_of_shifted_classes(temperature, wanted):
     assert [float(part) for part in parts] == pytest.approx([wanted] * 2, rel=1e-6)
 
 
-def test_correlations_are_blind_to_scale_and_mean_of_probabilities():
+def test_correlations_do_not_depend_on_scale_and_mean_of_probabilities():
     teacher = torch.randn(6, 4, dtype=F64)
     assert [float(part) for part in KD.dist(teacher, teacher, 4.0)] == pytest.approx([0, 0], abs=1e-4)
     flat = (0.3 * teacher.softmax(1) + 0.7 / 4).log()  # 0.3 p + a constant, which sums to 1

@@ -10,9 +10,8 @@ from kdrun.models.roles import Networks
 class DIST(Method):
     """Correlate the student's probabilities with the teacher's instead of matching them (Huang et al. 2022, equation 11).
 
-    A strong teacher's probabilities are hard to match and easy to correlate with: the correlation is blind to their scale
-    and mean. It is taken over the classes of each sample, and over the samples of the batch for each class, so batches
-    should not be small.
+    A strong teacher's probabilities are hard to match; a correlation does not depend on their scale and mean. It is taken
+    over the classes of each sample, and over the samples of the batch for each class, so batches should not be small.
 
     Args:
         temperature: softens both answers.

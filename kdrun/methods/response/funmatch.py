@@ -17,11 +17,11 @@ class FunMatch(Method):
 
     What the teacher says of a mixture of two pictures is asked anew in every step; nothing of it is kept. Two numbers of
     the paper are the data set's and the recipe's: crops that leave little of a picture (`dataset.crop`, or a list of
-    augmentations where pictures are streamed), and patience (`recipe.epochs`: the paper's small data sets take from
-    1,000 epochs on, so that the 40 of the digits are impatient).
+    augmentations where pictures are streamed), and long trainings (`recipe.epochs`: 1,000 and more on the paper's small
+    data sets).
 
-    The paper's share of a picture itself is the larger one of the mixture; here it may be either, which are the same
-    mixtures in another order.
+    The share of the picture itself is the larger one in the authors' code, and either one here: as batches are shuffled,
+    the mixtures are the same ones as often.
 
     Args:
         mixup: both numbers of the Beta distribution of a batch's share, see `kdrun.data.mixing`; 0 for no mixing.

@@ -11,7 +11,7 @@ from kdrun.config.constraints import Few, NonNegative
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import mixture, soft_cross_entropy
-from kdrun.methods.shapes import Curriculum, succeed
+from kdrun.methods.shapes import Curriculum, next_generation
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks, Role
 
@@ -73,11 +73,11 @@ class BAN(Curriculum):
         networks = run.networks
         if not run.scheme.trained_teacher:
             yield Phase("generation 0", loss=self.alone, train=[networks.student])
-            succeed(run, 1)
+            next_generation(run, 1)
         for generation in range(1, self.generations + 1):
             yield from self.base_phases(run, f"generation {generation}")
             if generation < self.generations:
-                succeed(run, generation + 1)
+                next_generation(run, generation + 1)
                 self.past += run.networks.teachers
 
     def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
