@@ -33,16 +33,16 @@ def comparison(run: Mapping[str, Any]) -> str:
     """
     settings, threads = run["settings"], cpu_threads(run)
     dataset, recipe, student = settings["dataset"], settings["recipe"], settings["student"]
-    teachers, parts = settings.get("teachers") or teacher_of(run), settings.get("teacher_classes")
+    teachers, classes = settings.get("teachers") or teacher_of(run), settings.get("teacher_classes")
     what = {"dataset": data_of(run), "recipe": without(recipe, "name"), "student": student_of(run), "teacher": teachers,
             "teacher's recipe": own_recipe(settings), "precision": settings.get("precision", "fp32"), "threads": threads,
-            **({"teacher_classes": parts} if parts is not None else {})}
+            **({"teacher_classes": classes} if classes is not None else {})}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:6]
     names = "+".join(teachers) if isinstance(teachers, list) else registry.network_name(teachers)
     limit = dataset.get("train_limit")
     parts = [f"{dataset['name']} ({counted(limit, 'picture')})" if limit else str(dataset["name"]),
              f"{names} → {registry.network_name(student)}",
-             *([f"teacher_classes={formatted(parts).replace(', ', ',')}"] if parts is not None else []),
+             *([f"teacher_classes={formatted(classes).replace(', ', ',')}"] if classes is not None else []),
              f"{recipe['name']} recipe", counted(recipe_epochs(settings), "epoch"),
              *([f"teacher by {teacher_recipe(settings)['name']}"] if own_recipe(settings) else []), *set_otherwise(run),
              *([str(settings["precision"])] if settings.get("precision", "fp32") != "fp32" else []),

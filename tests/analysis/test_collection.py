@@ -225,6 +225,16 @@ def test_the_settings_of_a_choice_that_is_not_known_here_are_all_named(tmp_path)
     assert "student.depth=3, #" in label
 
 
+def test_teachers_of_some_classes_are_told_and_nobody_is_compared_with_them(tmp_path):
+    write_run(tmp_path, "uhc", 1)
+    write_run(tmp_path, "uhc", 2, teacher_classes=[[0, 1], [1, 2]])
+    plain, parted = collect(tmp_path).students.sort_values("seed").to_dict("records")
+    assert plain["comparison"] != parted["comparison"]
+    assert "teacher_classes=[[0,1],[1,2]]" in parted["comparison"]
+    assert plain["teacher_headline"] == 0.95
+    assert pandas.isna(parted["teacher_headline"])
+
+
 @pytest.mark.parametrize(("method", "changes", "label"), [
     ("kd", {}, "kd"),
     ("kd", {"method": {"temperature": 8.0}}, "kd (temperature=8.0)"),

@@ -20,10 +20,10 @@ class TeacherGraphs(Method):
 
     Each teacher is a vertex of both graphs, weighted by how well it does on the batch. The student's answers are brought near
     to each teacher's by the earth mover's distance, and its embeddings, through a layer for each teacher, by the maximum mean
-    discrepancy over the batch. An approximation: the paper teaches a video classifier by networks of self-supervised tasks, and
-    its formulas were not at hand, only which distance goes with which graph (Gou et al., Table 2). That all classes are
-    equally far apart, how teachers are weighted and the widths of the kernels are ours; here all teachers know the labels'
-    classes. Distances between teachers would move nothing, and are not computed.
+    discrepancy over the batch. An approximation: the paper teaches a video classifier by networks of self-supervised tasks;
+    here all teachers know the labels' classes. Which distance goes with which graph is as Gou et al. print it (Table 2); that
+    all classes are equally far apart, how teachers are weighted and the widths of the kernels are ours. Distances between
+    teachers would move nothing, and are not computed.
 
     Args:
         vertices: `quality`, the softmax over teachers of their negative cross-entropy on the batch, or `uniform`.
