@@ -63,5 +63,5 @@ def test_what_to_compare_with(targets, phases):
 
 
 def test_more_clusters_than_pictures():
-    with pytest.raises(ConfigError, match="30 clusters of 28 samples; wanted at most as many"):
+    with pytest.raises(ConfigError, match=r"method\.clusters is 30, and there are 28 pictures; wanted at most so many"):
         prepared(("ss_cluster", "method.clusters=30"))

@@ -13,6 +13,8 @@ from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.data.modalities import scaled, see
 from kdrun.data.pool import Pool
+from kdrun.data.samples import Samples
+from kdrun.data.streamed import Streamed
 from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
 from kdrun.methods.losses.arithmetic import unit_rows
 from kdrun.methods.losses.feature import mean_discrepancy
@@ -129,6 +131,7 @@ class KnowledgeAdaptation(Method):
                  imitation: Fraction) -> None:
         super().__init__()
         self.temperature, self.similarity, self.trusted, self.imitation = temperature, similarity, trusted, imitation
+        self.trusting = False  # whether there are trusted samples
         self.asked: list[Role] = []  # not a ModuleList: they learn nothing here
         self.shares: list[float] = []
 
@@ -158,19 +161,19 @@ class KnowledgeAdaptation(Method):
         if self.similarity == "equal":
             return 1.0
         if self.similarity == "embedding":
-            means = [self.hidden(teacher, data)[0].mean(dim=0, keepdim=True) for data in (source, target)]
+            means = [self.hidden(teacher, data, data.train)[0].mean(dim=0, keepdim=True) for data in (source, target)]
             return max(math.exp(-float(mean_discrepancy(*means))), 1e-6)
         found = []
         for data in (source, target):
-            seen = scaled(see(data.train.inputs, data.normalise.modality))
+            known = data.train.inputs.sample() if isinstance(data.train.inputs, Streamed) else data.train.inputs
+            seen = scaled(see(known, data.normalise.modality))
             counts = torch.histc(seen.clamp(0, 1), LEVELS, 0, 1).double()
             found.append(counts / counts.sum())
         return 1 - jensen_shannon(*found)
 
     @torch.no_grad()
-    def hidden(self, teacher: Role, data: Data) -> tuple[Tensor, Tensor]:
-        """A teacher's embeddings [N, D] and classes [N] of the training pictures, as somebody sees them."""
-        samples = data.train if data.pool is None else data.pool
+    def hidden(self, teacher: Role, data: Data, samples: Samples) -> tuple[Tensor, Tensor]:
+        """A teacher's embeddings [N, D] and classes [N] of pictures, as somebody sees them."""
         found = [teacher(batch.pictures, fresh=True) for batch in data.plain(samples, teacher.device)]
         teacher.forget()
         return torch.cat([one.embedding for one in found]), torch.cat([one.logits.argmax(dim=1) for one in found])
@@ -184,7 +187,8 @@ class KnowledgeAdaptation(Method):
         if not self.trusting:
             yield Phase(data=pictures)
         else:
-            vectors, answers = self.hidden(self.asked[0], run.data)
+            samples = run.unlabelled(needed=False)
+            vectors, answers = self.hidden(self.asked[0], run.data, samples[torch.arange(8)] if run.rehearsal else samples)
             clear = margins(vectors, answers, len(run.data.classes)).argsort(descending=True, stable=True)
             rows = clear[:max(2, round(self.trusted * len(clear)))].sort().values.cpu()
             yield Phase(data=Alternating(pictures, run.pool(size, steps, rows, "trusted", needed=False)))

@@ -118,10 +118,17 @@ class SSCluster(Method):
 
     @torch.no_grad()
     def group(self, run: Run, large: Role | None) -> None:
-        """Find the cluster of each picture: by a network's embedding of it, or by its pixels, or by chance."""
+        """Find the cluster of each picture: by a network's embedding of it, or by its pixels, or by chance.
+
+        Raises:
+            ValueError: there are fewer pictures than clusters.
+        """
         samples = run.unlabelled(needed=False)
         draws = generator("clusters", run.seed)
-        if self.targets == "random":
+        if self.clusters > len(samples):
+            raise ValueError(f"method.clusters is {self.clusters}, and there are {len(samples)} pictures; wanted at most so "
+                             "many")
+        if self.targets == "random" or run.rehearsal:
             found = torch.randint(self.clusters, (len(samples),), generator=draws)
         else:
             if large is not None:
