@@ -1,5 +1,6 @@
 """Layer-wise amalgamation."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -9,10 +10,10 @@ from torch import Tensor, nn
 from kdrun.config.constraints import NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.methods.base import Method, Teachers, Terms
+from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
 from kdrun.methods.losses import kd
 from kdrun.methods.losses.amalgamation import joined_logits
-from kdrun.methods.multi_teacher.amalgamation import common_size, same_stages
+from kdrun.methods.multi_teacher.amalgamation import common_size, same_stages, student_samples
 from kdrun.models.roles import Networks
 
 
@@ -89,6 +90,11 @@ class Amalgam(Method):
         """
         self.blocks = nn.ModuleList([AmalgamBlock(student[0], [one[0] for one in teachers]) for student, *teachers in
                                      same_stages([networks.student, *networks.teachers])]).to(networks.device)
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """One, without labels."""
+        self.setup(run.networks, run.data)
+        yield Phase(data=student_samples(run))
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The teachers' logits, and the common maps."""

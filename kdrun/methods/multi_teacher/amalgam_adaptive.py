@@ -13,7 +13,7 @@ from kdrun.data.data import Data
 from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
 from kdrun.methods.losses.amalgamation import restricted, surest, unit_norms
 from kdrun.methods.losses.arithmetic import row_mean, same_size
-from kdrun.methods.multi_teacher.amalgamation import same_stages
+from kdrun.methods.multi_teacher.amalgamation import same_stages, student_samples
 from kdrun.models.roles import Networks, Role, frozen
 
 
@@ -109,12 +109,12 @@ class AdaptiveAmalgam(Method):
                               for number, part in enumerate(groups, start=1)]
             self.lessons = [(component, [group]) for component, group in zip(networks.peers, taught, strict=True)]
             self.setup(networks, run.data)
-            yield Phase("components", epochs=self.component_epochs, evaluate=False)
+            yield Phase("components", data=student_samples(run), epochs=self.component_epochs, evaluate=False)
             networks.peers = [frozen(component) for component in networks.peers]
             taught = [[component] for component in networks.peers]
         self.lessons = [(networks.student, taught)]
         self.setup(networks, run.data)
-        yield Phase()
+        yield Phase(data=student_samples(run))
 
     def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """Those that learn at present, each with its layers."""

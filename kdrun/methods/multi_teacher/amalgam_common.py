@@ -1,5 +1,6 @@
 """Common feature learning."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -9,11 +10,11 @@ from torch import Tensor, nn
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.methods.base import Method, Teachers, Terms
+from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
 from kdrun.methods.losses import kd, unit_rows
 from kdrun.methods.losses.amalgamation import joined_logits
 from kdrun.methods.losses.graph import squared_mmd
-from kdrun.methods.multi_teacher.amalgamation import common_size
+from kdrun.methods.multi_teacher.amalgamation import common_size, student_samples
 from kdrun.models.roles import Networks
 
 
@@ -108,6 +109,11 @@ class CommonFeatures(Method):
         """Build the space."""
         student, *teachers = (role.shapes.stages[-1][0] for role in (networks.student, *networks.teachers))
         self.space = CommonSpace(student, teachers, self.width or max(16, student // 4)).to(networks.device)
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """One, without labels."""
+        self.setup(run.networks, run.data)
+        yield Phase(data=student_samples(run))
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The teachers' logits, and the common space."""

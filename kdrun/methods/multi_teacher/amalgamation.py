@@ -1,4 +1,4 @@
-"""What methods share that put the maps of several networks together."""
+"""What methods share that put together teachers of different classes, and read no label."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdrun.data.stream import Stream
+from kdrun.methods.base import Run
 from kdrun.models.roles import Role
 
-__all__ = ["common_size", "same_stages"]
+__all__ = ["common_size", "same_stages", "student_samples"]
+
+
+def student_samples(run: Run) -> Stream | None:
+    """What the student learns from that reads no label: the samples without labels where there are some, None for all."""
+    return None if run.data.pool is None else run.pool(run.recipe.batch_size, len(run.stream))
 
 
 def same_stages(roles: Sequence[Role]) -> list[tuple[torch.Size, ...]]:

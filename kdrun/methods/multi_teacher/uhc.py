@@ -13,6 +13,7 @@ from kdrun.data.data import Data
 from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
 from kdrun.methods.losses import soft_cross_entropy
 from kdrun.methods.losses.amalgamation import Unifying, connected, partial_cross_entropy, unified
+from kdrun.methods.multi_teacher.amalgamation import student_samples
 from kdrun.models.roles import Networks
 
 
@@ -28,7 +29,8 @@ class UnifiedClassifiers(Method):
         form: `direct`, the student's own answer restricted to each teacher's classes; or an estimate over all classes that is
             made first: `ce`, of the least cross-entropy with all teachers, `mf_prob` and `mf_logit`, by matrix factorization
             of probabilities or logits, or `sd`, the mean of the teachers' answers with zeros for what they do not know.
-        balanced: whether an estimate is divided by its mean over the training split, against classes that few teachers know.
+        balanced: whether an estimate is divided by its mean over what the student learns from, against classes that few
+            teachers know.
         rounds: of the search for an estimate.
         temperature: softens all answers.
     """
@@ -69,12 +71,12 @@ class UnifiedClassifiers(Method):
         self.setup(run.networks, run.data)
         if self.balanced:
             sums, count = torch.zeros_like(self.means), 0
-            for batch in run.data.plain(run.data.train, run.device):
+            for batch in run.data.plain(run.unlabelled(needed=False), run.device):
                 sums, count = sums + self.estimate(run.networks, batch).exp().sum(dim=0), count + len(batch)
                 if run.rehearsal:
                     break
             self.means.copy_(sums / count)
-        yield Phase()
+        yield Phase(data=student_samples(run))
 
     def estimate(self, networks: Networks, batch: Batch) -> Tensor:
         """Log-probabilities [B, K] over all classes, before they are balanced."""
