@@ -12,7 +12,7 @@ from kdrun.data.stream import MemoryStream
 from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.structure.made import check_inputs
 from kdrun.models.channels import Channels, channels_of, layer_output, take_channels
-from kdrun.models.roles import Networks
+from kdrun.models.roles import Networks, Role, frozen
 
 
 def strongest(network: nn.Module, channels: Channels, count: int) -> Tensor:
@@ -79,6 +79,7 @@ class FSKD(Method):
     convolution is found by least squares that brings the map of the student, whose earlier layers are repaired already,
     nearest to the channels of the teacher's that were kept; it is absorbed into the layer before it. No label is seen and
     nothing is trained by gradients; the student has the size that it has. A sum of a shortcut is pruned by all that add to it.
+    The pruned network before any repair is evaluated too.
 
     The authors' code absorbs into the weights alone, which is right without batch normalisation; here that goes in too, and
     stays as a bias.
@@ -104,6 +105,7 @@ class FSKD(Method):
         super().__init__()
         self.samples, self.start = samples, start
         self.repaired: list[dict[str, object]] = []
+        self.unrepaired: list[Role] = []  # not a ModuleList: it is in no checkpoint
 
     def pruned(self, networks: Networks) -> dict[str, Tensor]:
         """Let the student be the pruned teacher: the channels that were kept, by the convolution that makes them.
@@ -137,6 +139,7 @@ class FSKD(Method):
         if self.samples > len(data.train):
             raise ValueError(f"method.samples is {self.samples}, but there are only {len(data.train)} training samples")
         kept = self.pruned(networks)
+        self.unrepaired = [frozen(networks.student, "pruned")]
         student = networks.student.network
         few = data.train.limit(self.samples, run.seed, len(data.classes))
         stream = MemoryStream(few, data.task, data.normalise, batch_size=len(few), crop=0, flip=False, seed=run.seed,
@@ -174,6 +177,10 @@ class FSKD(Method):
         self.cross += own @ wanted.T
         self.squares += wanted.square().sum()
         return iter(())
+
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
+        """The student; and as it was before any layer was repaired."""
+        return {"student": networks.student, **{role.name: role for role in self.unrepaired}}
 
     def extra_tables(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """What each layer's 1x1 convolution brought."""
