@@ -39,9 +39,15 @@ def test_a_student_that_counts_alone_answers_as_without_teachers(parts):
         flow.scores[:, 0] = 200.0
         alone = flow(networks.student, given, batch).logits
         own = networks.student(batch).logits
+        assert float(flow.dependence) == 0
+        flow.scores.zero_()
+        flow.floor = 1.0
+        forced = flow(networks.student, given, batch).logits
+        flow.floor = 0.5
     assert torch.equal(alone, own)
+    assert torch.equal(forced, own)
     assert not torch.allclose(mixed, own)
-    assert float(flow.dependence.detach()) == 0
+    assert torch.allclose(flow.shares, torch.tensor([[2 / 3, 1 / 6, 1 / 6]]).expand(3, 3))
 
 
 def test_teachers_get_no_gradient_and_what_flows_does(parts):
@@ -58,6 +64,7 @@ def test_teachers_get_no_gradient_and_what_flows_does(parts):
 def test_the_student_ends_alone_after_as_many_epochs_as_the_recipe_has():
     run = toy_run("knowledge_flow", "offline", "recipe.epochs=4", "method.alone_share=0.5")
     distill(run)
+    assert [run.method.grown(epoch) for epoch in (0, 1)] == [0.0, 1.0]
     terms = [(row[2], row[4]) for row in run.history if row[3] == "train"]
     assert [epoch for epoch, term in terms if term == "ce with teachers"] == [0, 1]
     assert [epoch for epoch, term in terms if term == "ce"] == [2, 3]
