@@ -10,7 +10,7 @@ from kdrun.config.constraints import Bounds, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import kd
-from kdrun.methods.structure.made import as_student, check_inputs
+from kdrun.methods.structure.made import as_student, check_inputs, share_of
 from kdrun.models.edited import narrowed
 from kdrun.models.roles import Networks
 from kdrun.utils.seeding import seeded
@@ -70,13 +70,9 @@ class Blockwise(Method):
             student = as_student(run, network, f"{teacher.model} narrowed to {self.ratio:g}")
             network = student.network
             new = student.until(stage + 1)
-            yield Phase(f"block {stage + 1}", loss=partial(self.match, stage=stage), epochs=self.part(run, self.block_share),
+            yield Phase(f"block {stage + 1}", loss=partial(self.match, stage=stage), epochs=share_of(run, self.block_share),
                         train=new[-1:] if self.freeze_done else new[1:])
-        yield Phase("all", epochs=self.part(run, self.last_share))
-
-    def part(self, run: Run, share: float) -> int:
-        """A share of the recipe's epochs."""
-        return max(1, round(share * run.recipe.epochs))
+        yield Phase("all", epochs=share_of(run, self.last_share))
 
     def match(self, networks: Networks, batch: Batch, stage: int) -> Terms:
         """The map of the new stage, counted from 0, and what the whole answers."""

@@ -11,7 +11,7 @@ from kdrun.config.constraints import NonNegative, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Run, Terms
-from kdrun.methods.structure.made import check_inputs
+from kdrun.methods.structure.made import check_inputs, share_of
 from kdrun.models.channels import Channels, channels_of, layer_output, take_channels
 from kdrun.models.resnet import BasicBlock, BottleneckBlock
 from kdrun.models.roles import Networks
@@ -108,7 +108,7 @@ class Net2Net(Method):
         networks.student.forget()
         networks.teacher.forget()
         self.apart = float(apart)
-        yield Phase(epochs=max(1, round(self.epochs_share * run.recipe.epochs)))
+        yield Phase(epochs=share_of(run, self.epochs_share))
 
     def grow(self, networks: Networks, pictures: Tensor) -> None:
         """Give the student weights by which it answers as the teacher does.

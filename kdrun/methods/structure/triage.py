@@ -14,7 +14,7 @@ from kdrun.data.batch import Batch
 from kdrun.evaluation.metrics import size
 from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import kd
-from kdrun.methods.structure.made import as_student, check_inputs
+from kdrun.methods.structure.made import as_student, check_inputs, share_of
 from kdrun.models.edited import replaced
 from kdrun.models.prediction import answers
 from kdrun.models.roles import Networks, Role
@@ -167,10 +167,10 @@ class Triage(Method):
                 role = as_student(run, copy.deepcopy(network), f"{teacher.model} block {block} as one layer")
                 if variant == "local":
                     yield Phase(f"block {block} local", loss=partial(self.local, stage=block - 1),
-                                train=role.until(block)[-1:], epochs=self.part(run, self.local_share))
+                                train=role.until(block)[-1:], epochs=share_of(run, self.local_share))
                 elif variant != "none":
                     yield Phase(f"block {block} {variant}", loss=partial(self.whole, soft=variant == "kd"), train=[role],
-                                epochs=self.part(run, self.global_share))
+                                epochs=share_of(run, self.global_share))
                 role.forget()
                 self.made.append(Treated(block, variant, role))
         best = max(self.made, key=lambda one: (run.validated(one.role), -sum(own.numel() for own in one.role.parameters())))
@@ -197,10 +197,6 @@ class Triage(Method):
         layer = layer.to(seen.device)
         fit(layer, seen, made if self.start == "least_squares" else None)
         return layer
-
-    def part(self, run: Run, share: float) -> int:
-        """A share of the recipe's epochs."""
-        return max(1, round(share * run.recipe.epochs))
 
     def local(self, networks: Networks, batch: Batch, stage: int) -> Terms:
         """The map of one stage, counted from 0."""
