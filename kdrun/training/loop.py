@@ -67,7 +67,9 @@ def fit(run: Run, phase: Phase, number: int) -> None:
             modes(networks, method, players)
             epoch = before + position.epoch
             for batch in stream.epoch(epoch, total, position.step):
-                rate = recipe.rate(epoch - start + batch.step / len(stream), length, phase.constant_rate)
+                # a step by untrained teachers may throw weights so far that the next phase's loss is infinite
+                rate = 0.0 if run.rehearsal else recipe.rate(epoch - start + batch.step / len(stream), length,
+                                                             phase.constant_rate)
                 undo = StepSnapshot(run.learners.values()) if recipe.skip_bad_batches else None
                 updates.begin(batch.step)
                 due = updates.complete(batch.step)

@@ -233,3 +233,12 @@ def test_an_accelerator_is_not_kept_waiting_within_an_epoch():
     assert position.sums["kd"].item() == 3.0
     with pytest.raises(Diverged, match="'ce'"):
         position.look()
+
+
+def test_a_rehearsal_moves_no_weight():
+    run = toy_run("kd", "offline")
+    run.rehearsal, before = True, state(run.networks.student.network)
+    distill(run)
+    weights = dict(run.networks.student.network.named_parameters())
+    assert all(torch.equal(before[name], weight) for name, weight in weights.items())
+    assert run.history  # the step was taken all the same
