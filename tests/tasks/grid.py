@@ -60,7 +60,6 @@ NAMES_NETWORKS = {  # methods that name networks, or several teachers
     "residual_kd": "method.assistant", "takd": "method.assistants", "rocket": "method.booster",
 }
 SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's step cheap
-    "codistill": {"reads": "orders"},
     "dafl": {"steps": 3}, "deepinv": {"rounds": 2, "batch_size": 20, "iterations": 3}, "dfad": {"steps": 3},
     "fskd": {"samples": 16},
     "zskd": {"impressions": 60, "batch_size": 20, "iterations": 3}, "zskt": {"steps": 3, "student_steps": 2},
