@@ -60,7 +60,8 @@ class ResidualKD(Method):
     First the student learns the teacher's last map, brought to its channels by a 1x1 convolution; then an assistant learns
     the difference between that map and the student's, which stays as it is; then both, and a classifier of the sum of
     their maps that starts as the teacher's, learn from the labels. The result is the sum, so it is as large as student,
-    assistant and convolutions together; `student without assistant` is its share, by the same classifier.
+    assistant and convolutions together; `student without assistant` is its share, by the same classifier, which
+    was never trained on that share alone.
 
     An approximation: the abstract tells the idea; that only the last map is learned, the mean of squares and the phases'
     lengths are ours, and so is the assistant's size (the paper splits one network's channels between the two).

@@ -13,6 +13,9 @@ class DIST(Method):
     A strong teacher's probabilities are hard to match; a correlation does not depend on their scale and mean. It is taken
     over the classes of each sample, and over the samples of the batch for each class, so batches should not be small.
 
+    The authors' temperature and weight on CIFAR-100 (4 and 2) ended below the student alone on the digits (resnet8 taught by
+    wrn_16_2, three seeds): at 98.0 ± 0.3 %, alone at 98.6 ± 0.1 %. Chosen on validation, 1 and 0.5 end at 98.7 ± 0.5 %.
+
     Args:
         temperature: softens both answers.
         ce_weight: of the cross-entropy with the labels.
