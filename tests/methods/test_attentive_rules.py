@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+import kdrun
 from kdrun.config.schema import ConfigError
 from kdrun.methods.losses import soft_cross_entropy
 from kdrun.methods.response.attentive_rules import Rules, brightness, find_rules, taught
-from tests.toy import rows_of, toy_experiment, toy_run
+from kdrun.storage.finished import weights_file
+from tests.toy import prepared, rows_of, toy_experiment, toy_run
 
 
 def test_a_vote_is_a_factor():
@@ -56,11 +58,16 @@ def test_the_attention_learns_by_its_own_term_alone():
         assert not slopes(still), name
 
 
-def test_the_student_with_its_rules_has_a_row(tmp_path):
+def test_the_student_with_its_rules_has_a_row_and_can_be_built_again(tmp_path):
     rows = rows_of(toy_experiment("attentive_rules", tmp_path))
     assert list(rows) == ["baseline", "student", "student with rules"]
     (table,) = (tmp_path / "runs").glob("*/rules.csv")
     assert table.read_text().startswith("run,row,column,side,threshold,class,held,right")
+    loaded, data = kdrun.load(table.parent / weights_file("student with rules")), prepared(("attentive_rules",)).data
+    with torch.no_grad():
+        answers = loaded.network(loaded.preprocess(data.test.inputs)).logits
+    right = float((answers.argmax(1) == data.test.labels).double().mean())
+    assert right == pytest.approx(rows["student with rules"]["accuracy"])
 
 
 def test_pictures_without_rules_are_refused(tmp_path):
