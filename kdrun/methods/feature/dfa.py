@@ -45,6 +45,9 @@ class DFA(Method):
     out. Networks must have equally many stages, and the teacher has to tell its blocks apart, as kdrun's own convolutional
     classifiers do.
 
+    On the digits (resnet8 taught by wrn_16_2, default settings, three seeds) the student has 98.6 ± 0.3 %, as it has alone
+    (98.6 ± 0.1 %), and 98.8 ± 0.2 % by Hinton's loss; ten times the weight was worse on the validation split.
+
     Args:
         search_epochs: of the search of each stage.
         search_lr: of the blocks' weights, by Adam.

@@ -18,7 +18,8 @@ class KR(FlowMethod):
     learns a sparse part alone, and compares by cross-entropy. Here a group is a stage, its knowledge the inner products of
     the channels that go in and come out (the matrix of FSP), a softmax makes a distribution of them, and only the entries
     that are largest in the teacher's are kept in both: the others get no gradient. Flows join the labels from the first
-    epoch.
+    epoch. On the digits (resnet8 taught by resnet20 at 98.6 ± 0.3 %, default settings, three seeds) the student has
+    98.4 ± 0.1 %, alone 98.6 ± 0.1 %: no gain was found, by a teacher that is no better; other settings were not tried.
 
     Args:
         pool: how the larger of two maps of a pair gets the smaller one's size.
