@@ -63,7 +63,7 @@ class LSL(Method):
 
     On the digits (resnet8 taught by wrn_16_2, default settings, three seeds) the student has 98.8 ± 0.1 %, by Hinton's loss
     98.8 ± 0.2 % and alone 98.6 ± 0.1 %. Of its four layers the last three were chosen, of the teacher's the first and the last
-    two, in seed 1.
+    two, in every seed.
 
     Args:
         count: how many layers are aligned.
