@@ -13,7 +13,9 @@ class EdgeDistributions(Method):
     The samples of a batch are the nodes of a graph and their cosines its edges; of each node the edges are compared as a
     set, by the maximum mean discrepancy, so that it does not matter which neighbour is how near: less is asked than by `sp`
     or `rkd`. An approximation: the discrepancy is the one that Zhang and Peng use between networks, and that it is taken
-    between the samples of one teacher is ours.
+    between the samples of one teacher is ours. Measured on the digits (resnet8 taught by wrn_16_2, three seeds): 98.7 ±
+    0.2 % of the test set right (with a weight of 10 98.0 ± 0.7 %; in validation 99.3 and 96.3 %); alone 98.6 ± 0.1 %, by `sp`
+    98.7 ± 0.2 %.
 
     Args:
         kernel: `gaussian`, as wide as the gaps between the two sets are, or `linear`, which compares the mean similarity.
