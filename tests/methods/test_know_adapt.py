@@ -88,3 +88,14 @@ def test_the_teachers_answers_are_a_product():
 def test_domains_of_other_shapes():
     with pytest.raises(ConfigError, match=r"teacher 2 has learned such of \[1, 8, 4\] and the student's are \[1, 8, 8\]"):
         prepared(("know_adapt", "teachers=[cnn,cnn]", "dataset.teacher_sees=[picture,left]"))
+
+
+def test_the_loss_is_the_cross_entropy_with_the_weighted_answers():
+    run = toy_run("know_adapt", "offline", *THREE)
+    run.method.setup(run.networks, run.data)
+    batch = next(run.stream.epoch(0, 1))
+    wanted = mean_answer([teacher.network(batch.x).logits for teacher in run.method.asked], run.method.shares, 5.0)
+    given = F.log_softmax(run.networks.student(batch).logits.detach() / 5.0, dim=1)
+    found = run.method.loss(run.networks, batch)
+    assert list(found) == ["soft"]
+    assert float(found["soft"].detach()) == pytest.approx(-25 * float((wanted * given).sum(dim=1).mean()), rel=1e-5)

@@ -110,7 +110,9 @@ class KnowledgeAdaptation(Method):
     normalised by the statistics of the student's domain. With one teacher on `dataset=pair` that domain's modality.
 
     Args:
-        temperature: softens all answers; no squared temperature, as in the paper.
+        temperature: softens all answers.
+        squared: whether the loss is multiplied by the squared temperature: the paper's is not, and its Adam does not feel
+            such a factor, but the steps of plain gradient descent would be so much shorter.
         similarity: of a teacher's domain to the student's: `histogram`, 1 minus the Jensen-Shannon divergence of
             brightness; `embedding`, exp of minus the squared distance of mean embeddings; or `equal`.
         trusted: the share of the samples that are, of one teacher; 0 for none.
@@ -127,10 +129,11 @@ class KnowledgeAdaptation(Method):
     survey_scheme = ""
     survey_tables = ("Gou section 6.2",)
 
-    def __init__(self, *, temperature: Positive, similarity: Literal["histogram", "embedding", "equal"], trusted: Fraction,
-                 imitation: Fraction) -> None:
+    def __init__(self, *, temperature: Positive, squared: bool, similarity: Literal["histogram", "embedding", "equal"],
+                 trusted: Fraction, imitation: Fraction) -> None:
         super().__init__()
-        self.temperature, self.similarity, self.trusted, self.imitation = temperature, similarity, trusted, imitation
+        self.temperature, self.squared, self.similarity = temperature, squared, similarity
+        self.trusted, self.imitation = trusted, imitation
         self.trusting = False  # whether there are trusted samples
         self.asked: list[Role] = []  # not a ModuleList: they learn nothing here
         self.shares: list[float] = []
@@ -205,7 +208,8 @@ class KnowledgeAdaptation(Method):
         answers = [teacher(batch.pictures).logits for teacher in self.asked]
         trusted = self.trusting and batch.epoch % 2 == 1
         given = F.log_softmax(networks.student(batch).logits / self.temperature, dim=1)
-        return {"trusted" if trusted else "soft": -(self.target(answers, trusted) * given).sum(dim=1).mean()}
+        factor = self.temperature**2 if self.squared else 1.0
+        return {"trusted" if trusted else "soft": -factor * (self.target(answers, trusted) * given).sum(dim=1).mean()}
 
     def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The student, and what it had to go by."""
