@@ -29,6 +29,10 @@ class IRG(Method):
     are averaged over their places first, as the authors have it, whose transformations lead from one map to another of the
     same stage; only maps at the ends of stages are known here, so they lead from stage to stage.
 
+    On the digits (resnet8 taught by wrn_16_2, three seeds) it has 98.4 ± 0.3 % with the default, the baseline 98.6 ± 0.1 %. On
+    half of their training split (one seed) the edges did better with 1 than with 5 where transformations had 1, at an nll of
+    0.056 and 0.067, where the baseline has 0.056.
+
     Args:
         form: `maps` or `pooled`, as above.
         vertex_weight: of the mean squared difference of logits.
