@@ -23,7 +23,9 @@ class PrivilegedInformation(Method):
     without labels, where the data set has some (`dataset.labelled=200`), take part in the soft term alone.
 
     It can only help where what the teacher sees says which of the labels to trust or what to look at; two of the paper's four
-    generated cases gain nothing, and `dataset.paired=false` is the control that must lose whatever is gained.
+    generated cases gain nothing, and `dataset.paired=false` is the control that must lose whatever is gained. Measured on 200
+    digits, seen by the student at half resolution (resnet8 taught by wrn_16_2, batches of 16, three seeds): 84.2 ± 1.1 % of
+    the test set right, the student alone 85.0 ± 0.6 %, the teacher, which sees them whole, 97.2 ± 0.4 %: nothing gained.
 
     Args:
         imitation: lambda, the weight of the teacher.

@@ -44,7 +44,10 @@ class PATE(Method):
     The student takes as many updates as the baseline, which learns from all private samples and their true labels.
 
     Privacy needs many teachers: the paper has 250, of 240 digits of MNIST each, and noise of scale 20. With the few of
-    small data noise that would protect them drowns their votes; the default's epsilon is no protection.
+    small data noise that would protect them drowns their votes; the default's epsilon is no protection. Measured on digits
+    with 500 private samples and 309 public ones (resnet8, ten teachers, noise of scale 1, delta 1e-5, three seeds): 93.5 ± 0.4
+    % of the test set right, the student alone, which has the private samples and their labels, 98.1 ± 0.3 %; epsilon is 619
+    whatever the data, and from 117 to 133 by the votes. 4 % of the answers are not the class with the most votes.
     The authors take the public pictures from the test set, here they are training pictures; their second form, a student
     that also learns from unanswered public pictures by a GAN, is left out.
 
@@ -68,6 +71,10 @@ class PATE(Method):
              "private training data. ICLR 2017"
     survey_scheme = "online"
     survey_tables = ("Gou 3",)
+
+    cautions: ClassVar = {
+        "online": "it was measured below the student alone, which learns from the private samples: with 500 private digits "
+                  "resnet8 ended at 93.5 ± 0.4 %, alone at 98.1 ± 0.3 % (three seeds)"}
 
     votes: Tensor
     answers: Tensor
