@@ -88,8 +88,8 @@ class SimKD(Method):
 
     The teacher's classifier must be a linear layer that sees the mean of its last map, and it has to be trained beforehand, so
     `scheme=offline` is the only one. On the digits (resnet8 taught by wrn_16_2, default settings, three seeds) what comes out
-    has 98.3 ± 0.3 %, the student alone 98.6 ± 0.1 %: it learns from no label, and 40 epochs of 12 steps are few for its map. With
-    the authors' weight of 1 it was at 89 % of the validation split.
+    has 98.3 ± 0.3 %, the student alone 98.6 ± 0.1 %: it learns from no label, and 40 epochs of 12 steps are few for its map.
+    With the authors' weight of 1 it had 89 % of the validation split.
 
     Args:
         factor: by which the projector is narrower inside than the teacher's map.

@@ -146,6 +146,11 @@ class AttentiveRules(Method):
     rules are found in the training split: that a cell of the picture is brighter or darker than a threshold tells a class, if
     that is right often enough. `rules.csv` has them, and the teacher (the student with its rules) is evaluated too.
 
+    On the digits (resnet8, default settings, three seeds) eight rules are found, each for a few pictures, and of the test
+    pictures for which they hold they are right in 71 %. The student has 98.2 ± 0.2 %, with its rules 97.6 ± 0.2 %, alone
+    98.6 ± 0.1 %. On the validation split (of half the training split, two seeds) rules that are right in 95 % had 97.2 %, rules
+    that count a quarter as much 97.1 %, the student alone 98.0 %.
+
     Args:
         grid: rows and columns of cells.
         precision: how often a rule is right among the training pictures for which it holds, at least.
@@ -164,6 +169,9 @@ class AttentiveRules(Method):
     source = "Song, Feng, Han, Yang, Liu, Nie: Neural compatibility modeling with attentive knowledge distillation. SIGIR 2018"
     survey_scheme = ""
     survey_tables = ("Gou section 6.5",)
+    cautions: ClassVar = {
+        "self": "it was measured below the student alone: on the digits resnet8 ended at 98.2 ± 0.2 %, alone at 98.6 ± 0.1 % "
+                "(three seeds)"}
 
     rules: Rules
 
