@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 __all__ = ["WeightAverage"]
 
@@ -36,7 +37,7 @@ class WeightAverage:
         """Take the present weights into the average."""
         self.updates += 1
         past = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.mean, self.present, 1 - past)
+        get_ema_multi_avg_fn(past)(self.mean, self.present, None)
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:

@@ -22,6 +22,8 @@ LEAST = 1e-12  # of a probability whose logarithm is taken
 def joined_logits(logits: Sequence[Tensor], numbers: Numbers, classes: int) -> Tensor:
     """The logits [B, K] of several teachers side by side; the mean where several know a class.
 
+    Source: Shen et al., Amalgamating knowledge towards comprehensive classification, AAAI 2019, section 4.1.
+
     Example:
         >>> joined_logits([torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, 3.0]])], [(0, 2), (2, 1)], classes=3)
         tensor([[1., 3., 3.]])

@@ -45,6 +45,8 @@ def earth_mover(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> T
 def squared_mmd(first: Tensor, second: Tensor, variances: Sequence[float] | Tensor) -> Tensor:
     """Squared maximum mean discrepancy of two sets of points, by a sum of Gaussian kernels: biased, never negative.
 
+    Source: Gretton, Borgwardt, Rasch, Schölkopf, Smola, A kernel two-sample test, JMLR 2012, equation 5.
+
     Both sides get a gradient.
 
     Args:

@@ -26,6 +26,8 @@ ORDERS: dict[str, list[tuple[int, ...]]] = {
 def view_count(kind: Views) -> int:
     """How many views there are of a picture, itself among them.
 
+    Source: the code of Lee, Hwang, Shin, Self-supervised label augmentation via input transformations, ICML 2020.
+
     Example:
         >>> [view_count(kind) for kind in ("rotation", "rotation2", "color_perm", "rot_color_perm12")]
         [4, 2, 6, 12]
@@ -61,6 +63,8 @@ def views_of(pictures: Tensor, kind: Views) -> Tensor:
 
 def joint_labels(labels: Tensor, views: int) -> Tensor:
     """Which class and which view, [M * B] from 0 to K * M, of labels [B]: label * M + view.
+
+    Source: Lee, Hwang, Shin, Self-supervised label augmentation via input transformations, ICML 2020, section 2.2.
 
     Example:
         >>> joint_labels(torch.tensor([0, 2]), views=2)

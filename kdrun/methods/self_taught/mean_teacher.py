@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from kdrun.config.constraints import Count, NonNegative, Proportion
 from kdrun.data.batch import Batch
@@ -121,7 +122,8 @@ class MeanTeacher(Method):
         """Take the student's present weights into the mean."""
         self.updates += 1
         share = past_share(int(self.updates), self.decay)
-        torch._foreach_lerp_(list(self.mean.parameters()), [weight.detach() for weight in student.parameters()], 1 - share)
+        mean, own = list(self.mean.parameters()), [weight.detach() for weight in student.parameters()]
+        get_ema_multi_avg_fn(share)(mean, own, None)
         if self.statistics == "student":
             for kept, present in zip(self.mean.buffers(), student.buffers(), strict=True):
                 kept.copy_(present)
