@@ -109,8 +109,9 @@ class KnowledgeAdaptation(Method):
     embeddings in the teacher, and the margin of several classes is that of the two nearest centres. Pictures are
     normalised by the statistics of the student's domain.
 
-    Measured on digits turned by 15 degrees (resnet8 taught by one wrn_16_2 of upright ones, one seed): 90.4 % of the test set
-    right, the teacher itself 88.9 %, the student with labels 98.1 %; without the squared temperature 65.4 %.
+    Measured on digits turned by 15 degrees (resnet8 taught by one wrn_16_2 of upright ones, three seeds): 90.7 ± 1.0 % of the
+    test set right, the teacher itself 88.9 ± 2.7 %, the student with labels 98.4 ± 0.3 %; without the squared temperature
+    65.4 % (one seed).
 
     Args:
         temperature: softens all answers.
