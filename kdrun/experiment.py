@@ -26,11 +26,10 @@ from kdrun.data.stream import MemoryStream
 from kdrun.evaluation import metrics, result_tables
 from kdrun.methods.base import Method, Run, Scheme
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
-from kdrun.methods.fitting import alternatives
+from kdrun.methods.fitting import alternatives, check_network
 from kdrun.models.configured import dataset_node, teacher_specs
 from kdrun.models.description import describe
 from kdrun.models.factory import NetworkFactory, NetworkSpec
-from kdrun.models.fitted import FittedModel
 from kdrun.models.output import ModelOutput
 from kdrun.models.prediction import answers
 from kdrun.models.roles import Frozen, Networks
@@ -166,23 +165,10 @@ class Experiment:
             try:
                 frozen = role == "teacher" and spec.checkpoint
                 with allowed(1 if frozen else LEARNING, self.on_host):
-                    data = self.data.seen(name).only(spec.classes)
-                    network = spec.build(data)
-                    if spec.checkpoint:
-                        self.screen.note(f"{role} {spec.name}: {spec.load(network, len(data.classes))}")
-                    with torch.no_grad():
-                        answer = network.eval()(data.example(2))
-                    if not isinstance(answer, ModelOutput):
-                        raise ValueError(f"it answers a {type(answer).__name__}; wanted a kdrun.models.output.ModelOutput")
-                    if wrong := data.task.misfit(answer, 2):
-                        raise ValueError(wrong)
-                    if "maps" in needs and not answer.stages:
-                        raise ValueError(f"{needs['maps']} needs maps of stages, and it shows none")
-                    if isinstance(network, FittedModel):
-                        network.check(len(data.train))
-                        if role == "student" and not self.method().accepts_fitted_student:
-                            raise ValueError(f"it is made in one go, and method={self.settings.method} trains by steps; "
-                                             "choose another student")
+                    started = check_network(spec, self.data.seen(name).only(spec.classes), needs, by_steps=
+                                            role == "student" and not self.method().accepts_fitted_student)
+                if started:
+                    self.screen.note(f"{role} {spec.name}: {started}")
             except (ValueError, RuntimeError) as error:
                 line = str(error).splitlines()[0]
                 found.append(f"{role}.{line}" if line.startswith("checkpoint") else f"{role} {spec.name}: {line}")

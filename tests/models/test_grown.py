@@ -153,7 +153,7 @@ def test_a_process_teaches_a_network_and_is_found_in_the_store(tmp_path, monkeyp
 
 @pytest.mark.parametrize(("words", "wrong"), [
     (("teacher=gp", "teacher.most=40"), "48 pictures; it takes at most 40"),
-    (("teacher=cnn", "student=tree"), "it is made in one go, and method=kd trains by steps"),
+    (("teacher=cnn", "student=tree"), "it is made in one go, and the method trains by steps"),
 ])
 def test_what_cannot_be_is_refused_before_anything_is_trained(words, wrong, tmp_path, monkeypatch):
     chosen = tuple(word.partition("=")[0] for word in words)
