@@ -51,8 +51,9 @@ def cards() -> list[MethodCard]:
 
 
 def families_of(card: MethodCard) -> list[str]:
-    """The families of Gou's section 6 in which the survey files a method; `OTHER` where it does in none."""
-    return [name for name, (_, places) in FAMILIES.items() if set(places) & set(card.survey_tables)] or [OTHER]
+    """The families in which Gou's section 6 files a method, or whose folder it lies in; `OTHER` where there is none."""
+    return [name for name, (_, places) in FAMILIES.items()
+            if set(places) & set(card.survey_tables) or name.lower().replace("-", "_") == card.family] or [OTHER]
 
 
 def usual(found: Sequence[Measured]) -> str | None:

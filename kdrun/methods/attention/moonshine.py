@@ -30,6 +30,7 @@ class Moonshine(AT):
         mode: see `at`.
     """
 
+    structural = True
     source = "Crowley, Gray, Storkey: Moonshine: distilling with cheap convolutions. NeurIPS 2018"
     survey_scheme = "offline"
     survey_tables = ("Gou section 6.5",)

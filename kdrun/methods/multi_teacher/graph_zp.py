@@ -37,6 +37,7 @@ class TeacherGraphs(Method):
     teachers: ClassVar[Teachers] = "many"
     needs = ("one row a sample",)
     knowledge = ("relation", "response")
+    structural = True
     source = "Zhang, Peng: Better and faster: knowledge transfer from multiple self-supervised learning tasks via graph " \
              "distillation for video classification. IJCAI 2018"
     survey_scheme = "offline"

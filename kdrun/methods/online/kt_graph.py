@@ -61,6 +61,7 @@ class TransferGraph(Mutual):
     teachers: ClassVar[Teachers] = "many"
     needs = ("labels",)
     knowledge = ("response",)
+    structural = True
     plain_logits = "looks for who answers rightly"
     source = "Minami, Hirakawa, Yamashita, Fujiyoshi: Knowledge transfer graph for deep collaborative learning. ACCV 2020"
     survey_scheme = "online"

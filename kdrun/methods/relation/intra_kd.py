@@ -54,6 +54,7 @@ class IntRAKD(Method):
 
     needs = ("maps",)
     knowledge = ("relation", "response")
+    structural = True
     plain_logits = ""
     source = "Hou, Ma, Liu, Hui, Loy: Inter-region affinity distillation for road marking segmentation. CVPR 2020"
     survey_scheme = "offline"

@@ -42,9 +42,10 @@ class IRG(Method):
 
     needs = ("maps",)
     knowledge = ("relation",)
+    structural = True
     source = "Liu, Cao, Li, Yuan, Hu, Li, Duan: Knowledge distillation via instance relationship graph. CVPR 2019"
     survey_scheme = "offline"
-    survey_tables = ("Gou 2", "Gou 5", "Gou 6", "Alkhulaifi 2")
+    survey_tables = ("Gou 2", "Gou 5", "Gou 6", "Alkhulaifi 2", "Gou section 6.4")
 
     def __init__(self, *, form: Literal["maps", "pooled"], vertex_weight: NonNegative, edge_weight: NonNegative,
                  transformation_weight: NonNegative, ce_weight: NonNegative) -> None:

@@ -23,6 +23,7 @@ class LocalStructure(Method):
 
     needs = ("one row a sample",)
     knowledge = ("relation",)
+    structural = True
     source = "Yang, Qiu, Song, Tao, Wang: Distilling knowledge from graph convolutional networks. CVPR 2020"
     survey_scheme = "offline"
     survey_tables = ("Gou section 6.4",)

@@ -91,6 +91,7 @@ class MHGD(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
     needs = ("maps",)
     knowledge = ("relation",)
+    structural = True
     source = "Lee, Song: Graph-based knowledge distillation by multi-head attention network. BMVC 2019"
     survey_scheme = "offline"
     survey_tables = ("Gou 2", "Gou section 6.4")

@@ -24,6 +24,7 @@ class EdgeDistributions(Method):
 
     needs = ("one row a sample",)
     knowledge = ("relation",)
+    structural = True
     source = "Zhang, Peng: Better and faster: knowledge transfer from multiple self-supervised learning tasks via graph " \
              "distillation for video classification. IJCAI 2018"
     survey_scheme = "offline"

@@ -33,9 +33,10 @@ class SAD(ScaledWeights):
     teachers: ClassVar[Teachers] = "none"
     needs = ("maps",)
     knowledge = ("feature",)
+    structural = True
     source = "Hou, Ma, Liu, Loy: Learning lightweight lane detection CNNs by self attention distillation. ICCV 2019"
     survey_scheme = "self"
-    survey_tables = ("Gou section 4.3",)
+    survey_tables = ("Gou section 4.3", "Gou section 6.5")
     unit = "places of the first stage"
 
     def __init__(self, *, weight: NonNegative, start_share: Proportion, reference: AtLeastOne | None,

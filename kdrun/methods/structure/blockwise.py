@@ -44,6 +44,7 @@ class Blockwise(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     needs = ("maps", "pictures")
     knowledge = ("feature", "response")
+    structural = True
     plain_logits = "makes the student that it trains out of the teacher"
     source = "Wang, Zhao, Li, Tan: Progressive blockwise knowledge distillation for neural network acceleration. IJCAI 2018"
     survey_scheme = "offline"

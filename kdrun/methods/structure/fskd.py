@@ -93,6 +93,7 @@ class FSKD(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     needs = ("pictures",)
     knowledge = ("feature",)
+    structural = True
     plain_logits = "compares maps, and no logits"
     source = "Li, Li, Liu, Zhang: Few sample knowledge distillation for efficient network compression. CVPR 2020"
     survey_scheme = "offline"

@@ -83,6 +83,7 @@ class Net2Net(Method):
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
     needs = ("pictures",)
     plain_logits = "has no loss of its own"
+    structural = True
     source = "Chen, Goodfellow, Shlens: Net2Net: accelerating learning via knowledge transfer. ICLR 2016"
     survey_scheme = "offline"
     survey_tables = ("Gou section 9.2",)
