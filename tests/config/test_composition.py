@@ -101,7 +101,7 @@ def test_standardising_changes_what_is_learned(base):
 @pytest.mark.slow
 @pytest.mark.parametrize(("words", "method", "knowledge"), [
     ((), "combine", "relation+response"),
-    (("method/first=crd", "method/second=kd"), "combine+crd+kd", "relation+response"),
+    (("method/first=crd", "method/second=kd"), "combine+crd+kd", "feature+relation+response"),
     (("method/first=rkd", "method/second=at", "method/third=dkd"), "combine+rkd+at+dkd", "feature+relation+response"),
     (("method/first=fitnets", "method/second=kd"), "combine+fitnets+kd", "feature+response"),
     (("method/first=cskd", "method/second=kd"), "combine+cskd+kd", "response"),

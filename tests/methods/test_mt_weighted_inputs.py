@@ -41,7 +41,7 @@ def test_all_weight_on_one_teacher_is_hintons_method_and_equal_weights_the_avera
     for made, wanted in ((weighted([1.0, 0.0]), kd), (weighted([0.5, 0.5]), averaged)):
         terms = made.loss(networks, batch)
         assert {name: float(term.detach()) for name, term in terms.items()} == pytest.approx(
-            {name: float(term.detach()) for name, term in wanted.items()}, rel=1e-5)
+            {name: float(term.detach()) for name, term in wanted.items()}, rel=1e-4)
 
 
 def test_each_teacher_sees_the_sample_in_its_own_way_in_the_same_crop():

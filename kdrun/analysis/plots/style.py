@@ -39,9 +39,10 @@ FAINT: Final = "#BDBDBD"
 MIDDLE: Final = "#7A7A7A"
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, without the yellow that print loses; in an order in which
-# neighbours also differ in grey. Markers have another count, so that 77 methods differ in the pair of both.
-COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#5B5B5B")
-MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+# neighbours also differ in grey; then three of Tol's and of ColorBrewer's. Markers have another count, so that 130 methods
+# differ in the pair of both.
+COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#5B5B5B", "#882255", "#332288", "#8C6D31")
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "8", "H")
 TEACHER: Final[Look] = {"color": "#000000", "marker": "*"}
 ALONE: Final[Look] = {"color": "#000000", "marker": "d"}
 
@@ -49,6 +50,7 @@ DARK: Final = {
     "#FFFFFF": "#0D1117", "#000000": "#E6EDF3", "#E4E4E4": "#2A313A", "#DDDDDD": "#353D47", "#BDBDBD": "#59636E",
     "#7A7A7A": "#9AA4AF", "#8C8C8C": "#8B949E", "#5B5B5B": "#B8C0C8", "#0072B2": "#4DA3DB", "#009E73": "#2DBE92",
     "#D55E00": "#F0803C", "#CC79A7": "#DB93BB", "#E69F00": "#E69F00", "#56B4E9": "#56B4E9",
+    "#882255": "#C9699B", "#332288": "#9086E4", "#8C6D31": "#C2A15A",
 }
 """What each colour of a picture becomes on a dark page: as far from its background as it is from white."""
 
