@@ -33,6 +33,7 @@ EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "ofd": {"Gou": {"Heo et al. 2019a"}},
     "bss": {"Gou": {"Heo et al. 2019b"}},
     "pkt": {"Gou": {"Passalis et al. 2020a", "Passalis and Tefas 2018"}},
+    "fn": {"Gou": {"Xu et al. 2020b"}},
     "fskd": {"Gou": {"Li et al. 2020c"}},  # which no table has; Gou's Li 2020d is local correlations
     "hkd_flow": {"Gou": {"Passalis et al. 2020b"}},
     "irg": {"Gou": {"Liu et al. 2019g"}, "Alkhulaifi": {"Liu et al. 2019"}},  # Gou's Liu 2019c is KR
