@@ -28,23 +28,23 @@ EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "ab": {"Gou": {"Heo et al. 2019c"}, "Alkhulaifi": {"Heo et al. 2019"}},
     "amalgam": {"Gou": {"Shen et al. 2019a"}},
     "amalgam_adaptive": {"Gou": {"Shen et al. 2019b"}},
-    "lsp_gcn": {},  # Gou's Yang 2020a, which is in no table
-    "mmd_graph": {},  # one of the distances of graph_zp
-    "ofd": {"Gou": {"Heo et al. 2019a"}},
     "bss": {"Gou": {"Heo et al. 2019b"}},
-    "pkt": {"Gou": {"Passalis et al. 2020a", "Passalis and Tefas 2018"}},
     "fn": {"Gou": {"Xu et al. 2020b"}},
     "fskd": {"Gou": {"Li et al. 2020c"}},  # which no table has; Gou's Li 2020d is local correlations
     "hkd_flow": {"Gou": {"Passalis et al. 2020b"}},
     "irg": {"Gou": {"Liu et al. 2019g"}, "Alkhulaifi": {"Liu et al. 2019"}},  # Gou's Liu 2019c is KR
     "kimura_gp": {"Alkhulaifi": {"Kimura et al. 2019"}},
+    "knowledge_flow": {},  # the tables' Liu 2019 are IRG and KR
     "kr_repr": {"Gou": {"Liu et al. 2019c"}},
     "lp": {"Gou": {"Chen et al. 2020b"}},  # Alkhulaifi's Chen 2020 is OKDDip
-    "knowledge_flow": {},  # the tables' Liu 2019 are IRG and KR
+    "lsp_gcn": {},  # Gou's Yang 2020a, which is in no table
+    "mmd_graph": {},  # one of the distances of graph_zp
     "mt_logeuclid": {"Gou": {"Wu et al. 2019a"}},  # Alkhulaifi's Wu 2019 is of weighted inputs
     "mt_weighted_inputs": {"Alkhulaifi": {"Wu et al. 2019"}},
-    "one": {"Gou": {"Zhu and Gong 2018"}, "Alkhulaifi": {"Lan et al. 2018"}},
+    "ofd": {"Gou": {"Heo et al. 2019a"}},
     "okddip": {"Alkhulaifi": {"Chen et al. 2020"}},  # Gou's Chen 2020b is locality preserving
+    "one": {"Gou": {"Zhu and Gong 2018"}, "Alkhulaifi": {"Lan et al. 2018"}},
+    "pkt": {"Gou": {"Passalis et al. 2020a", "Passalis and Tefas 2018"}},
     "snapshot_kd": {"Gou": {"Yang et al. 2019b"}},  # Gou's Yang 2019a is the tolerant teacher
     "sskd_ss": {"Gou": {"Xu et al. 2020a"}},
     "tfkd_reg": {},  # the tables print the self-training figures of that paper only

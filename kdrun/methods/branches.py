@@ -1,7 +1,7 @@
 """Further ends of a network, for several methods: branches off its first stages, exits after each stage, whole ensembles."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from kdrun.methods.base import Method, Phase, Run
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks, Role
 
-__all__ = ["Branched", "MeanEnsemble", "bottleneck", "ends", "exit_answers", "exits_of", "trunk_of"]
+__all__ = ["Branched", "MeanEnsemble", "answers_of", "bottleneck", "ends", "exit_answers", "exits_of", "trunk_of"]
 
 
 def trunk_of(answer: ModelOutput, shared: int) -> Tensor:
@@ -79,6 +79,19 @@ def exits_of(role: Role, *, copies: bool = False) -> Sequence[Role]:
 def exit_answers(end: ModelOutput, exits: Sequence[Role]) -> list[ModelOutput]:
     """What the exits of a network answer, given what its end does."""
     return [leave.onward(end.stages[number - 1], number) for number, leave in enumerate(exits, start=1)]
+
+
+def answers_of(members: Iterable[nn.Module], pictures: Tensor) -> list[ModelOutput]:
+    """What each of several roles says of pictures [B, C, H, W], for a network that is made of them.
+
+    They are asked anew and forget the answer: who measures the time asks the same pictures again.
+    """
+    answers = []
+    for member in members:
+        assert isinstance(member, Role)
+        answers.append(member(pictures, fresh=True))
+        member.forget()
+    return answers
 
 
 class MeanEnsemble(nn.Module):

@@ -9,6 +9,7 @@ from kdrun.config.constraints import Epochs, NetworkName
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.methods.base import Method, Phase, Run, Terms
+from kdrun.methods.branches import answers_of
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks, Role
 
@@ -46,12 +47,7 @@ class SummedMaps(nn.Module):
 
     def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W]."""
-        answers = []
-        for member in self.members:
-            assert isinstance(member, Role)
-            answers.append(member(pictures, fresh=True))
-            member.forget()
-        return self.answer(answers)
+        return self.answer(answers_of(self.members, pictures))
 
 
 class ResidualKD(Method):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kdrun.config.constraints import Few, NonNegative
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Run, Terms
+from kdrun.methods.branches import answers_of
 from kdrun.methods.losses import mixture, soft_cross_entropy
 from kdrun.methods.shapes import Curriculum, next_generation
 from kdrun.models.output import ModelOutput
@@ -33,11 +34,7 @@ class Ensemble(nn.Module):
 
     def forward(self, pictures: Tensor) -> ModelOutput:
         """Answer pictures [B, C, H, W]."""
-        answers = []
-        for member in self.members:
-            assert isinstance(member, Role)
-            answers.append(member(pictures, fresh=True))
-            member.forget()
+        answers = answers_of(self.members, pictures)
         return answers[-1].replace(logits=mixture([answer.logits for answer in answers]))
 
 
