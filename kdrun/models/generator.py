@@ -12,7 +12,7 @@ __all__ = ["Canvas", "Generator"]
 
 
 class Generator(nn.Module):
-    """From noise [B, D] to pictures [B, C, H, W], normalised as networks see them.
+    """From noise [B, D], and labels where it has classes, to pictures [B, C, H, W], normalised as networks see them.
 
     The small generator of the data-free papers (DAFL, DFAD, ZSKT): a linear layer to maps of a quarter of the size,
     twice enlarged to the nearest neighbour and convolved, then a convolution to the channels of a picture. It ends in
@@ -25,25 +25,31 @@ class Generator(nn.Module):
         ending: `tanh` bounds the pixels before a normalisation without weights (DAFL, DFAD); `affine` normalises with
             a learned scale and shift and no bound (ZSKT).
         eps: of the two normalisations between convolutions, added to their variance.
+        classes: K, that pictures are asked for by: the label stands beside the noise, one of K numbers 1 and the others 0
+            (KegNet, AC-GAN); 0 for none.
     """
 
     def __init__(self, *, noise: int, shape: tuple[int, ...], width: int, ending: Literal["tanh", "affine"],
-                 eps: float) -> None:
+                 eps: float, classes: int = 0) -> None:
         super().__init__()
         channels, *full = shape
         self.sizes = [tuple(math.ceil(side / part) for side in full) for part in (4, 2, 1)]
         half = max(width // 2, 1)
         self.width, self.bounded = width, ending == "tanh"
-        self.first = nn.Linear(noise, width * math.prod(self.sizes[0]))
+        self.classes = classes
+        self.first = nn.Linear(noise + classes, width * math.prod(self.sizes[0]))
         self.opening = nn.BatchNorm2d(width)
         self.middle = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), nn.BatchNorm2d(width, eps), nn.LeakyReLU(0.2))
         self.late = nn.Sequential(nn.Conv2d(width, half, 3, 1, 1), nn.BatchNorm2d(half, eps), nn.LeakyReLU(0.2))
         self.last = nn.Conv2d(half, channels, 3, 1, 1)
         self.normal = nn.BatchNorm2d(channels, affine=ending == "affine")
 
-    def forward(self, noise: Tensor) -> Tensor:
-        """Pictures."""
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Pictures of noise [B, D], of the classes [B] (int64) where there are some."""
+        assert (labels is not None) == (self.classes > 0), "labels go with a generator of classes"
         quarter, half, full = self.sizes
+        if labels is not None:
+            noise = torch.cat([noise, F.one_hot(labels, self.classes).to(noise.dtype)], dim=1)
         maps = self.opening(self.first(noise).view(-1, self.width, *quarter))
         maps = self.late(F.interpolate(self.middle(F.interpolate(maps, half)), full))
         pictures = self.last(maps)

@@ -56,6 +56,21 @@ def test_generated_pictures_are_normalised_and_of_any_size(ending, shape):
     assert pictures.std(dim=(0, 2, 3)).tolist() == pytest.approx([1] * shape[0], abs=0.05)
 
 
+def test_a_label_beside_the_noise_chooses_among_a_generators_classes():
+    torch.manual_seed(0)
+    maker = Generator(noise=6, shape=(1, 8, 8), width=8, ending="tanh", eps=1e-5, classes=3).eval()
+    noise, labels = torch.randn(1, 6).expand(3, 6), torch.tensor([0, 2, 2])
+    one, other, same = maker(noise, labels)
+    assert torch.equal(other, same)
+    assert not torch.allclose(one, other)
+    with torch.no_grad():
+        maker.first.weight[:, 6:] = maker.first.weight[:, 6:7]  # what the classes add is the same
+    one, other, _ = maker(noise, labels)
+    assert torch.equal(one, other)
+    with pytest.raises(AssertionError, match="labels go with"):
+        maker(noise)
+
+
 def test_a_canvas_keeps_its_rate_and_forgets_its_descent():
     canvas = Canvas([2, 1, 2, 2])
     optimizer = canvas.optimizer(list(canvas.parameters()), 0.5, (0.9, 0.999))
