@@ -13,27 +13,53 @@ __all__ = ["CosineHead", "with_cosine_head"]
 
 
 class CosineHead(nn.Module):
-    """Logits that are cosines of the embedding and of a vector for each class, times a constant.
+    """Logits that are cosines of the embedding and of one or more vectors (proxies) for each class, times a scale.
+
+    The cosine with a class of several proxies is the mean of those with its proxies, weighted by their softmax (Douillard
+    et al. 2020, equation 8).
 
     Args:
         in_features: of the embedding.
         out_features: how many classes.
-        scale: the constant.
+        scale: the factor.
+        learned: whether the scale learns too.
+        proxies: of each class.
     """
 
-    def __init__(self, in_features: int, out_features: int, scale: float) -> None:
+    scale: Tensor | float
+
+    def __init__(self, in_features: int, out_features: int, scale: float, *, learned: bool = False, proxies: int = 1) -> None:
         super().__init__()
-        self.in_features, self.out_features, self.scale = in_features, out_features, scale
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.told = {"in_features": in_features, "out_features": out_features, "scale": scale, "learned": learned,
+                     "proxies": proxies}
+        self.in_features, self.out_features, self.proxies = in_features, out_features, proxies
+        self.scale = nn.Parameter(torch.tensor(float(scale))) if learned else scale
+        self.weight = nn.Parameter(torch.empty(out_features * proxies, in_features))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """As a linear layer's; only the directions matter."""
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
+    def described_parts(self) -> dict[str, Any]:
+        """What it is built of."""
+        return dict(self.told)
+
+    def rows(self, classes: slice) -> slice:
+        """Which rows of the weight are the proxies of these classes."""
+        return slice(classes.start * self.proxies, classes.stop * self.proxies)
+
+    def cosines(self, embedding: Tensor) -> Tensor:
+        """From [B, D] to [B, K]: what the scale multiplies."""
+        each = F.linear(F.normalize(embedding, dim=1), F.normalize(self.weight, dim=1))
+        if self.proxies == 1:
+            return each
+        each = each.unflatten(1, (self.out_features, self.proxies))
+        return (each.softmax(dim=2) * each).sum(dim=2)
+
     def forward(self, embedding: Tensor) -> Tensor:
         """From [B, D] to [B, K]."""
-        return self.scale * F.linear(F.normalize(embedding, dim=1), F.normalize(self.weight, dim=1))
+        return self.scale * self.cosines(embedding)
 
 
 def with_cosine_head(network: nn.Module, scale: float) -> nn.Module:
