@@ -7,13 +7,13 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
-from torch import nn
+from torch import Tensor, nn
 
-from kdrun.models.channels import channels_of
+from kdrun.models.channels import Channels, channels_of, take_channels
 from kdrun.models.description import COMPOSED, node_of
 from kdrun.models.staged import FirstWeights, initialise
 
-__all__ = ["appended", "edited", "narrowed", "replaced"]
+__all__ = ["appended", "edited", "narrowed", "replaced", "with_channels"]
 
 ARGUMENTS: Final[dict[type[nn.Module], tuple[str, ...]]] = {
     nn.Conv2d: ("in_channels", "out_channels", "kernel_size", "stride", "padding", "groups", "bias"),
@@ -74,16 +74,9 @@ def narrowed(network: nn.Module, part: str, ratio: float) -> nn.Module:
         ValueError: its channels cannot be followed.
     """
     sizes = {one: max(1, round(ratio * one.count)) for one in channels_of(network) if one.within(part)}
-    made = {name: size for one, size in sizes.items() for name in (*one.outputs, *one.norms)}
-    seen = {name: size for one, size in sizes.items() for name in one.inputs}
-    layers: dict[str, nn.Module] = {}
-    for name, layer in network.named_modules():
-        if name.startswith(f"{part}.") and isinstance(layer, nn.Conv2d):
-            settings = settings_of(layer)
-            layers[name] = layer_of({**settings, "in_channels": seen.get(name, layer.in_channels),
-                                     "out_channels": made.get(name, layer.out_channels)})
-        elif name.startswith(f"{part}.") and isinstance(layer, nn.BatchNorm2d):
-            layers[name] = nn.BatchNorm2d(made.get(name, layer.num_features))
+    made, seen = widths(sizes)
+    layers = {name: resized(layer, seen.get(name), made.get(name)) for name, layer in network.named_modules()
+              if name.startswith(f"{part}.") and isinstance(layer, nn.Conv2d | nn.BatchNorm2d)}
     leaving = next((one for one in sizes if any(not name.startswith(f"{part}.") for name in one.inputs)), None)
     behind: dict[str, nn.Module] = {}
     if leaving is not None and sizes[leaving] < leaving.count:
@@ -91,6 +84,36 @@ def narrowed(network: nn.Module, part: str, ratio: float) -> nn.Module:
     for new in (*layers.values(), *behind.values()):
         initialise(new, getattr(network, "first_weights", FirstWeights.HE))
     return appended(replaced(network, layers), behind)
+
+
+def with_channels(network: nn.Module, chosen: Mapping[Channels, Tensor]) -> nn.Module:
+    """A copy of a network that has some of its channels only, with the weights that it has for these.
+
+    Args:
+        network: one of `channels_of`.
+        chosen: for some of its channels [C], which of them stay.
+    """
+    made, seen = widths({one: len(rows) for one, rows in chosen.items()})
+    layers = {name: resized(network.get_submodule(name), seen.get(name), made.get(name)) for name in sorted({*made, *seen})}
+    smaller = replaced(network, layers)
+    take_channels(smaller, network, chosen, {name: name for name in layers})
+    return smaller
+
+
+def widths(sizes: Mapping[Channels, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """How many channels layers put out, and how many they see, by their names, where channels are of these sizes."""
+    return ({name: size for one, size in sizes.items() for name in (*one.outputs, *one.norms)},
+            {name: size for one, size in sizes.items() for name in one.inputs})
+
+
+def resized(layer: nn.Module, seen: int | None, made: int | None) -> nn.Module:
+    """A layer of the same kind with new weights that sees and puts out so many channels; None: as many as ever."""
+    if isinstance(layer, nn.BatchNorm2d):
+        wanted = {"num_features": made}
+    else:
+        wanted = {"in_features": seen, "out_features": made} if isinstance(layer, nn.Linear) else \
+            {"in_channels": seen, "out_channels": made}
+    return layer_of({**settings_of(layer), **{name: count for name, count in wanted.items() if count is not None}})
 
 
 def changed(network: nn.Module, layers: Mapping[str, nn.Module], behind: bool) -> nn.Module:

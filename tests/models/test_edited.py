@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from kdrun.models.channels import channels_of
 from kdrun.models.description import describe
-from kdrun.models.edited import appended, narrowed, replaced
+from kdrun.models.edited import appended, narrowed, replaced, with_channels
 from tests.models.test_sizes import parameters
 from tests.models.test_zoo import build
 from tests.toy import prepared
@@ -49,3 +50,18 @@ def test_a_narrowed_stage_of_one_convolution_in_closed_form():
     made = narrowed(build("cnn", (1, 8, 8)), "stages.2", 0.5).stages[2]
     assert parameters(made) == 9 * 32 * 32 + 2 * 32 + 32 * 64 + 64
     assert parameters(narrowed(build("cnn", (1, 8, 8)), "stages.2", 1.0).stages[2]) == 9 * 32 * 64 + 2 * 64
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8", "cnn"])
+def test_without_channels_that_say_nothing_it_answers_the_same(name):
+    network = build(name, (1, 8, 8)).eval()
+    chosen = {}
+    for one in channels_of(network)[1:-1]:  # all but those of the pictures and of the classes
+        silent = one.count // 2
+        chosen[one] = torch.arange(silent, one.count)
+        for layer in (*one.outputs, *one.norms):
+            for weight in network.get_submodule(layer).parameters():
+                torch.nn.init.zeros_(weight[:silent])
+    made = with_channels(network, chosen).eval()
+    assert torch.allclose(made(PICTURES).logits, network(PICTURES).logits, atol=1e-5)
+    assert parameters(made) < 0.6 * parameters(network)
