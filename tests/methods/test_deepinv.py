@@ -7,7 +7,8 @@ import torch
 from torch import nn, tensor
 
 from kdrun.config.schema import ConfigError
-from kdrun.methods.data_free.deepinv import competition, jensen_shannon, statistics, variation, watched
+from kdrun.methods.data_free.deepinv import competition, jensen_shannon, variation
+from kdrun.methods.data_free.statistics import statistics, watched
 from kdrun.training.loop import distill
 from tests.toy import state, toy_experiment, toy_run
 
@@ -25,7 +26,7 @@ def test_statistics_of_a_constant(channels):
 def test_statistics_use_the_biased_variance_of_what_comes_in():
     layer = nn.BatchNorm2d(1).double()
     maps = tensor([[[[0.0]]], [[[2.0]]]], dtype=F64)  # mean 1, biased variance 1
-    with watched([layer]) as found:
+    with watched([layer], statistics) as found:
         layer.eval()(maps)
     assert [value.item() for value in found] == pytest.approx([1.0])
     layer(maps)

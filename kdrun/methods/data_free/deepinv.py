@@ -1,43 +1,17 @@
 """DeepInversion and Adaptive DeepInversion."""
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdrun.config.constraints import AtLeastOne, Count, NonNegative, Positive, Proportion
-from kdrun.config.recipe import Recipe
-from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.data.samples import Samples
-from kdrun.data.stream import MemoryStream, Normalise
-from kdrun.methods.base import Method, Phase, Run, Terms
-from kdrun.methods.losses import kd
-from kdrun.models.generator import Canvas
+from kdrun.methods.base import Terms
+from kdrun.methods.data_free.inverted import Inverted
+from kdrun.methods.data_free.statistics import normalisations, statistics, watched
 from kdrun.models.roles import Networks
-
-NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
-
-
-def statistics(maps: Tensor, layer: nn.Module) -> Tensor:
-    """How far a batch's mean and (biased) variance are from those that a normalisation remembers.
-
-    Args:
-        maps: what comes into the layer, [B, C] or [B, C, H, W].
-        layer: with `running_mean` and `running_var`, both [C].
-
-    Returns:
-        The sum of two distances, not squared.
-    """
-    axes = [axis for axis in range(maps.ndim) if axis != 1]
-    variance, mean = torch.var_mean(maps, dim=axes, correction=0)
-    known_mean, known_variance = layer.running_mean, layer.running_var
-    assert isinstance(known_mean, Tensor)
-    assert isinstance(known_variance, Tensor)
-    return torch.linalg.vector_norm(mean - known_mean) + torch.linalg.vector_norm(variance - known_variance)
 
 
 def variation(pictures: Tensor) -> Tensor:
@@ -74,20 +48,7 @@ def competition(teacher: Tensor, student: Tensor, temperature: float, form: Lite
     return 1 - jensen_shannon(teacher, student, temperature, form).clamp(0, 1)
 
 
-@contextlib.contextmanager
-def watched(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Collect `statistics` of these layers from every pass inside the block."""
-    found: list[Tensor] = []
-    hooks = [layer.register_forward_pre_hook(lambda own, given: found.append(statistics(given[0].float(), own)))
-             for layer in layers]
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-class DeepInversion(Method):
+class DeepInversion(Inverted):
     """Turn noise into pictures whose statistics the teacher's normalisation layers remember (Yin et al. 2020).
 
     In rounds: pictures descend until the teacher sees the wanted class in them, the batch statistics in front of every
@@ -120,33 +81,26 @@ class DeepInversion(Method):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
-    needs = ("pictures", "one row a sample", "sample labels")
     knowledge = ("response",)
     source = "Yin, Molchanov, Alvarez, Li, Mallya, Hoiem, Jha, Kautz: Dreaming to distill: data-free knowledge transfer " \
              "via DeepInversion. CVPR 2020"
     survey_scheme = "offline"
     survey_tables = ("Gou section 6.6",)
 
-    canvas: Canvas
-    images: Tensor
-    normalise: Normalise
-
     def __init__(self, *, rounds: AtLeastOne, batches: AtLeastOne, batch_size: AtLeastOne, iterations: AtLeastOne,
                  picture_lr: Positive, momentum: Proportion, label_weight: NonNegative, statistics_weight: NonNegative,
                  variation_weight: NonNegative, norm_weight: NonNegative, competition_weight: NonNegative,
                  competition_temperature: Positive, divergence: Literal["release", "textbook"], jitter: Count, flip: bool,
                  temperature: Positive) -> None:
-        super().__init__()
         if competition_weight and rounds == 1:
             raise ValueError("method.competition_weight asks for a student who knows something already; give "
                              "method.rounds=2 or more")
-        self.rounds, self.batches, self.batch_size, self.iterations = rounds, batches, batch_size, iterations
-        self.picture_lr, self.momentum, self.temperature = picture_lr, momentum, temperature
+        super().__init__(rounds=rounds, batches=batches, batch_size=batch_size, iterations=iterations, picture_lr=picture_lr,
+                         momentum=momentum, student_lr=None, temperature=temperature)
         self.label_weight, self.statistics_weight = label_weight, statistics_weight
         self.variation_weight, self.norm_weight = variation_weight, norm_weight
         self.competition_weight, self.divergence = competition_weight, divergence
-        self.competition_temperature = competition_temperature
-        self.jitter, self.flip, self.competing = jitter, flip, False
+        self.competition_temperature, self.jitter, self.flip = competition_temperature, jitter, flip
 
     def setup(self, networks: Networks, data: Data) -> None:
         """Find the teacher's normalisations.
@@ -154,44 +108,7 @@ class DeepInversion(Method):
         Raises:
             ValueError: it has none that remembers statistics.
         """
-        self.layers = [layer for layer in networks.teacher.modules()
-                       if isinstance(layer, NORMALISATIONS) and layer.running_mean is not None]
-        if self.statistics_weight and not self.layers:
-            raise ValueError(f"DeepInversion reads the statistics of batch normalisation, and the teacher "
-                             f"{networks.teacher.model} has none; choose another teacher")
-
-    def phases(self, run: Run) -> Iterator[Phase]:
-        """Pictures and lessons in turn."""
-        self.setup(run.networks, run.data)
-        data, device, networks = run.data, run.device, run.networks
-        channels, height, width = data.shape
-        rounds, batches = (1, 1) if run.rehearsal else (self.rounds, self.batches)
-        self.turns = 1 if run.rehearsal else self.iterations
-        noise = run.noise(data.shape, batch_size=self.batch_size, steps=batches)
-        self.register_buffer("images", torch.zeros(rounds * batches * noise.batch_size, height, width, channels,
-                                                   device=device))
-        self.canvas = Canvas([noise.batch_size, *data.shape]).to(device)
-        self.normalise, self.classes = data.normalise, len(data.classes)
-        epochs = run.recipe.epochs
-        for turn in range(rounds):
-            self.competing = self.competition_weight > 0 and turn > 0
-            yield Phase("inversion", data=noise, epochs=1, total=rounds, evaluate=False)
-            made = self.images[:(turn + 1) * batches * noise.batch_size].cpu()
-            stream = MemoryStream(Samples(made, torch.arange(len(made)) % self.classes), data.task, data.normalise,
-                                  batch_size=run.recipe.batch_size, crop=data.settings.crop, flip=data.settings.flip,
-                                  seed=run.seed, device=device)
-            yield Phase("distill", loss=self.imitate, train=[networks.student], data=stream, total=epochs,
-                        epochs=(turn + 1) * epochs // rounds - turn * epochs // rounds)
-
-    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
-        """Of an inversion: the pictures. The student is asked, not taught."""
-        return {"pictures": [self.canvas]}
-
-    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-        """Adam for the pictures."""
-        if player == "pictures":
-            return self.canvas.optimizer(weights, self.picture_lr, (self.momentum, 0.999))
-        return recipe.build(weights)
+        self.layers = normalisations(networks.teacher) if self.statistics_weight else []
 
     def jittered(self, pictures: Tensor) -> Tensor:
         """Samples [B, C, H, W] rolled by a few pixels, and perhaps mirrored, all alike."""
@@ -199,18 +116,10 @@ class DeepInversion(Method):
         rolled = pictures.roll((down, right), dims=(2, 3))
         return rolled.flip(3) if self.flip and float(torch.rand((), generator=self.random)) < 0.5 else rolled
 
-    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
-        """A batch of pictures, from noise to what the teacher remembers; the classes in turn."""
-        wanted, pixels = batch.rows % self.classes, self.canvas.pixels
-        self.canvas.restart(batch.tensor)
-        for _ in range(self.turns):
-            yield "pictures", self.inversion(networks, self.jittered(pixels), wanted)
-        mean, std = (values.to(pixels.device) for values in (self.normalise.mean, self.normalise.std))
-        self.images[batch.rows] = pixels.detach().permute(0, 2, 3, 1) * std + mean  # as stored pictures are
-
     def inversion(self, networks: Networks, pictures: Tensor, wanted: Tensor) -> Terms:
-        """What pictures [B, C, H, W] of wanted classes [B] descend."""
-        with watched(self.layers if self.statistics_weight else []) as apart:
+        """What pictures [B, C, H, W] of wanted classes [B] descend: a few pixels away, so that no place is special."""
+        pictures = self.jittered(pictures)
+        with watched(self.layers, statistics) as apart:
             logits = networks.teacher(pictures, fresh=True).logits
         terms = {"label": self.label_weight * F.cross_entropy(logits, wanted),
                  "variation": self.variation_weight * variation(pictures)}
@@ -218,11 +127,7 @@ class DeepInversion(Method):
             terms["statistics"] = self.statistics_weight * torch.stack(apart).sum()
         if self.norm_weight:
             terms["norm"] = self.norm_weight * torch.linalg.vector_norm(pictures)
-        if self.competing:
+        if self.competition_weight and self.turn:  # the first round has no student worth asking
             terms["competition"] = self.competition_weight * competition(
                 logits, networks.student(pictures, fresh=True).logits, self.competition_temperature, self.divergence)
         return terms
-
-    def imitate(self, networks: Networks, batch: Batch) -> Terms:
-        """The student's loss on the pictures."""
-        return {"kd": kd(networks.teacher(batch).logits, networks.student(batch).logits, self.temperature)}
