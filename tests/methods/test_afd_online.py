@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from kdrun.methods.adversarial.afd_online import Critic, critic_loss, network_loss
+from kdrun.methods.adversarial.discriminators import MapDiscriminator
+from kdrun.methods.losses.adversarial import lsgan_discriminator, lsgan_student
 from kdrun.training.loop import distill
 from kdrun.training.players import owners
 from tests.toy import rows_of, state, toy_experiment, toy_run
@@ -19,26 +20,26 @@ def changed(before, module):
     return any(not torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
-def test_losses_of_a_critic_that_cannot_tell():
+def test_losses_of_a_discriminator_that_cannot_tell():
     half = torch.full((4,), 0.5, dtype=torch.float64)
-    assert float(critic_loss(half, half)) == pytest.approx(0.5, abs=1e-12)
-    assert float(network_loss(half)) == pytest.approx(0.25, abs=1e-12)
+    assert float(lsgan_discriminator(half, half)) == pytest.approx(0.5, abs=1e-12)
+    assert float(lsgan_student(half)) == pytest.approx(0.25, abs=1e-12)
 
 
-def test_losses_of_a_critic_that_can():
+def test_losses_of_a_discriminator_that_can():
     one, zero = torch.ones(4), torch.zeros(4)
-    assert float(critic_loss(one, zero)) == 0
-    assert float(network_loss(zero)) == 1
-    assert float(network_loss(one)) == 0
+    assert float(lsgan_discriminator(one, zero)) == 0
+    assert float(lsgan_student(zero)) == 1
+    assert float(lsgan_student(one)) == 0
 
 
 def test_scores_are_shares():
-    scores = Critic(3)(10 * torch.randn(8, 3, 2, 2, generator=torch.Generator().manual_seed(1)))
+    scores = MapDiscriminator(3)(10 * torch.randn(8, 3, 2, 2, generator=torch.Generator().manual_seed(1))).sigmoid()
     assert scores.shape == (8,)
     assert bool(((scores > 0) & (scores < 1)).all())
 
 
-def test_without_critics_it_is_mutual_learning():
+def test_without_discriminators_it_is_mutual_learning():
     mutual = toy_run("dml", "online", "method.temperature=3")
     plain = toy_run("afd_online", "online", "method.feature_weight=0")
     distill(mutual)
@@ -51,7 +52,7 @@ def test_order_of_the_updates_and_who_learns_from_whom():
     run, batch = ready("method.peers=2")
     players = [player for player, _ in run.method.step(run.networks, batch)]
     names = ["student", "peer 2", "peer 3"]
-    assert players == names + [f"{name}'s {part}" for name in names for part in ("critic", "maps")]
+    assert players == names + [f"{name}'s {part}" for name in names for part in ("discriminator", "maps")]
 
 
 def test_each_player_moves_its_own_modules():
@@ -65,18 +66,18 @@ def test_each_player_moves_its_own_modules():
         assert any(gradient is not None and bool(gradient.any()) for gradient in gradients), player
 
 
-def test_critics_are_asked_about_maps_after_the_answers_moved():
+def test_discriminators_are_asked_about_maps_after_the_answers_moved():
     run, batch = ready()
     shown = run.networks.student(batch).stages[-1].detach().clone()
     steps, seen = run.method.step(run.networks, batch), []
-    run.method.critics[1].register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
+    run.method.discriminators[1].register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
     for player, _ in steps:
         if player == "student":
             with torch.no_grad():
                 for weight in run.networks.student.parameters():
                     weight.mul_(1.5)
             run.networks.student.moved()
-    assert not torch.allclose(seen[0], shown)  # the student's map is what the second critic takes for real
+    assert not torch.allclose(seen[0], shown)  # the student's map is what the second discriminator takes for real
 
 
 def test_rivals_may_own_one_weight_and_others_may_not():
@@ -88,10 +89,10 @@ def test_rivals_may_own_one_weight_and_others_may_not():
         owners(params, run.networks)
 
 
-def test_critics_learn_and_peers_get_rows(tmp_path):
+def test_discriminators_learn_and_peers_get_rows(tmp_path):
     run, _ = ready()
-    before = state(run.method.critics)
+    before = state(run.method.discriminators)
     distill(run)
-    assert changed(before, run.method.critics)
+    assert changed(before, run.method.discriminators)
     rows = rows_of(toy_experiment("afd_online", tmp_path, "method.peers=[mlp]"))
     assert list(rows) == ["baseline", "student", "peer 2"]
