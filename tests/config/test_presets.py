@@ -17,7 +17,6 @@ SURVEYS = {**{f"survey/gou_table_{number}": f"Gou {number}" for number in (1, 2,
 NOT_PICTURES = {"mt_switch"}  # of speech
 OPEN = {  # printed rows of systems that are not here, of other inputs than pictures or made without the data
     "Alkhulaifi 1": {"Kurata and Audhkhasi (2018)", "Mun'im et al. (2019)"},
-    "Alkhulaifi 2": {"Lopes et al. (2017)"},
     "Gou 4": {"Garcia et al. (2018)", "Zhao et al. (2018)", "Roheda et al. (2018)", "Albanie et al. (2018)",
               "Thoker and Gall (2019)", "Do et al. (2019)"},
 }

@@ -56,6 +56,18 @@ def test_generated_pictures_are_normalised_and_of_any_size(ending, shape):
     assert pictures.std(dim=(0, 2, 3)).tolist() == pytest.approx([1] * shape[0], abs=0.05)
 
 
+def test_pictures_that_are_standardised_one_by_one_or_not_at_all():
+    torch.manual_seed(0)
+    noise = torch.randn(3, 6)
+    own = Generator(noise=6, shape=(2, 8, 8), width=8, ending="standardised", eps=1e-5)(noise)
+    torch.testing.assert_close(own.mean(dim=(2, 3)), torch.zeros(3, 2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(own.std(dim=(2, 3)), torch.ones(3, 2), atol=0.05, rtol=0)
+    with torch.no_grad():
+        first, second, pictures = Generator(noise=6, shape=(2, 8, 8), width=8, ending="sigmoid", eps=1e-5).stack(noise)
+    assert (first.shape, second.shape) == ((3, 8, 2, 2), (3, 8, 4, 4))
+    assert 0 < float(pictures.min()) < float(pictures.max()) < 1
+
+
 def test_a_label_beside_the_noise_chooses_among_a_generators_classes():
     torch.manual_seed(0)
     maker = Generator(noise=6, shape=(1, 8, 8), width=8, ending="tanh", eps=1e-5, classes=3).eval()
@@ -99,7 +111,7 @@ class Forbidden:
         raise AssertionError("the training pictures were counted")
 
 
-@pytest.mark.parametrize("key", ["dafl", "zskt", "dfad", "deepinv", "zskd"])
+@pytest.mark.parametrize("key", ["dafl", "deepinv", "dfad", "kegnet", "zskd", "zskt"])
 def test_no_training_picture_is_read(key):
     run = toy_run(key, "offline")
 

@@ -1,15 +1,14 @@
 """What the methods share whose pictures a generator makes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdrun.config.recipe import Recipe
 from kdrun.data.data import Data
 from kdrun.methods.base import Method, Phase, Run
-from kdrun.models.generator import Generator
+from kdrun.models.generator import Ending, Generator
 from kdrun.models.roles import Networks
 from kdrun.utils.seeding import generator
 
@@ -34,7 +33,7 @@ class Generated(Method):
     generator: Generator
 
     def __init__(self, *, noise: int, width: int, batch_size: int, steps: int, generator_lr: float,
-                 student_lr: float | None, ending: Literal["tanh", "affine"], eps: float = 1e-5, draws: int = 1) -> None:
+                 student_lr: float | None, ending: Ending, eps: float = 1e-5, draws: int = 1) -> None:
         super().__init__()
         self.noise, self.width, self.batch_size, self.steps = noise, width, batch_size, steps
         self.generator_lr, self.student_lr = generator_lr, student_lr
@@ -42,8 +41,12 @@ class Generated(Method):
 
     def setup(self, networks: Networks, data: Data) -> None:
         """Build the generator."""
-        self.generator = Generator(noise=self.noise, shape=data.shape, width=self.width, ending=self.ending, eps=self.eps).to(
-            networks.device)
+        self.generator = self.new_generator(networks, data)
+
+    def new_generator(self, networks: Networks, data: Data, classes: int = 0) -> Generator:
+        """One with first weights; of so many classes, or of none."""
+        return Generator(noise=self.noise, shape=data.shape, width=self.width, ending=self.ending, eps=self.eps,
+                         classes=classes).to(networks.device)
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """One phase, of noise."""
@@ -53,10 +56,12 @@ class Generated(Method):
 
     def failure(self) -> tuple[str, str] | None:
         """A generator is dead when it makes the same picture of whatever noise, or NaN."""
-        noise = torch.randn(16, self.noise, generator=generator("ailing")).to(next(self.generator.parameters()).device)
+        place = next(self.generator.parameters()).device
+        noise = torch.randn(16, self.noise, generator=generator("ailing")).to(place)
+        asked: list[Tensor] = [torch.zeros(16, dtype=torch.int64, device=place)] if self.generator.classes else []
         self.generator.eval()  # the loop sets it to learn again
         with torch.no_grad():
-            pictures = self.generator(noise)
+            pictures = self.generator(noise, *asked)
         remedy = "try a smaller method.generator_lr or recipe.clip=5"
         if not bool(torch.isfinite(pictures).all()):
             return "the generator's pictures hold NaN or infinity", remedy
