@@ -43,6 +43,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "kr_repr": ("student.widths=[6,8,12]",),
     "lopes": ("method.batches=2", "method.batch_size=20", "method.iterations=3"),
     "mean_teacher": ("dataset.labelled=20",),
+    "meal": ("teachers=[cnn,mlp]",),
     "mhgd": ("student.widths=[6,8,12]",),
     "mt_avg": ("teachers=[cnn,mlp]",),
     "mt_logeuclid": ("teachers=[cnn,mlp]",),

@@ -33,11 +33,13 @@ EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "fskd": {"Gou": {"Li et al. 2020c"}},  # which no table has; Gou's Li 2020d is local correlations
     "hkd_flow": {"Gou": {"Passalis et al. 2020b"}},
     "irg": {"Gou": {"Liu et al. 2019g"}, "Alkhulaifi": {"Liu et al. 2019"}},  # Gou's Liu 2019c is KR
+    "kdfm_gan": {},  # the tables' Chen 2018 is DarkRank
     "kimura_gp": {"Alkhulaifi": {"Kimura et al. 2019"}},
     "knowledge_flow": {},  # the tables' Liu 2019 are IRG and KR
     "kr_repr": {"Gou": {"Liu et al. 2019c"}},
     "lp": {"Gou": {"Chen et al. 2020b"}},  # Alkhulaifi's Chen 2020 is OKDDip
     "lsp_gcn": {},  # Gou's Yang 2020a, which is in no table
+    "meal": {},  # the tables' Shen 2019 are of amalgamation
     "mmd_graph": {},  # one of the distances of graph_zp
     "mt_logeuclid": {"Gou": {"Wu et al. 2019a"}},  # Alkhulaifi's Wu 2019 is of weighted inputs
     "mt_weighted_inputs": {"Alkhulaifi": {"Wu et al. 2019"}},

@@ -13,7 +13,7 @@ from kdrun.data.batch import Batch
 from kdrun.data.data import Data
 from kdrun.methods.base import Method, Terms
 from kdrun.models.output import ModelOutput
-from kdrun.models.roles import Networks, Role
+from kdrun.models.roles import Networks, Role, evaluating
 
 
 class ReusedHead(nn.Module):
@@ -22,21 +22,21 @@ class ReusedHead(nn.Module):
     Args:
         before: channels of the student's map.
         after: of the teacher's.
-        factor: by which the projector is narrower than that inside.
+        factor: by which the projector is narrower than that inside; None for a projector of one convolution of one place.
         classes: how many.
         height: that a larger map is averaged down to.
         width: likewise.
     """
 
-    def __init__(self, before: int, after: int, factor: int, classes: int, height: int, width: int) -> None:
+    def __init__(self, before: int, after: int, factor: int | None, classes: int, height: int, width: int) -> None:
         super().__init__()
         self.told = {"before": before, "after": after, "factor": factor, "classes": classes, "height": height,
                      "width": width}
-        self.size, inner = (height, width), max(1, after // factor)
-        self.projector = nn.Sequential(
+        self.size, inner = (height, width), before if factor is None else max(1, after // factor)
+        inside = [] if factor is None else [
             nn.Conv2d(before, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(),
-            nn.Conv2d(inner, inner, 3, 1, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(),
-            nn.Conv2d(inner, after, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+            nn.Conv2d(inner, inner, 3, 1, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU()]
+        self.projector = nn.Sequential(*inside, nn.Conv2d(inner, after, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
         self.classifier = nn.Linear(after, classes)
 
     def described_parts(self) -> dict[str, Any]:
@@ -78,6 +78,41 @@ class ReusedClassifier(nn.Module):
         return self.head(self.student(asked, fresh=True))  # asked anew: who measures the time asks the same pictures again
 
 
+def pooled_classifier(role: Role) -> nn.Linear:
+    """A network's classifier, which has to be a linear layer that sees the mean of its last map.
+
+    Raises:
+        ValueError: it sees something else.
+    """
+    layer = role.network.get_submodule(role.classifier)
+    assert isinstance(layer, nn.Linear)
+    with torch.no_grad(), evaluating(role.network):
+        seen = role(role.task.example(2, role.device), fresh=True)
+    mean = seen.stages[-1].mean(dim=(2, 3))
+    if mean.shape != seen.embedding.shape or not torch.allclose(mean, seen.embedding, atol=1e-4):
+        raise ValueError(f"it needs a {role.name} whose classifier sees the mean of its last map, and that of "
+                         f"{role.model or 'this one'} sees something else; choose another {role.name}")
+    return layer
+
+
+def reused_head(networks: Networks, factor: int | None) -> ReusedHead:
+    """A projector of the student's last map, and the teacher's classifier, which does not learn.
+
+    Raises:
+        ValueError: the teacher's classifier sees something else than the mean of its last map.
+    """
+    teacher = networks.teacher
+    layer = pooled_classifier(teacher)
+    assert networks.student.classifier, "it has one to be replaced, or says so"
+    given, wanted = networks.student.shapes.stages[-1], teacher.shapes.stages[-1]
+    size = (min(given[side], wanted[side]) for side in (1, 2))
+    head = ReusedHead(given[0], wanted[0], factor, layer.out_features, *size).to(networks.device)
+    nn.init.zeros_(head.classifier.bias)  # for a teacher that has none
+    head.classifier.load_state_dict(layer.state_dict(), strict=False)
+    head.classifier.requires_grad_(False)
+    return head
+
+
 class SimKD(Method):
     """Put the teacher's classifier on the student, and teach nothing but the map that it reads (Chen et al. 2022).
 
@@ -111,27 +146,8 @@ class SimKD(Method):
         self.factor, self.weight = factor, weight
 
     def setup(self, networks: Networks, data: Data) -> None:
-        """Build the projector, and take over the classifier.
-
-        Raises:
-            ValueError: the teacher's classifier sees something else than the mean of its last map.
-        """
-        teacher = networks.teacher
-        layer = teacher.network.get_submodule(teacher.classifier)
-        assert isinstance(layer, nn.Linear)
-        assert networks.student.classifier, "it has one to be replaced, or says so"
-        with torch.no_grad():
-            seen = teacher(teacher.task.example(2, teacher.device))
-        mean = seen.stages[-1].mean(dim=(2, 3))
-        if mean.shape != seen.embedding.shape or not torch.allclose(mean, seen.embedding, atol=1e-4):
-            raise ValueError(f"a reused classifier needs a teacher whose classifier sees the mean of its last map, and that of "
-                             f"{teacher.model or 'this one'} sees something else; choose another teacher")
-        given, wanted = networks.student.shapes.stages[-1], teacher.shapes.stages[-1]
-        size = (min(given[side], wanted[side]) for side in (1, 2))
-        self.head = ReusedHead(given[0], wanted[0], self.factor, layer.out_features, *size).to(networks.device)
-        nn.init.zeros_(self.head.classifier.bias)  # for a teacher that has none
-        self.head.classifier.load_state_dict(layer.state_dict(), strict=False)
-        self.head.classifier.requires_grad_(False)
+        """Build the projector, and take over the classifier."""
+        self.head = reused_head(networks, self.factor)
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The distance of the maps."""

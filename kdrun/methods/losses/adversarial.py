@@ -4,6 +4,7 @@ A discriminator's logits, of any shape with samples first, are above 0 for what 
 all every loss is 0, with a gradient of 0. Who calls these sees to it that each side moves its own weights alone.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -59,7 +60,7 @@ def lsgan_discriminator(teacher: Tensor, student: Tensor) -> Tensor:
         >>> lsgan_discriminator(torch.tensor([0.5, 1.0]), torch.tensor([0.5]))  # 0.125 and 0.25
         tensor(0.3750)
     """
-    return row_mean((1 - teacher).square()) + row_mean(student.square())
+    return row_mean(torch.square(1 - teacher)) + row_mean(torch.square(student))
 
 
 def lsgan_student(student: Tensor) -> Tensor:
@@ -74,4 +75,4 @@ def lsgan_student(student: Tensor) -> Tensor:
         >>> lsgan_student(torch.tensor([0.5, 1.0]))
         tensor(0.1250)
     """
-    return row_mean((1 - student).square())
+    return row_mean(torch.square(1 - student))

@@ -1,6 +1,5 @@
 """Noisy students."""
 
-import contextlib
 import math
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -14,7 +13,7 @@ from kdrun.data.batch import Batch
 from kdrun.data.pool import BesidePool
 from kdrun.methods.base import Method, Phase, Run, Teachers, Terms
 from kdrun.methods.losses import soft_cross_entropy
-from kdrun.models.factory import head_of
+from kdrun.models.dropout import dropping
 from kdrun.models.output import ModelOutput
 from kdrun.models.prediction import predict
 from kdrun.models.roles import Networks, Role, frozen
@@ -118,22 +117,11 @@ class NoisyStudent(Method):
         self.register_buffer("targets", targets.to(run.device))
         return asked[rows]
 
-    @contextlib.contextmanager
-    def dropping(self, student: Role) -> Iterator[None]:
-        """Inside, a share of what the student's classifier sees is dropped."""
-        network = getattr(student.network, "wrapped", student.network)
-        layer = network.get_submodule(head_of(network, student.task.outputs))
-        hook = layer.register_forward_pre_hook(lambda _, given: (F.dropout(given[0], self.dropout), *given[1:]))
-        try:
-            yield
-        finally:
-            hook.remove()
-
     def noisy(self, student: Role, *pictures: Tensor) -> ModelOutput:
         """The student's answer to pictures of both kinds together, under noise."""
         together = torch.cat(pictures)
         drawn = torch.randn(together.shape, generator=self.random).to(together.device)
-        with self.dropping(student) if self.dropout else contextlib.nullcontext():
+        with dropping(student, self.dropout):
             return student(together + self.noise * drawn)
 
     def alone(self, networks: Networks, batch: Batch) -> Terms:
