@@ -93,7 +93,8 @@ class Inverted(Method):
 
     def seen(self, pixels: Tensor) -> Tensor:
         """What networks see of the pictures that descend [B, C, H, W]."""
-        return pixels if self.normalised else self.normalise(pixels.permute(0, 2, 3, 1))
+        # a view: a network that is asked about a weight itself would register it as its own
+        return pixels.view_as(pixels) if self.normalised else self.normalise(pixels.permute(0, 2, 3, 1))
 
     def stored(self, pixels: Tensor) -> Tensor:
         """Pictures [B, H, W, C] as data sets keep them, from 0 to 1 where they are not beyond."""
