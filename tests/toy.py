@@ -26,6 +26,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "amalgam_common": ("teacher_classes=2", "method.width=4"),
     "blockwise": ("method.block_share=0.5", "method.last_share=0.5"),
     "cheap_online": ("method.peers=2",),
+    "cmi": ("method.rounds=2", "method.batches=1", "method.batch_size=20", "method.iterations=3", "method.width=8"),
     "cnn2tree": ("student=tree",),
     "apprentice scheme=online": ("method.variant=A",),
     "dafl": ("method.steps=3",),

@@ -87,9 +87,10 @@ class Canvas(nn.Module):
         self.painter = torch.optim.Adam([{"params": list(weights), "scheduled": False}], lr=lr, betas=betas)
         return self.painter
 
-    def restart(self, pictures: Tensor) -> None:
-        """Begin new pictures, with an optimizer that knows nothing of the ones before."""
+    def restart(self, pictures: Tensor, *others: nn.Parameter) -> None:
+        """Begin new pictures, with an optimizer that knows nothing of the ones before, nor of the others' past."""
         assert self.painter is not None, "a canvas is restarted within a phase, when its optimizer exists"
-        self.painter.state.clear()
+        for weight in (self.pixels, *others):
+            self.painter.state.pop(weight, None)
         with torch.no_grad():
             self.pixels.copy_(pictures)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
+from kdrun.data.data import Data
 from kdrun.data.samples import Samples
 from kdrun.data.stream import Normalise
 from kdrun.methods.base import Method, Phase, Run, Terms
@@ -54,10 +55,10 @@ class Inverted(Method):
         channels, height, width = data.shape
         rounds, batches = (1, 1) if run.rehearsal else (self.rounds, self.batches)
         self.turns = 1 if run.rehearsal else self.iterations
-        noise = run.noise(data.shape, batch_size=self.batch_size, steps=batches)
+        noise = run.noise(self.noise_shape(data), batch_size=self.batch_size, steps=batches)
         self.register_buffer("images", torch.zeros(rounds * batches * noise.batch_size, height, width, channels,
                                                    device=device))
-        self.canvas = Canvas([noise.batch_size, *data.shape]).to(device)
+        self.canvas = Canvas([noise.batch_size, *noise.shape]).to(device)
         self.normalise, self.classes = data.normalise, len(data.classes)
         epochs = run.recipe.epochs
         for self.turn in range(rounds):
@@ -67,6 +68,10 @@ class Inverted(Method):
             stream = data.stream(batch_size=run.recipe.batch_size, seed=run.seed, device=device, samples=samples)
             yield Phase("distill", loss=self.imitate, train=[networks.student], data=stream, total=epochs,
                         epochs=(self.turn + 1) * epochs // rounds - self.turn * epochs // rounds)
+
+    def noise_shape(self, data: Data) -> Sequence[int]:
+        """Of what descends, for each picture: the picture itself, unless a method makes it of something else."""
+        return data.shape
 
     def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
         """Of an inversion: the pictures. The student is asked at most, not taught."""
