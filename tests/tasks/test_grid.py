@@ -8,16 +8,16 @@ from tests.tasks.grid import PARTIAL_TEACHERS, TASKS, outcome, task_of
 
 CARDS = {key: registry.method_card(key) for key in registry.options("method")}
 
-WHOLE_SAMPLES = {"amalgam_adaptive", "attentive_rules", "bss", "cheap_online", "cnn2tree", "cskd", "dafl", "ddgsd", "deepinv",
-                 "dfad", "dr", "fn", "funmatch", "kimura_gp", "know_adapt", "lwf", "mean_teacher", "mt_two_stage",
-                 "noisy_student", "pate", "skd_embed", "sla_sd", "ss_cluster", "stochastic_teacher", "two_teacher", "uhc",
-                 "zskd", "zskt"}
+WHOLE_SAMPLES = {"amalgam_adaptive", "attentive_rules", "bss", "cheap_online", "cnn2tree", "cskd", "dafl", "data_distill",
+                 "ddgsd", "deepinv", "dfad", "dr", "fn", "funmatch", "kimura_gp", "know_adapt", "lwf", "mean_teacher",
+                 "mt_two_stage", "noisy_student", "pate", "skd_embed", "sla_sd", "ss_cluster", "stochastic_teacher",
+                 "two_teacher", "uhc", "zskd", "zskt"}
 """Response methods that work on samples as a whole: on their pictures, their class, or one class after the other."""
 BRANCHES = {"byot", "dcm", "ekd_branches", "ffl", "knowledge_flow", "multi_exit", "oec", "okddip", "one"}
 """Those that branch off within the student, which kdrun's convolutional classifiers alone let them."""
 CHANNELS = {"fsp", "kdsvd", "kr_repr", "mhgd"}
 """Those that pair stages of equal channels, which networks of one width alone have."""
-MADE = {"blockwise", "fskd", "net2net", "triage"}
+MADE = {"blockwise", "cross_distill", "fskd", "net2net", "triage"}
 """Those that make the student from the teacher, whose layers they have to know."""
 DENSE = CHANNELS | BRANCHES | MADE | {"stochastic_teacher"}
 """Those that networks which answer with maps do not fit: they are of one width, and neither residual nor parted."""

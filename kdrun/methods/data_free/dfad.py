@@ -39,6 +39,7 @@ class DFAD(Generated):
         batch_size: pictures an update.
         steps: turns an epoch.
         generator_lr: of the generator's Adam.
+        student_lr: of the student's Adam; null for the recipe's optimizer.
         student_steps: updates of the student, each on new pictures, for each of the generator.
         reward: `neg_mae`, minus the mean absolute difference; `neg_log_mae`, bounded in its gradient where the student
             lags far behind.
@@ -52,10 +53,10 @@ class DFAD(Generated):
     survey_tables = ("Gou section 6.1", "Gou section 6.6")
 
     def __init__(self, *, noise: AtLeastOne, width: AtLeastOne, batch_size: AtLeastOne, steps: AtLeastOne,
-                 generator_lr: Positive, student_steps: Turns,
+                 generator_lr: Positive, student_lr: Positive | None, student_steps: Turns,
                  reward: Literal["neg_mae", "neg_log_mae"]) -> None:
         super().__init__(noise=noise, width=width, batch_size=batch_size, steps=steps, generator_lr=generator_lr,
-                         student_lr=None, ending="tanh", draws=student_steps + 1)
+                         student_lr=student_lr, ending="tanh", draws=student_steps + 1)
         self.student_steps, self.reward = student_steps, reward
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:

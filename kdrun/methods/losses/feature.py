@@ -14,8 +14,8 @@ from torch import Tensor
 
 from kdrun.methods.losses.arithmetic import mean_distance, same_size, unit_rows
 
-__all__ = ["ab", "at", "attention_map", "expected_negative", "factor", "ft", "hint", "jacobian", "map_mse", "mean_discrepancy",
-           "measured_negative", "nst", "ofd", "vid"]
+__all__ = ["ab", "at", "attention_map", "cross_distillation", "expected_negative", "factor", "ft", "hint", "jacobian",
+           "map_mse", "mean_discrepancy", "measured_negative", "nst", "ofd", "vid"]
 
 
 def hint(teacher: Tensor, regressed: Tensor) -> Tensor:
@@ -169,6 +169,28 @@ def ab(teacher: Tensor, student: Tensor, margin: float) -> Tensor:
     active = teacher.detach() > 0
     short = torch.where(active, margin - student, margin + student).clamp_min(0)
     return short.square().sum() / len(student)
+
+
+def cross_distillation(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], share: float) -> Tensor:
+    """How far a layer of the student is from the teacher's on what the teacher's layer sees, and on what the student's sees.
+
+    On the teacher's inputs the student's layer learns what is right, though it will never see them; on its own inputs it
+    learns to do as the teacher's layer would, though these are wrong already.
+
+    Source: Bai, Wu, King, Lyu, Few shot network compression via cross distillation, AAAI 2020.
+
+    Args:
+        teacher: what the teacher's layer answers to the teacher's inputs and to the student's, each [B, ...].
+        student: what the student's layer answers to the same two.
+        share: of the teacher's inputs in the loss, from 0 to 1.
+
+    Example:
+        >>> answers = torch.ones(2, 3), torch.full((2, 3), 2.0)
+        >>> cross_distillation(answers, (torch.zeros(2, 3), torch.zeros(2, 3)), share=0.25)  # a quarter of 1, three of 4
+        tensor(3.2500)
+    """
+    right, own = (F.mse_loss(mine, theirs.detach()) for mine, theirs in zip(student, teacher, strict=True))
+    return share * right + (1 - share) * own
 
 
 def expected_negative(mean: Tensor, spread: Tensor) -> Tensor:

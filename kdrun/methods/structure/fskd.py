@@ -10,8 +10,8 @@ from kdrun.config.constraints import AtLeastOne
 from kdrun.data.batch import Batch
 from kdrun.data.stream import MemoryStream
 from kdrun.methods.base import Method, Phase, Run, Terms
-from kdrun.methods.structure.made import check_inputs
-from kdrun.models.channels import Channels, channels_of, layer_output, take_channels
+from kdrun.methods.structure.made import asked_in_turn, check_inputs, narrower
+from kdrun.models.channels import Channels, layer_output, take_channels
 from kdrun.models.roles import Networks, Role, frozen
 
 
@@ -119,18 +119,10 @@ class FSKD(Method):
         Raises:
             ValueError: the student is of another form, or has more channels.
         """
-        teacher, student = networks.teacher.network, networks.student.network
-        whole, narrow = channels_of(teacher), channels_of(student)
-        told = f"the student {networks.student.model} is not the teacher {networks.teacher.model} with fewer channels"
-        hint = "; teacher=vgg8 student=vgg8x0.5, or resnet20 and resnet20x0.5, would do"
-        if [(one.outputs, one.inputs, one.norms) for one in whole] != [(one.outputs, one.inputs, one.norms) for one in narrow]:
-            raise ValueError(f"{told}: their layers differ{hint}")
-        for one, other in zip(whole, narrow, strict=True):
-            if other.count > one.count:
-                raise ValueError(f"{told}: {other.outputs[0]} has {other.count}, the teacher's {one.count}{hint}")
-        chosen = {other: strongest(teacher, one, other.count) for one, other in zip(whole[1:-1], narrow[1:-1], strict=True)}
+        teacher, student, pairs = networks.teacher.network, networks.student.network, narrower(networks)
+        chosen = {other: strongest(teacher, one, other.count) for one, other in pairs[1:-1]}
         if self.start == "pruned":
-            layers = [name for one in narrow for name in (*one.outputs, *one.norms)]
+            layers = [name for _, one in pairs for name in (*one.outputs, *one.norms)]
             take_channels(student, teacher, chosen, {name: name for name in layers})
         return {name: rows for one, rows in chosen.items() for name in one.outputs}
 
@@ -191,15 +183,3 @@ class FSKD(Method):
     def extra_tables(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """What each layer's 1x1 convolution brought."""
         return {"layers": self.repaired}
-
-
-def asked_in_turn(network: nn.Module, names: Sequence[str], inputs: Tensor) -> list[str]:
-    """The names of layers in the order in which a network asks them."""
-    asked: list[str] = []
-    hooks = [network.get_submodule(name).register_forward_hook(lambda *_, name=name: asked.append(name)) for name in names]
-    network.eval()
-    with torch.no_grad():
-        network(inputs)
-    for hook in hooks:
-        hook.remove()
-    return asked
