@@ -39,6 +39,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "feed": ("teachers=[cnn,mlp]", "method.generations=2"),
     "fskd": ("method.samples=32",),
     "fsp": ("student.widths=[6,8,12]",),
+    "gan_tsc": ("method.generator_epochs=1", "method.width=8", "method.fake_share=0.5"),
     "graph_zp": ("teachers=[cnn,mlp]",),
     "hkd_flow": ("method.auxiliary=cnn",),
     "kdsvd": ("student.widths=[6,8,12]",),

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from kdrun.methods.adversarial.anc import AdversarialCompression
+from kdrun.methods.adversarial.kdgan import drawn_labels
 from kdrun.methods.adversarial.meal import AdversarialEnsemble, aligned
 from kdrun.training.loop import distill
 from tests.toy import state, toy_run
@@ -164,3 +165,78 @@ def test_kdfm_gan_of_equal_maps_answers_as_the_teacher():
     assert torch.equal(made(batch.x).logits, teacher(batch).logits)
     assert not any(weight.requires_grad for weight in run.method.head.classifier.parameters())
     assert torch.equal(run.method.head.classifier.weight, teacher.network.head.weight)
+
+
+def game(*words):
+    """KDGAN after its epochs by labels alone."""
+    run = toy_run("kdgan", "online", *words)
+    phases = run.method.phases(run)
+    assert next(phases).name == "labels alone"
+    next(phases)
+    return run, next(run.stream.epoch(0, 1))
+
+
+def test_kdgan_labels_are_drawn_by_probabilities_and_relaxed():
+    logits = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64).log().expand(4000, 3)
+    drawn = drawn_labels(logits, 0.01, torch.Generator().manual_seed(0))
+    assert torch.allclose(drawn.sum(dim=1), torch.ones(4000, dtype=torch.float64))
+    shares = drawn.argmax(dim=1).bincount() / 4000
+    assert torch.allclose(shares, torch.tensor([0.7, 0.2, 0.1]), atol=0.03)  # four standard deviations
+    warm = drawn_labels(logits, 1e6, torch.Generator().manual_seed(0))
+    assert torch.allclose(warm, torch.full_like(warm, 1 / 3), atol=1e-4)
+
+
+def test_kdgan_temperature_falls_to_its_least():
+    method = toy_run("kdgan", "online").method
+    assert [round(method.warmth(epoch), 3) for epoch in (0, 1, 2, 100)] == [10, 8.8, 7.744, 0.1]
+
+
+def test_kdgan_weights_take_out_what_they_weigh():
+    run, batch = game("method.balance=1")
+    terms = updates(run, batch)
+    assert list(terms) == ["discriminator", "teacher's labels", "student"]
+    assert terms["student"]["gan"].item() == 0 < terms["teacher's labels"]["gan"].item()
+    run, batch = game("method.balance=0", "method.teacher_weight=0")
+    moved = gradients(sum(updates(run, batch)["teacher's labels"].values()), run.networks.teacher)
+    assert not any(bool(one.any()) for one in moved)
+
+
+def test_kdgan_has_the_discriminator_score_what_either_draws():
+    run, batch = game()
+    undecided_head = run.method.discriminator.network.head
+    nn.init.zeros_(undecided_head.weight)
+    nn.init.zeros_(undecided_head.bias)
+    terms = updates(run, batch)
+    assert [terms["discriminator"][name].item() for name in ("real", "false")] == pytest.approx([math.log(2)] * 2, rel=1e-5)
+    assert not gradients(sum(terms["discriminator"].values()), nn.ModuleList([run.networks.student, run.networks.teacher]))
+    assert terms["student"]["gan"].item() == pytest.approx((1 - run.method.balance) * math.log(2), rel=1e-5)
+
+
+def test_gan_tsc_without_generated_pictures_regresses_logits():
+    run = toy_run("gan_tsc", "offline", "method.fake_share=0")
+    (phase,) = run.method.phases(run)
+    assert phase.epochs is None
+    batch = next(run.stream.epoch(0, 1))
+    terms = updates(run, batch)["student"]
+    apart = run.networks.student(batch).logits - run.networks.teacher(batch).logits
+    assert terms["mse"].item() == pytest.approx(0.5 * apart.square().sum().item() / len(batch), rel=1e-5)
+
+
+def test_gan_tsc_learns_its_generator_first_and_then_from_its_pictures():
+    run = toy_run("gan_tsc", "offline", "method.fake_share=1")
+    phases = run.method.phases(run)
+    assert next(phases).epochs == 1
+    batch = next(run.stream.epoch(0, 1))
+    run.method.train()
+    undecided(run)
+    terms = updates(run, batch)
+    assert terms["discriminator"]["class"].item() == pytest.approx(2 * math.log(10), rel=1e-5)
+    assert sum(terms["generator"].values()).item() == pytest.approx(math.log(2) + math.log(10), rel=1e-5)
+    assert not gradients(sum(terms["discriminator"].values()), run.method.generator)
+    next(phases)
+    batch.y = None  # nor is any label read then
+    seen = []
+    run.networks.teacher.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    assert set(updates(run, batch)) == {"student"}
+    assert seen[0].shape == batch.x.shape
+    assert not torch.equal(seen[0], batch.x)

@@ -2,23 +2,17 @@
 
 from collections.abc import Iterator
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from kdrun.config.constraints import AtLeastOne, NonNegative, Positive, Proportion
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.methods.adversarial.discriminators import Adversarial, ClassDiscriminator, layers_of
+from kdrun.methods.adversarial.discriminators import Adversarial, ClassDiscriminator, class_loss, layers_of
 from kdrun.methods.base import Terms
 from kdrun.methods.losses.adversarial import gan_discriminator, gan_student
 from kdrun.methods.losses.arithmetic import row_mean
 from kdrun.models.dropout import dropping
 from kdrun.models.roles import Networks
-
-
-def label_term(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of a discriminator's class logits [M, K] with the labels [M]."""
-    return row_mean(F.cross_entropy(logits, labels, reduction="none"))
 
 
 class ConditionalGAN(Adversarial):
@@ -72,10 +66,10 @@ class ConditionalGAN(Adversarial):
         (real, of_teacher), (fake, of_student) = self.discriminator(wanted), self.discriminator(own.detach())
         self.count(batch.epoch, real, fake)
         whose = gan_discriminator(real, fake)
-        yield "discriminator", {"real": whose[0], "false": whose[1], "class": label_term(of_teacher, batch.labels)
-                                + label_term(of_student, batch.labels)}
+        yield "discriminator", {"real": whose[0], "false": whose[1], "class": class_loss(of_teacher, batch.labels)
+                                + class_loss(of_student, batch.labels)}
         verdict, said = self.discriminator(own)
         yield "student", {"ce": self.label_loss(student, batch),
                           "l1": self.l1_weight * row_mean((own - wanted).abs().mean(dim=1)),
                           "gan": self.gan_weight * gan_student(verdict),
-                          "class": self.gan_weight * label_term(said, batch.labels)}
+                          "class": self.gan_weight * class_loss(said, batch.labels)}

@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdrun.config.recipe import Recipe
 from kdrun.methods.base import Method, Phase, Run
+from kdrun.methods.losses.arithmetic import row_mean
 from kdrun.models.roles import Networks
 
-__all__ = ["Adversarial", "ClassDiscriminator", "Discriminator", "MapDiscriminator", "layers_of", "size_adapter"]
+__all__ = ["Adversarial", "ClassDiscriminator", "Discriminator", "MapDiscriminator", "class_loss", "layers_of", "size_adapter"]
 
 
 def layers_of(size: int, widths: Sequence[int]) -> list[nn.Module]:
@@ -83,6 +85,11 @@ class ClassDiscriminator(nn.Module):
         return self.real(vectors).squeeze(1), self.label(vectors)
 
 
+def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of a discriminator's class logits [M, K] with the labels [M]."""
+    return row_mean(F.cross_entropy(logits, labels, reduction="none"))
+
+
 class Adversarial(Method):
     """A method with one discriminator or several, by an Adam of their own, beside the student.
 
@@ -105,9 +112,9 @@ class Adversarial(Method):
         self.open_tally(run)
         yield Phase()
 
-    def open_tally(self, run: Run) -> None:
-        """Begin to count verdicts, an epoch a row: the right ones and all of them."""
-        self.register_buffer("verdicts", torch.zeros(run.recipe.epochs, 2, device=run.device))
+    def open_tally(self, run: Run, epochs: int | None = None) -> None:
+        """Begin to count verdicts, an epoch a row: the right ones and all of them; None for the recipe's epochs."""
+        self.register_buffer("verdicts", torch.zeros(epochs or run.recipe.epochs, 2, device=run.device))
 
     def count(self, epoch: int, teacher: Tensor, student: Tensor) -> None:
         """Count the verdicts that a discriminator's logits of both sides are."""
