@@ -17,8 +17,9 @@ from kdrun.config.constraints import Bounds
 from kdrun.evaluation.metrics import Size
 from kdrun.models.description import COMPOSED, node_of
 
-__all__ = ["Bits", "Bucketed", "QuantizedWeights", "Quantizer", "Ternary", "Wrpn", "buckets", "clipped", "inner_layers",
-           "linear", "scale_bits", "ternary", "wrpn"]
+__all__ = ["Bits", "Bucketed", "Learned", "LearnedInput", "QuantizedWeights", "Quantizer", "Stepped", "Ternary", "Wrpn",
+           "buckets", "clipped", "inner_layers", "least_squares_step", "linear", "rounded", "scale_bits", "ternary",
+           "with_learned_inputs", "wrpn"]
 
 Bits = Annotated[int, Bounds(least=1, most=16)]
 
@@ -78,6 +79,24 @@ def ternary(weights: Tensor) -> Tensor:
     level = (sizes * kept).sum() / kept.sum().clamp_min(1)
     rounded = level * weights.detach().sign() * kept
     return rounded + (weights - weights.detach())  # the gradient passes as if nothing had been rounded
+
+
+def rounded(values: Tensor, step: Tensor | float) -> Tensor:
+    """The nearest multiples of a step; the gradient passes as if nothing had been rounded."""
+    return Round.apply(values / step) * step
+
+
+def least_squares_step(weights: Tensor, most: int, rounds: int = 20) -> Tensor:
+    """The step whose multiples from -most to most are nearest to weights by least squares (Hwang and Sung 2014).
+
+    It is found in turns: each weight takes its nearest multiple, and the step then becomes the best for these.
+    """
+    step = weights.abs().mean().clamp_min(torch.finfo(weights.dtype).tiny) * 2 / most**0.5
+    for _ in range(rounds):
+        codes = (weights / step).round().clamp(-most, most)
+        taken = codes.square().sum()
+        step = torch.where(taken > 0, (weights * codes).sum() / taken.clamp_min(1), step)
+    return step
 
 
 def clipped(activations: Tensor, bits: int) -> Tensor:
@@ -146,6 +165,88 @@ class Ternary(Quantizer):
     def stored_bits(self, count: int) -> int:
         """What so many weights take."""
         return 2 * count + 32
+
+
+class Stepped(Quantizer):
+    """Multiples of one step for a layer, which is the best for its weights at first and stays (Hwang and Sung 2014).
+
+    Args:
+        weights: the layer's.
+        bits: of a weight, at least 2; 2 is ternary.
+    """
+
+    step: Tensor
+
+    def __init__(self, weights: Tensor, bits: int) -> None:
+        super().__init__()
+        assert bits > 1
+        self.bits, self.most = bits, 2 ** (bits - 1) - 1
+        self.register_buffer("step", least_squares_step(weights.detach(), self.most))
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Weights of the same shape, quantised."""
+        limits = self.most * self.step
+        kept = weights + (weights.clamp(-limits, limits) - weights).detach()  # beyond the last level the gradient passes too
+        return rounded(kept, self.step)
+
+    def stored_bits(self, count: int) -> int:
+        """What so many weights and the step take."""
+        return count * self.bits + 32
+
+
+class Learned(Quantizer):
+    """Equally distant levels between -r and r, where r learns (Kim et al. 2019): the range of Jung et al. 2019 from zero on.
+
+    Args:
+        weights: the layer's; the range is that of LSQ's first step (Esser et al. 2020) for them.
+        bits: of a weight, at least 2.
+    """
+
+    def __init__(self, weights: Tensor, bits: int) -> None:
+        super().__init__()
+        assert bits > 1
+        self.bits, self.steps = bits, 2 ** (bits - 1) - 1
+        self.reach = nn.Parameter(first_reach(weights.detach(), self.steps))
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Weights of the same shape, quantised."""
+        reach = self.reach.clamp_min(LEAST)
+        return rounded((weights / reach).clamp(-1, 1), 1 / self.steps) * reach
+
+    def stored_bits(self, count: int) -> int:
+        """What so many weights and their range take."""
+        return count * self.bits + 32
+
+
+LEAST = 1e-6  # of a range that learns, so that it stays above zero
+
+
+def first_reach(values: Tensor, steps: int) -> Tensor:
+    """Where a range ends of so many steps from zero, before it learns (Esser et al. 2020, section 2.1)."""
+    return (2 * values.abs().mean() * steps**0.5).clamp_min(LEAST)
+
+
+class LearnedInput(nn.Module):
+    """What comes into a layer, clipped to [0, r] and rounded to 2^bits levels, where r learns (Kim et al. 2019).
+
+    Args:
+        bits: of a value.
+    """
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.steps = 2**bits - 1
+        self.reach = nn.Parameter(torch.ones(()))
+
+    def start(self, seen: Tensor) -> None:
+        """Set the range by what came in once."""
+        with torch.no_grad():
+            self.reach.copy_(first_reach(seen, self.steps))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Values of the same shape, quantised."""
+        reach = self.reach.clamp_min(LEAST)
+        return rounded((values / reach).clamp(0, 1), 1 / self.steps) * reach
 
 
 def inner_layers(network: nn.Module, ends: bool) -> list[nn.Module]:
@@ -224,3 +325,25 @@ def with_clipped_inputs(network: nn.Module, bits: int, ends: bool, layers: list[
 def clip_input(bits: int, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """A hook: what comes into a layer, clipped and rounded."""
     return clipped(inputs[0], bits), *inputs[1:]
+
+
+def with_learned_inputs(network: nn.Module, bits: int, ends: bool) -> nn.Module:
+    """The network itself, what comes into whose layers is seen through a `LearnedInput` from now on.
+
+    Args:
+        network: changed in place.
+        bits: of what comes in.
+        ends: whether the first and the last layer see it so too.
+    """
+    for layer in inner_layers(network, ends):
+        layer.input_quantizer = LearnedInput(bits).to(layer.get_parameter("weight").device)
+        layer.register_forward_pre_hook(quantize_input)
+    if (node := node_of(network)) is not None:
+        network.built_from = {"_target_": f"{__name__}.with_learned_inputs",  # type: ignore[assignment]
+                              COMPOSED: True, "network": node, "bits": bits, "ends": ends}
+    return network
+
+
+def quantize_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A hook: what comes into a layer, through the quantizer that it holds."""
+    return layer.get_submodule("input_quantizer")(inputs[0]), *inputs[1:]

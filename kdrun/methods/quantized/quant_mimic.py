@@ -1,0 +1,111 @@
+"""Quantization mimic."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.config.constraints import AtLeastOne, NonNegative, Positive
+from kdrun.config.recipe import Recipe
+from kdrun.data.batch import Batch
+from kdrun.data.data import Data
+from kdrun.methods.base import Method, Phase, Run, Terms
+from kdrun.methods.losses import same_size
+from kdrun.methods.losses.feature import hint
+from kdrun.methods.structure.made import share_of
+from kdrun.models.quantization import rounded
+from kdrun.models.roles import Networks, Role, frozen
+
+
+class QuantMimic(Method):
+    """Mimic a map of the teacher after both are rounded to the same few levels (Wei et al. 2018).
+
+    First the teacher learns on from the labels with its map of a stage rounded to multiples of a step, at a constant share of
+    the recipe's rate. Then the student learns from the labels and from the
+    rounded map, which a 1x1 convolution brings its own to before that is rounded as well; what is on the same level costs
+    nothing. The step is a share of the spread of the teacher's map (`step`, printed), since maps of networks are of many
+    sizes. Weights stay in full precision: rounding is a means of teaching here, and the student is stored as ever.
+    An approximation: weight, step and rate are ours.
+
+    Args:
+        teacher_stage: whose map is mimicked, from 1.
+        student_stage: of the student, from 1.
+        step: between two levels, in standard deviations of the teacher's map over a training batch.
+        weight: of the mimicry.
+        ce_weight: of the cross-entropy with the labels.
+        teacher_share: of the recipe's epochs for the teacher's own part; at least one.
+        teacher_lr: share of the recipe's learning rate in it.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("offline",)
+    needs = ("maps",)
+    knowledge = ("feature",)
+    source = "Wei, Pan, Qin, Ouyang, Yan: Quantization mimic: towards very tiny CNN for object detection. ECCV 2018"
+    survey_scheme = "offline"
+    survey_tables = ("Gou section 6.7",)
+
+    distance: Tensor  # between two levels
+
+    def __init__(self, *, teacher_stage: AtLeastOne, student_stage: AtLeastOne, step: Positive, weight: NonNegative,
+                 ce_weight: NonNegative, teacher_share: Positive, teacher_lr: Positive) -> None:
+        super().__init__()
+        self.teacher_stage, self.student_stage, self.step_share = teacher_stage, student_stage, step
+        self.weight, self.ce_weight, self.teacher_share, self.teacher_lr = weight, ce_weight, teacher_share, teacher_lr
+        self.register_buffer("distance", torch.ones(()))
+        self.fine_tuned: list[Role] = []  # no module of the method, whose weights the student's optimizer has
+
+    def setup(self, networks: Networks, data: Data) -> None:
+        """Build what brings the student's map to the teacher's channels.
+
+        Raises:
+            ValueError: a stage that is not there.
+        """
+        student, teacher = networks.student.shapes.stages, networks.teacher.shapes.stages
+        for key, wanted, stages, who in (("teacher_stage", self.teacher_stage, teacher, "teacher"),
+                                         ("student_stage", self.student_stage, student, "student")):
+            if wanted > len(stages):
+                raise ValueError(f"method.{key} is {wanted}, but the {who} has {len(stages)} stages")
+        self.regressor = nn.Conv2d(student[self.student_stage - 1][0], teacher[self.teacher_stage - 1][0], 1)
+        self.to(networks.device)
+
+    def phases(self, run: Run) -> Iterator[Phase]:
+        """The teacher with its rounded map, then the student."""
+        networks = run.networks
+        self.setup(networks, run.data)
+        teacher = networks.teacher
+        with torch.no_grad():
+            spread = teacher(next(iter(run.stream.epoch(0, 1)))).stages[self.teacher_stage - 1].std()
+        teacher.forget()
+        self.distance.copy_(self.step_share * spread)
+        learner = Role(copy.deepcopy(teacher.network), "quantised teacher", teacher.task, teacher.model,
+                       teacher.view).runs_like(teacher)
+        learner.requires_grad_(True)
+        networks.peers = self.fine_tuned = [learner]
+        yield Phase("quantised teacher", loss=self.rounded_teacher, train=[learner], epochs=share_of(run, self.teacher_share),
+                    constant_rate=True, evaluate=False)
+        networks.peers, networks.teachers = [], [frozen(learner, "teacher")]
+        yield Phase()
+
+    def rounded_teacher(self, networks: Networks, batch: Batch) -> Terms:
+        """The labels, by the answer of the teacher with its rounded map."""
+        answer = networks.peers[0].changed(batch, lambda stage, maps: (
+            rounded(maps, self.distance) if stage == self.teacher_stage else maps))
+        return {"ce": self.label_loss(answer, batch)}
+
+    def loss(self, networks: Networks, batch: Batch) -> Terms:
+        """The labels, and the rounded map of the teacher."""
+        student = networks.student(batch)
+        own, wanted = same_size(self.regressor(student.stages[self.student_stage - 1]),
+                                networks.teacher(batch).stages[self.teacher_stage - 1].detach())
+        return {"ce": self.ce_weight * self.label_loss(student, batch),
+                "mimicry": self.weight * hint(rounded(wanted, self.distance), rounded(own, self.distance))}
+
+    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+        """The recipe's, slower for the trained teacher."""
+        optimizer = recipe.build(weights)
+        if any(weight is weights[0] for role in self.fine_tuned for weight in role.parameters()):
+            for group in optimizer.param_groups:
+                group["lr"] *= self.teacher_lr
+        return optimizer
