@@ -341,7 +341,13 @@ class Experiment:
     def write(self, folder: Path, made: list[TrainedNetwork]) -> list[dict[str, Any]]:
         """Write the run's files; the one that says it is finished comes last."""
         card = registry.method_card(self.settings.choices["method"])
+        weights = {weights_file(one.role): one for one in made if one.origin == "trained" and one.entry is None}
+        for name, one in weights.items():
+            save_weights(one.network, folder / name, one.description)
         table = result_tables.rows(folder.name, self.settings, card, self.data, made)
+        for row, one in zip(table, made, strict=True):
+            kept = self.store.root / one.entry / "weights.safetensors" if one.entry else folder / weights_file(one.role)
+            row["file_bytes"] = kept.stat().st_size if kept.exists() else None  # the user's own file is in a form of its own
         history = result_tables.history(folder.name, made)
         tables: dict[str, tuple[list[dict[str, Any]], tuple[str, ...] | None]] = {
             "results.csv": (table, result_tables.columns(self.data.task)),
@@ -355,9 +361,6 @@ class Experiment:
         from kdrun.analysis.plots.run_curves import learning_curves  # with matplotlib
 
         learning_curves(history, folder / CURVES, self.settings.choices["method"], self.data.task.headline)
-        weights = {weights_file(one.role): one for one in made if one.origin == "trained" and one.entry is None}
-        for name, one in weights.items():
-            save_weights(one.network, folder / name, one.description)
         told = {"status": "finished", "identity": identity(self.settings), "choices": self.settings.choices,
                 "settings": self.settings.values, "kdrun": __version__, "torch": torch.__version__,
                 "python": platform.python_version(), "machine": platform.machine(), "device": str(self.device),

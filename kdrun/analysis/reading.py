@@ -39,8 +39,8 @@ SLACK: Final = 1e-6  # of float32, in what is computed to the end of its range
 SHARE, SIGNED = Bounds(least=-SLACK, most=1 + SLACK), Bounds(least=-1 - SLACK, most=1 + SLACK)
 SIZE, WHOLE_SIZE, FLAG = Bounds(least=-SLACK, most=1e15), Bounds(least=0, below=2**63), Bounds(least=0, most=1)
 ANY: Final = Bounds(least=-1e15, most=1e15)  # beyond it sums over seeds would overflow before anybody believed one
-WHOLE: Final = ("parameters", "bytes", "bits", "flops", "epochs", "machine_busy", "weak_teacher", "recipe_epochs",
-                "teacher_parameters", "teacher_bytes", "teacher_bits")
+WHOLE: Final = ("parameters", "nonzero", "bytes", "bits", "file_bytes", "flops", "epochs", "machine_busy", "weak_teacher",
+                "recipe_epochs", "teacher_parameters", "teacher_bytes", "teacher_bits")
 RANGES: Final[Mapping[str, Bounds]] = {
     **dict.fromkeys(("accuracy", "top5", "macro_f1", "ece", "agreement", "alpha", "headline_value", "teacher_headline",
                      "baseline_headline", "recall", "f1", "confidence"), SHARE),

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdrun.evaluation.scores import (
@@ -29,7 +30,7 @@ from kdrun.evaluation.scores import (
 
 __all__ = ["CalibrationBin", "Size", "accuracy", "accuracy_reduction_pct", "agreement", "brier", "calibration_bins",
            "calibration_error", "correlation",
-           "distillation_factor", "distillation_score", "f1", "flops", "improvement_pct", "kl_divergence", "nll",
+           "distillation_factor", "distillation_score", "f1", "flops", "improvement_pct", "kl_divergence", "nll", "nonzero",
            "recall", "relative_error", "size", "size_reduction_pct", "weak_teacher"]
 
 
@@ -122,7 +123,12 @@ def agreement(teacher: Tensor, student: Tensor) -> float:
 
 
 class Size(NamedTuple):
-    """How large a network is: its parameters, the bytes they are stored in, and the bits."""
+    """How large a network is: its parameters, the bytes they are stored in, and the bits.
+
+    Parameters are all that are stored or could be, zeros among them (see `nonzero`). Bytes and bits are what packing takes:
+    quantised weights at their bits with whatever is needed to read them, sparse ones by their places where that is less. The
+    file of weights that a run writes holds float32 and its statistics, and is larger (`file_bytes` in the results).
+    """
 
     parameters: int
     bytes: int
@@ -140,6 +146,15 @@ def size(network: nn.Module) -> Size | None:
     weights = list(network.parameters())
     stored = sum(weight.numel() * weight.element_size() for weight in weights)
     return Size(sum(weight.numel() for weight in weights), stored, 8 * stored)
+
+
+def nonzero(network: nn.Module) -> int | None:
+    """How many of a network's parameters are not zero, as parametrizations let it see them; None for a model that has none."""
+    parts = [part for part in network.modules() if not isinstance(part, ParametrizationList)]
+    weights = [weight for part in parts for weight in part.parameters(recurse=False)]
+    weights += [getattr(part, name) for part in parts if is_parametrized(part)
+                for name, _ in part.get_submodule("parametrizations").named_children()]
+    return sum(int(weight.count_nonzero()) for weight in weights) if weights else None
 
 
 def flops(network: nn.Module, inputs: Any) -> int | None:

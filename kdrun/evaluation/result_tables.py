@@ -26,7 +26,8 @@ __all__ = ["COLUMNS", "Latency", "calibration", "columns", "headline", "history"
 
 BEFORE: Final = (
     "run", "seed", "dataset", "task", "method", "scheme", "knowledge", "family", "recipe", "role", "model",
-    "parameters", "bytes", "bits", "flops", "latency_ms", "latency_iqr_ms", "machine_busy", "epochs", "seconds",
+    "parameters", "nonzero", "bytes", "bits", "file_bytes", "flops", "latency_ms", "latency_iqr_ms", "machine_busy", "epochs",
+    "seconds",
     "headline", "headline_value",
 )
 AFTER: Final = (
@@ -42,7 +43,8 @@ def columns(task: type[Task] | Task) -> tuple[str, ...]:
     Shares are from 0 to 1. `headline` names the measure that plays the part of accuracy in all comparisons, and
     `headline_value` has its value. Columns that end in `_points` are differences of headlines in percentage points; those
     that end in `_pct` are the surveys' relative changes, in per cent of the teacher's or the baseline's own value.
-    `weak_teacher` and `machine_busy` are 1 or 0.
+    `weak_teacher` and `machine_busy` are 1 or 0. `bytes` and `bits` are those of packed weights (`metrics.Size`), `file_bytes`
+    those of the file of weights. FLOPs and latency are those of dense arithmetic: single zeros make neither less.
     """
     return (*BEFORE, *task.measured, *AFTER)
 
@@ -50,7 +52,7 @@ def columns(task: type[Task] | Task) -> tuple[str, ...]:
 COLUMNS: Final = columns(Classification)
 """Columns of the results of a classifier."""
 
-WHOLE: Final = ("epochs", "parameters", "bytes", "bits", "flops", "machine_busy", "weak_teacher")
+WHOLE: Final = ("epochs", "parameters", "nonzero", "bytes", "bits", "file_bytes", "flops", "machine_busy", "weak_teacher")
 
 HISTORY_COLUMNS = ("run", "role", "phase", "epoch", "split", "metric", "value")
 PER_CLASS_COLUMNS = ("run", "role", "model", "class", "samples", "recall", "f1")
@@ -123,6 +125,7 @@ def rows(run: str, settings: Settings, card: "MethodCard", data: Data, made: lis
         row = dict.fromkeys(columns(task)) | told | (size._asdict() if size else {}) | {
             "role": one.role, "model": one.model, "recipe": trained_by(one, settings),
             "epochs": one.epochs, "seconds": one.seconds,
+            "nonzero": metrics.nonzero(one.network),
             "flops": metrics.flops(one.network, own.example(1, metrics.place_of(one.network))),
             "latency_ms": timed.median_ms, "latency_iqr_ms": timed.iqr_ms, "machine_busy": int(timed.busy),
             "headline_value": measures[task.headline], **measures}

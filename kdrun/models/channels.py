@@ -12,7 +12,7 @@ from kdrun.models.staged import Chain, StagedNet
 from kdrun.models.vgg import Pool
 from kdrun.models.wrn import PreactBlock
 
-__all__ = ["Channels", "channels_of", "layer_output", "take_channels"]
+__all__ = ["Channels", "channels_of", "layer_output", "strongest", "take_channels"]
 
 PASSING = (nn.ReLU, nn.Identity, nn.Dropout, Pool)
 SUITED = "resnet*, wrn_*, vgg* and cnn* are built of layers that it follows"
@@ -145,6 +145,13 @@ def take_channels(target: nn.Module, source: nn.Module, chosen: Mapping[Channels
             if name in made:
                 own = {key: value[made[name]] if value.ndim else value for key, value in own.items()}
             layer.load_state_dict(own)
+
+
+def strongest(network: nn.Module, channels: Channels, count: int) -> Tensor:
+    """Which channels to keep: those whose filters have the greatest sum of absolute weights, in their order."""
+    weights = [network.get_submodule(name).weight.detach().flatten(1).abs().sum(dim=1)  # type: ignore[operator]
+               for name in channels.outputs]
+    return torch.stack(weights).sum(dim=0).topk(count).indices.sort().values
 
 
 def layer_output(network: nn.Module, name: str, inputs: Tensor) -> Tensor:

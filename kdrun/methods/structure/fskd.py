@@ -11,15 +11,8 @@ from kdrun.data.batch import Batch
 from kdrun.data.stream import MemoryStream
 from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.structure.made import asked_in_turn, check_inputs, narrower
-from kdrun.models.channels import Channels, layer_output, take_channels
+from kdrun.models.channels import layer_output, strongest, take_channels
 from kdrun.models.roles import Networks, Role, frozen
-
-
-def strongest(network: nn.Module, channels: Channels, count: int) -> Tensor:
-    """Which channels to keep: those whose filters have the greatest sum of absolute weights, in their order."""
-    weights = [network.get_submodule(name).weight.detach().flatten(1).abs().sum(dim=1)  # type: ignore[operator]
-               for name in channels.outputs]
-    return torch.stack(weights).sum(dim=0).topk(count).indices.sort().values
 
 
 def recovery(gram: Tensor, cross: Tensor) -> Tensor:
