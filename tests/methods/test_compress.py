@@ -113,7 +113,7 @@ def test_channels_within_blocks_are_cut(name):
 
 
 def test_distillation_alone_is_the_base():
-    alone = toy_run("compress", "offline", "method.steps=[distill]", "method.reference=false")
+    alone = toy_run("compress", "offline", "method.steps=[distill]", "method.scratch=false")
     kd = toy_run("kd", "offline")
     distill(alone)
     distill(kd)

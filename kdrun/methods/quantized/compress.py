@@ -26,7 +26,7 @@ from kdrun.models.staged import FirstWeights, initialise
 from kdrun.utils.seeding import seeded
 
 Step = Literal["distill", "prune", "low_rank", "quantize"]
-REFERENCE = "reference"  # its role and its phase
+SCRATCH = "scratch"  # the role and the phase of what the result has to beat
 
 
 class Compress(Curriculum):
@@ -42,7 +42,7 @@ class Compress(Curriculum):
 
     Sizes in the results are those of what is stored (bits: quantised weights with the ranges of their buckets, sparse ones
     with their places; parameters and FLOPs count zeros like any other, and what was cut not at all). `steps.csv` has the
-    sizes and what the network can do after each step, before and after it recovered. The row `reference` is what the
+    sizes and what the network can do after each step, before and after it recovered. The row `scratch` is what the
     result has to beat: the same network, with the same zeros and bits, from new weights by the labels alone in the same
     epochs; the run's seconds are those of both. Factors of a layer of which single weights were pruned have no zeros.
 
@@ -65,7 +65,7 @@ class Compress(Curriculum):
         recover_share: of the recipe's epochs, behind each step but distillation.
         recover_lr: share of the recipe's learning rate in a recovery.
         label_share: of the epochs of the distillation, see above.
-        reference: whether to train it.
+        scratch: whether to train that network.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline",)
@@ -79,7 +79,7 @@ class Compress(Curriculum):
                  prune: Literal["magnitude", "filters", "slimming"], amount: Annotated[float, Bounds(above=0, below=1)],
                  rounds: Few, slimming_weight: NonNegative, low_rank: Form, energy: Energy, bits: Bits,
                  bucket: AtLeastOne | None, last_bits: Bits, recover: Literal["ce", "kd", "none"], recover_share: Fraction,
-                 recover_lr: Positive, label_share: Annotated[float, Bounds(above=0, below=1)], reference: bool) -> None:
+                 recover_lr: Positive, label_share: Annotated[float, Bounds(above=0, below=1)], scratch: bool) -> None:
         super().__init__(base=base)
         if not steps or len(set(steps)) < len(steps):
             raise ValueError(f"steps are {', '.join(steps) or 'none'}, wanted one or more of distill, prune, low_rank and "
@@ -88,7 +88,7 @@ class Compress(Curriculum):
         self.slimming_weight, self.low_rank, self.energy = slimming_weight, low_rank, energy
         self.bits, self.bucket, self.last_bits = bits, bucket, last_bits
         self.recover, self.recover_share, self.recover_lr = recover, recover_share, recover_lr
-        self.label_share, self.reference = label_share, reference
+        self.label_share, self.scratch = label_share, scratch
         self.begin()
 
     def begin(self) -> None:
@@ -99,10 +99,10 @@ class Compress(Curriculum):
         self.quantized = False
         self.seen: QuantizedWeights | None = None     # as masks and bits let the weights be seen
         self.table: list[dict[str, Any]] = []
-        self.references: list[Role] = []              # one or none; no module of the method, for it learns by itself
+        self.scratches: list[Role] = []              # one or none; no module of the method, for it learns by itself
 
     def phases(self, run: Run) -> Iterator[Phase]:
-        """The steps, then the reference.
+        """The steps, then the same from new weights.
 
         Raises:
             ValueError: the network has nothing to compress, or its channels cannot be followed.
@@ -127,8 +127,8 @@ class Compress(Curriculum):
             self.measure(run, step, trained=True)
         if self.seen is not None:
             self.seen.bake()
-        if self.reference:
-            yield from self.referred(run, sum(run.trained.values()))
+        if self.scratch:
+            yield from self.from_scratch(run, sum(run.trained.values()))
 
     def compressed(self, run: Run, step: Step) -> Iterator[Phase]:
         """One step other than distillation: the network changed, and trained again, in rounds where it is pruned so."""
@@ -220,20 +220,20 @@ class Compress(Curriculum):
         self.table.append({**row, **(size._asdict() if size else {}), "nonzero": metrics.nonzero(network),
                            "flops": metrics.flops(network, task.example(1, run.device))})
 
-    def referred(self, run: Run, epochs: int) -> Iterator[Phase]:
+    def from_scratch(self, run: Run, epochs: int) -> Iterator[Phase]:
         """The network that came out, from new weights by the labels alone."""
         student = run.networks.student
         twin = copy.deepcopy(student.network)
-        with seeded("weights", REFERENCE, run.seed):
+        with seeded("weights", SCRATCH, run.seed):
             for layer in twin.modules():
                 if callable(reset := getattr(layer, "reset_parameters", None)):
                     reset()
             initialise(twin, getattr(twin, "first_weights", FirstWeights.PYTORCH))
-        role = run.factory.role(twin, REFERENCE, student.model)
+        role = run.factory.role(twin, SCRATCH, student.model)
         seen = self.veiled(role.network)
-        run.networks.peers = self.references = [role]
-        yield Phase(REFERENCE, loss=self.refer, train=[role], epochs=epochs, evaluate=False)
-        run.trained.pop(REFERENCE, None)  # the epochs of each of the two are those of the steps
+        run.networks.peers = self.scratches = [role]
+        yield Phase(SCRATCH, loss=self.scratch_loss, train=[role], epochs=epochs, evaluate=False)
+        run.trained.pop(SCRATCH, None)  # the epochs of each of the two are those of the steps
         if seen is not None:
             seen.bake()
 
@@ -246,9 +246,9 @@ class Compress(Curriculum):
         """The labels alone, with small weights of normalisations where they are wanted."""
         return {"ce": self.label_loss(networks.student(batch), batch), **self.slimming(networks)}
 
-    def refer(self, networks: Networks, batch: Batch) -> Terms:
-        """The reference's labels."""
-        return {f"{REFERENCE} ce": self.label_loss(networks.peers[0](batch), batch)}
+    def scratch_loss(self, networks: Networks, batch: Batch) -> Terms:
+        """The labels, of the network from new weights."""
+        return {f"{SCRATCH} ce": self.label_loss(networks.peers[0](batch), batch)}
 
     def slimming(self, networks: Networks) -> Terms:
         """The sum of the absolute weights of the student's normalisations, until channels are cut by them."""
@@ -266,7 +266,7 @@ class Compress(Curriculum):
 
     def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The student, and what it has to beat."""
-        return {"student": networks.student, **{role.name: role for role in self.references}}
+        return {"student": networks.student, **{role.name: role for role in self.scratches}}
 
     def extra_tables(self, run: Run) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """What each step cost."""
