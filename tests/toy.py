@@ -29,7 +29,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "cmi": ("method.rounds=2", "method.batches=1", "method.batch_size=20", "method.iterations=3", "method.width=8"),
     "cnn2tree": ("student=tree",),
     "apprentice scheme=online": ("method.variant=A",),
-    "compress": ("method.recover_share=0.5",),
+    "compress": ("method.recover_share=0.5", "method.steps=[prune,distill]"),
     "cross_distill": ("method.shots=2", "method.iterations=4", "method.tuning_epochs=1"),
     "dafl": ("method.steps=3",),
     "data_distill": ("dataset.labelled=20",),

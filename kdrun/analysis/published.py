@@ -48,6 +48,7 @@ EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "okddip": {"Alkhulaifi": {"Chen et al. 2020"}},  # Gou's Chen 2020b is locality preserving
     "one": {"Gou": {"Zhu and Gong 2018"}, "Alkhulaifi": {"Lan et al. 2018"}},
     "pkt": {"Gou": {"Passalis et al. 2020a", "Passalis and Tefas 2018"}},
+    "qkd": {},  # the tables' Kim 2019 is feature fusion
     "snapshot_kd": {"Gou": {"Yang et al. 2019b"}},  # Gou's Yang 2019a is the tolerant teacher
     "sskd_ss": {"Gou": {"Xu et al. 2020a"}},
     "tfkd_reg": {},  # the tables print the self-training figures of that paper only
