@@ -11,7 +11,13 @@ What teaches comes first and gets no gradient, what learns second; logits are [B
 kdrun call these same functions.
 """
 
-from kdrun.methods.losses.adversarial import gan_discriminator, gan_student, lsgan_discriminator, lsgan_student
+from kdrun.methods.losses.adversarial import (
+    gan_discriminator,
+    gan_student,
+    lsgan_discriminator,
+    lsgan_student,
+    r1_penalty,
+)
 from kdrun.methods.losses.amalgamation import joined_logits, partial_cross_entropy, unified, unit_norms
 from kdrun.methods.losses.arithmetic import distances, mean_distance, mixture, same_size, standardise, unit_rows
 from kdrun.methods.losses.cross_layer import flow_cross_entropy, hcl, semantic_calibration
@@ -110,8 +116,9 @@ __all__ = ["ab", "affinities", "aggregated", "aligned_directions", "angles", "at
            "joined_logits", "joint_labels", "kd", "kd_of_teachers", "kdsvd", "kl", "leading_directions", "likenesses", "lkd",
            "local_structure", "log_euclid", "logit_mse", "lp", "lsgan_discriminator", "lsgan_student", "map_mse",
            "mean_discrepancy", "mean_distance", "measured_negative", "mixture", "mlkd_absolute", "mlkd_relative", "moments",
-           "nst", "ofd", "partial_cross_entropy", "patches", "pkt", "place_affinities", "place_affinity", "ranking_scores",
-           "region_affinities", "region_affinity", "relative_distances", "relative_squares", "rkd_angle", "rkd_distance",
-           "same_size", "sees_again", "self_attention", "self_attention_map", "semantic_calibration", "similarities",
-           "smoothed_labels", "soft_cross_entropy", "sp", "squared_mmd", "standardise", "symmetric_log", "top_score_difference",
-           "transformations", "triplet_order", "unified", "unit_norms", "unit_rows", "vid", "view_count", "views_of"]
+           "nst", "ofd", "partial_cross_entropy", "patches", "pkt", "place_affinities", "place_affinity", "r1_penalty",
+           "ranking_scores", "region_affinities", "region_affinity", "relative_distances", "relative_squares", "rkd_angle",
+           "rkd_distance", "same_size", "sees_again", "self_attention", "self_attention_map", "semantic_calibration",
+           "similarities", "smoothed_labels", "soft_cross_entropy", "sp", "squared_mmd", "standardise", "symmetric_log",
+           "top_score_difference", "transformations", "triplet_order", "unified", "unit_norms", "unit_rows", "vid",
+           "view_count", "views_of"]

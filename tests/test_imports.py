@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "kdrun"
 ORDER = (  # from low to high: a module imports its own room and those before it; a name of two parts goes before its room
     "utils", "config",
     "evaluation.scores", "evaluation.metrics", "evaluation.sequence_metrics", "evaluation.dense_metrics",
-    "evaluation.ranking_metrics", "evaluation.retrieval_metrics",
+    "evaluation.picture_metrics", "evaluation.ranking_metrics", "evaluation.retrieval_metrics",
     "data.sequences", "data.modalities", "data.mixing", "data.augment", "data.streamed", "data.samples", "data.batch",
     "models.output", "models.tracing", "models.tapped", "models.cosine",  # of which data and tasks are made
     "tasks",

@@ -105,7 +105,8 @@ def has(names: Collection[str]) -> str:
 
 
 NETWORK_GIVEN = ("classes", "channels", "shape", "vocabulary", "features", "length", "target_length", "per_place", "users",
-                 "items", "heatmap_stride", "further_heads", "heat_bias")  # what a network is told of the data
+                 "items", "heatmap_stride", "further_heads", "heat_bias", "noise",
+                 "picture")  # what a network is told of the data
 
 
 def target_misfits(place: str, node: Any, kind: Kind, ignored: Collection[str] = ()) -> list[str]:

@@ -17,10 +17,11 @@ from kdrun.models.output import ModelOutput
 
 __all__ = ["InputKind", "Need", "Task", "input_kinds", "task_class"]
 
-InputKind = Literal["pictures", "tokens", "frames", "pairs"]
+InputKind = Literal["pictures", "tokens", "frames", "pairs", "codes"]
 
-Need = Literal["rows", "labels", "one row a sample", "sample labels", "pictures", "maps"]
-"""What a method may need: rows of logits, labels of these, each sample as one row, a label of each sample, pictures, maps."""
+Need = Literal["rows", "labels", "one row a sample", "sample labels", "pictures", "maps", "made pictures"]
+"""What a method may need: rows of logits, labels of these, each sample as one row, a label of each sample, pictures, maps,
+answers that are pictures."""
 
 
 class Task:
@@ -38,6 +39,7 @@ class Task:
         inputs: what networks see.
         row_labels: whether every row has a label of its own (`Batch.labels`).
         sample_labels: whether that is one label a sample, as relations between classes of samples need it.
+        adversarial: whether there is no label loss, and a network alone is trained against a discriminator.
         dense: whether the logits of a network have to be turned into rows.
         under_crops: what becomes of labels when a picture is cropped or mirrored: they are the `same`; they are maps that are
             `moved` along; or they cannot follow, so that it is `refused`.
@@ -60,6 +62,7 @@ class Task:
     inputs: ClassVar[InputKind] = "pictures"
     row_labels: ClassVar[bool] = True
     sample_labels: ClassVar[bool] = False
+    adversarial: ClassVar[bool] = False
     dense: ClassVar[bool] = True
     under_crops: ClassVar[Literal["same", "moved", "refused"]] = "same"
     keeps: ClassVar[tuple[str, ...]] = ("logits",)

@@ -96,8 +96,8 @@ def outputs(tmp_path_factory):
 def test_runs_from_its_config_and_under_its_own_schemes_alone(key, outputs):
     rows = rows_of(toy_experiment(key, outputs))
     assert rows["student"]["method"] == key
-    assert rows["baseline"]["accuracy"] is not None
-    assert 0 <= rows["student"]["accuracy"] <= 1
+    assert rows["baseline"]["headline_value"] is not None
+    assert 0 <= rows["student"]["headline_value"] <= 1
     usual = toy_settings(key)
     partial = usual.run.teacher_classes is not None  # nobody is compared with teachers of some of the classes
     assert (rows["student"]["relative_error"] is None) == ("teacher" not in rows or partial)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdrun.methods.losses.arithmetic import row_mean
 
-__all__ = ["gan_discriminator", "gan_student", "lsgan_discriminator", "lsgan_student"]
+__all__ = ["gan_discriminator", "gan_student", "lsgan_discriminator", "lsgan_student", "r1_penalty"]
 
 
 def gan_discriminator(teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,3 +76,21 @@ def lsgan_student(student: Tensor) -> Tensor:
         tensor(0.1250)
     """
     return row_mean(torch.square(1 - student))
+
+
+def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
+    """Half the mean squared norm of a discriminator's gradient at what is real, which keeps adversarial training stable.
+
+    Source: Mescheder, Geiger, Nowozin, Which training methods for GANs do actually converge? ICML 2018, equation 9.
+
+    Args:
+        logits: the discriminator's [B], each of one sample and of no other.
+        real: the samples [B, ...] that they were asked about, with a gradient.
+
+    Example:
+        >>> real = torch.tensor([[1.0, 0.0], [0.0, 3.0]], requires_grad=True)
+        >>> r1_penalty(real.square().sum(dim=1), real).item()  # gradients (2, 0) and (0, 6)
+        10.0
+    """
+    slope, = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    return row_mean(slope.square().flatten(1).sum(dim=1)) / 2
