@@ -36,6 +36,8 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "deepinv": ("method.rounds=2", "method.batch_size=20", "method.iterations=3"),
     "dfad": ("method.steps=3",),
     "dfq": ("method.steps=3", "method.width=8", "method.student_steps=2", "method.warm_up=1"),
+    "dualgan_ka": ("teacher_classes=2", "method.steps=3", "method.width=8", "method.generator_epochs=1",
+                   "method.block_epochs=1"),
     "ekd_branches": ("teachers=[cnn,mlp]",),
     "feed": ("teachers=[cnn,mlp]", "method.generations=2"),
     "fskd": ("method.samples=32",),

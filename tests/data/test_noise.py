@@ -111,7 +111,8 @@ class Forbidden:
         raise AssertionError("the training pictures were counted")
 
 
-@pytest.mark.parametrize("key", ["cmi", "dafl", "deepinv", "dfad", "dfq", "kegnet", "knowledge_within", "zskd", "zskt"])
+@pytest.mark.parametrize("key", ["cmi", "dafl", "deepinv", "dfad", "dfq", "dualgan_ka", "kegnet", "knowledge_within", "zskd",
+                                 "zskt"])
 def test_no_training_picture_is_read(key):
     run = toy_run(key, "offline")
 

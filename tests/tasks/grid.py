@@ -69,7 +69,7 @@ SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's
 }
 # methods that learn from samples without labels
 FEW_LABELS = ("data_distill", "mean_teacher", "noisy_student", "pate", "ss_cluster")
-PARTIAL_TEACHERS = {"amalgam", "amalgam_adaptive", "amalgam_common", "uhc"}  # which know a part of the classes each
+PARTIAL_TEACHERS = {"amalgam", "amalgam_adaptive", "amalgam_common", "dualgan_ka", "uhc"}  # who know some classes each
 OWN_NETWORK = {  # that the method's YAML asks for
     "cnn2tree": ("student", "tree"), "kimura_gp": ("teacher", "gp"), "stochastic_teacher": ("teacher", "wrn_16_2_stochastic"),
 }

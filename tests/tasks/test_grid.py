@@ -8,10 +8,11 @@ from tests.tasks.grid import PARTIAL_TEACHERS, TASKS, outcome, task_of
 
 CARDS = {key: registry.method_card(key) for key in registry.options("method")}
 
-WHOLE_SAMPLES = {"amalgam_adaptive", "attentive_rules", "bss", "cheap_online", "cnn2tree", "cskd", "dafl", "data_distill",
-                 "ddgsd", "deepinv", "dfad", "dr", "fn", "funmatch", "gan_tsc", "kdgan", "kimura_gp", "know_adapt", "ksanc",
-                 "lwf", "mean_teacher", "mt_two_stage", "noisy_student", "pate", "skd_embed", "sla_sd", "ss_cluster",
-                 "stochastic_teacher", "two_teacher", "uhc", "zskd", "zskt"}
+WHOLE_SAMPLES = {"amalgam_adaptive", "attentive_rules", "bss", "cheap_online", "cmi", "cnn2tree", "cskd", "dafl",
+                 "data_distill", "ddgsd", "deepinv", "dfad", "dfq", "dr", "dualgan_ka", "fn", "funmatch", "gan_tsc", "kdgan",
+                 "kegnet", "kimura_gp", "know_adapt", "knowledge_within", "ksanc", "lwf", "mean_teacher", "mt_two_stage",
+                 "noisy_student", "pate", "skd_embed", "sla_sd", "ss_cluster", "stochastic_teacher", "two_teacher", "uhc",
+                 "zskd", "zskt"}
 """Response methods that work on samples as a whole: on their pictures, their class, or one class after the other."""
 BRANCHES = {"byot", "dcm", "ekd_branches", "ffl", "knowledge_flow", "multi_exit", "oec", "okddip", "one"}
 """Those that branch off within the student, which kdrun's convolutional classifiers alone let them."""
