@@ -169,6 +169,10 @@ class Experiment:
                                             role == "student" and not self.method().accepts_fitted_student)
                 if started:
                     self.screen.note(f"{role} {spec.name}: {started}")
+                if "maps" in needs and (kind := self.data.seen(name).task.inputs) != task.inputs:
+                    found.append(f"method={self.settings.method}: {needs['maps']} compares maps place by place, and those of "
+                                 f"{kind} ({name}) and of {task.inputs} (student) have no places in common; choose a method "
+                                 "of answers or embeddings, or modalities of one kind")
             except (ValueError, RuntimeError) as error:
                 line = str(error).splitlines()[0]
                 found.append(f"{role}.{line}" if line.startswith("checkpoint") else f"{role} {spec.name}: {line}")

@@ -12,7 +12,8 @@ ORDER = (  # from low to high: a module imports its own room and those before it
     "utils", "config",
     "evaluation.scores", "evaluation.metrics", "evaluation.sequence_metrics", "evaluation.dense_metrics",
     "evaluation.picture_metrics", "evaluation.ranking_metrics", "evaluation.retrieval_metrics",
-    "data.sequences", "data.modalities", "data.mixing", "data.augment", "data.streamed", "data.samples", "data.batch",
+    "data.sequences", "data.sequential_modalities", "data.modalities", "data.mixing", "data.augment", "data.streamed",
+    "data.samples", "data.batch",
     "models.output", "models.tracing", "models.tapped", "models.cosine",  # of which data and tasks are made
     "tasks",
     "data", "models", "methods", "functional", "training", "evaluation",

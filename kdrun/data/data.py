@@ -14,8 +14,9 @@ from kdrun.config.dataset import DatasetSettings
 from kdrun.data.batch import Batch
 from kdrun.data.mixing import Mixing
 from kdrun.data.samples import Samples, Source
-from kdrun.data.sequences import Inputs
-from kdrun.data.stream import MemoryStream, Normalise, Unchanged, WorkerStream
+from kdrun.data.sequences import Inputs, main_tensor
+from kdrun.data.sequential_modalities import SEQUENTIAL
+from kdrun.data.stream import AsSequences, MemoryStream, Normalise, Unchanged, WorkerStream, normaliser
 from kdrun.data.streamed import Streamed
 from kdrun.tasks.base import Task, task_class
 
@@ -190,6 +191,10 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
     source = replace(source, train=train)  # the whole set is let go
     if task.inputs == "pictures":
         check_pictures(settings, source, train)
+        if source.task != "classification" and (odd := [name for name in (source.sees, *source.views.values())
+                                                        if name in SEQUENTIAL]):
+            raise ValueError(f"{odd[0]} is of pictures of one class each, and these are of {source.task}; choose a modality "
+                             "that is a picture")
     elif odd := [name for name in ("crop", "flip", "mean", "std") if getattr(settings, name)]:
         raise ValueError(f"{odd[0]} is for pictures, and this data set has {task.inputs}; give {odd[0]}="
                          + {"crop": "0", "flip": "false"}.get(odd[0], "null"))
@@ -200,17 +205,18 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
     def seen(modality: str | None) -> Data:
         named = replace(settings, name="_".join(filter(None, (source.name or settings.name, modality))))
         if task.inputs == "pictures":
-            measured = Normalise.measured(known, modality)
+            measured = (AsSequences if modality in SEQUENTIAL else Normalise).measured(known, modality)
             mean, std = settings.statistics
-            normalise: Normalise = Normalise(mean or measured.mean.tolist(), std or measured.std.tolist(), modality)
+            normalise = normaliser(mean or measured.mean.tolist(), std or measured.std.tolist(), modality)
             seen_by: list[Any] = [settings.crop, settings.flip, normalise.mean.tolist(), normalise.std.tolist(), modality]
             seen_by += [augmentation.identity] if augmentation else []
-            shape: tuple[int, ...] = tuple(normalise(known[:1]).shape[1:])
+            shape: tuple[int, ...] = tuple(main_tensor(normalise(known[:1])).shape[1:])
         else:
             normalise, seen_by, shape = Unchanged(), [], tuple(train.inputs.shape[1:])
         identity = [*parts, *seen_by, *([source.task, source.info] if source.task != "classification" or source.info else [])]
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-        return Data(named, kind(source.classes, shape, source.info), train, validation, source.test, normalise, digest,
+        info = source.info | SEQUENTIAL[modality].info if modality in SEQUENTIAL else source.info
+        return Data(named, kind(source.classes, shape, info), train, validation, source.test, normalise, digest,
                     pool=pool)
 
     views = {name: seen(modality) for name, modality in source.views.items()}

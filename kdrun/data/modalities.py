@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdrun.data.sequential_modalities import SEQUENTIAL, SequentialName
+
 __all__ = ["MODALITIES", "ModalityName", "misfit", "see"]
 
 ModalityName = Literal["picture", "luminance", "lightness", "chroma", "edges", "half_resolution", "quarter_resolution",
-                       "left", "right", "inverted", "turned"]
+                       "left", "right", "inverted", "turned", SequentialName]
 
 
 def scaled(images: Tensor) -> Tensor:
@@ -93,11 +95,11 @@ MODALITIES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """From stored pictures [B, H, W, C], uint8 or from 0 to 1, to what is seen of them, [B, H', W', C'], likewise."""
 
-assert set(MODALITIES) == set(get_args(ModalityName))
+assert set(MODALITIES) | set(SEQUENTIAL) == set(get_args(ModalityName))
 
 
 def see(images: Tensor, modality: str | None) -> Tensor:
-    """Stored pictures [B, H, W, C] in a modality; None is the pictures as they are."""
+    """Stored pictures [B, H, W, C] in a modality that is one of pictures; None is the pictures as they are."""
     return images if modality is None else MODALITIES[modality](images).contiguous()
 
 

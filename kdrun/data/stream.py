@@ -12,6 +12,8 @@ from kdrun.data.batch import Batch
 from kdrun.data.mixing import Mixing
 from kdrun.data.modalities import see
 from kdrun.data.samples import IGNORED, Samples
+from kdrun.data.sequences import Sequences
+from kdrun.data.sequential_modalities import SEQUENTIAL
 from kdrun.data.streamed import Streamed
 from kdrun.tasks.base import Task
 from kdrun.utils.seeding import generator
@@ -19,7 +21,7 @@ from kdrun.utils.seeding import generator
 if TYPE_CHECKING:
     from kdrun.data.augment import Augmentation
 
-__all__ = ["MemoryStream", "Normalise", "Stream", "Unchanged", "WorkerStream", "cropped"]
+__all__ = ["AsSequences", "MemoryStream", "Normalise", "Stream", "Unchanged", "WorkerStream", "cropped", "normaliser"]
 
 
 class Stream(Protocol):
@@ -80,6 +82,52 @@ class Unchanged(Normalise):
     def __call__(self, images: Tensor) -> Tensor:
         """The same."""
         return images
+
+
+class AsSequences(Normalise):
+    """From stored pictures [B, H, W, C] to a modality of them that is a sequence; frames are normalised, tokens need not be.
+
+    Args:
+        mean: of each feature over the places that are no padding; empty for tokens.
+        std: likewise.
+        modality: one of `sequential_modalities`.
+    """
+
+    modality: str
+
+    def __call__(self, images: Tensor) -> Sequences:  # type: ignore[override]  # whose task takes those too
+        """The sequences."""
+        seen = SEQUENTIAL[self.modality].look(images)
+        if not len(self.mean):
+            return seen
+        values = (seen.values - self.mean.to(images.device)) / self.std.to(images.device)
+        return Sequences(values * seen.mask[..., None], seen.mask)
+
+    @classmethod
+    def measured(cls, images: Tensor, modality: str | None = None) -> "AsSequences":
+        """With the mean and spread of each feature; a constant one is only centred."""
+        assert modality is not None
+        if SEQUENTIAL[modality].vocabulary is not None:
+            return cls([], [], modality)
+        places = []
+        for piece in images.split(max(1, (1 << 20) // images[0].numel())):
+            seen = SEQUENTIAL[modality].look(piece)
+            places.append(seen.values[seen.mask].double())
+        std, mean = torch.std_mean(torch.cat(places), dim=0, correction=0)
+        return cls(mean.tolist(), torch.where(std > 1e-6, std, torch.ones_like(std)).tolist(), modality)
+
+
+def normaliser(mean: list[float], std: list[float], modality: str | None) -> Normalise:
+    """What brings stored inputs to what a network sees.
+
+    Args:
+        mean: of each channel or feature; empty for inputs that are no pictures, and for tokens.
+        std: likewise.
+        modality: in which the network sees pictures; None for as they are.
+    """
+    if modality in SEQUENTIAL:
+        return AsSequences(mean, std, modality)
+    return Normalise(mean, std, modality) if mean else Unchanged()
 
 
 class MemoryStream:
@@ -194,7 +242,7 @@ class MemoryStream:
         Inputs of another kind come as they are.
         """
         taken = self.taken(steps)
-        if self.task.inputs != "pictures":
+        if isinstance(self.normalise, Unchanged):
             return taken
         return (self.placed(images, rows, epoch, name) for rows, images in zip(steps, taken, strict=True))
 

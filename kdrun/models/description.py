@@ -11,7 +11,8 @@ from kdrun import __version__
 from kdrun.config.instantiation import instantiate, locate
 from kdrun.config.targets import known_targets, targets
 from kdrun.data.data import Data
-from kdrun.data.stream import Normalise, Unchanged
+from kdrun.data.sequences import Inputs, main_tensor
+from kdrun.data.stream import Normalise, Unchanged, normaliser
 from kdrun.models.roles import Role
 from kdrun.tasks.base import Task, task_class
 
@@ -32,7 +33,7 @@ class Description:
         classes: the names of the classes.
         shape: of what it sees of one sample.
         info: what else the data told it, by name.
-        mean: of each channel of pictures from 0 to 1; empty where inputs are no pictures.
+        mean: of each channel of pictures from 0 to 1, or feature of frames; empty where inputs are tokens or stored as such.
         std: likewise.
         modality: in which it sees pictures; None for as they are.
         role: student, teacher, ...
@@ -94,31 +95,33 @@ class Description:
 
     def preprocessing(self) -> "Preprocessing":
         """What brings stored inputs to the form that the network sees."""
-        return Preprocessing(Normalise(self.mean, self.std, self.modality) if self.mean else Unchanged(), tuple(self.shape))
+        return Preprocessing(normaliser(self.mean, self.std, self.modality), tuple(self.shape))
 
 
 class Preprocessing(nn.Module):
-    """Pictures as they are stored, to what a network sees; other inputs stay as they are.
+    """Pictures as they are stored, to what a network sees (pictures or sequences); other inputs stay as they are.
 
     Args:
         normalise: does that.
-        shape: (channels, height, width) of what comes out.
+        shape: of what comes out: (channels, height, width), (length, features) or (length,).
     """
 
     def __init__(self, normalise: Normalise, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.normalise, self.shape = normalise, shape
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """From pictures [B, H, W, C], uint8 from 0 to 255 or floats from 0 to 1, to [B, C, H, W] float32.
+    def forward(self, inputs: Tensor) -> Inputs:
+        """From pictures [B, H, W, C], uint8 from 0 to 255 or floats from 0 to 1, to [B, C, H, W] float32 or sequences.
 
         Raises:
             ValueError: they are of another size than the network was trained on.
         """
         seen = self.normalise(inputs)
-        if not isinstance(self.normalise, Unchanged) and tuple(seen.shape[1:]) != self.shape:
-            raise ValueError(f"got pictures that become {list(seen.shape[1:])}, expected {list(self.shape)}: (channels, "
-                             "height, width)")
+        became = main_tensor(seen).shape[1:]
+        if not isinstance(self.normalise, Unchanged) and tuple(became) != self.shape:
+            raise ValueError(f"got pictures that become {list(became)}, expected {list(self.shape)}: (channels, height, width)"
+                             if len(self.shape) == 3 else
+                             f"got pictures that become sequences of {list(became)}, expected {list(self.shape)}")
         return seen
 
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from kdrun.data.data import Data
 from kdrun.data.samples import Samples
-from kdrun.data.sequences import main_tensor
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Role
 from kdrun.utils import signals
@@ -28,7 +27,7 @@ def answers(network: nn.Module, data: Data, samples: Samples, device: torch.devi
     with torch.inference_mode():
         for batch in data.seen(view).plain(samples, device):
             signals.check()
-            asked = batch if view is None else replace(batch, views={view: main_tensor(batch.x)})
+            asked = batch if view is None else replace(batch, views={view: batch.x})
             output = data.task.predict(network, asked)
             for name in ("logits", *data.task.keeps):
                 keep(whole, name, getattr(output, name), start, len(samples))

@@ -62,10 +62,15 @@ class Classification(Task):
                 f"expected int64 from 0 to {count - 1}" for name, part in source.parts.items() if self.inputs == "tokens" and
                 (part.inputs.dtype != torch.int64 or int(part.inputs.min()) < 0 or int(part.inputs.max()) >= count)]
 
-    def batch(self, samples: Samples, rows: Tensor, inputs: Tensor, draws: torch.Generator | None = None) -> Batch:
-        """A batch of samples."""
-        own: Inputs = inputs if self.inputs == "pictures" else Sequences.padded(inputs, samples.fields["lengths"][rows])
+    def batch(self, samples: Samples, rows: Tensor, inputs: Inputs, draws: torch.Generator | None = None) -> Batch:
+        """A batch of samples; inputs may be sequences that were made of pictures."""
+        own = inputs if self.inputs == "pictures" or isinstance(inputs, Sequences) else \
+            Sequences.padded(inputs, samples.fields["lengths"][rows])
         return Batch(own, samples.labels[rows], rows)
+
+    def split_rows(self, answers: ModelOutput, samples: Samples) -> tuple[Tensor, Tensor | None]:
+        """The answers and labels themselves."""
+        return answers.logits, samples.labels
 
     def measures(self, answers: ModelOutput, samples: Samples) -> dict[str, float | None]:
         """Accuracy, top-5 accuracy, the mean F1 of the classes, negative log-likelihood and calibration error."""
