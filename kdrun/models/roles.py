@@ -17,7 +17,7 @@ from kdrun.models.output import LazyOutput, ModelOutput, Shapes
 from kdrun.models.sharing import shared
 from kdrun.tasks.base import Task
 
-__all__ = ["Frozen", "Networks", "Role", "evaluating", "frozen"]
+__all__ = ["Frozen", "Networks", "Role", "evaluating", "frozen", "learning"]
 
 
 @contextlib.contextmanager
@@ -240,6 +240,13 @@ def frozen(role: Role, name: str | None = None) -> Frozen:
     copied = Frozen(copy.deepcopy(role.network), name or role.name, role.task, role.model, role.view)
     copied.runs_like(role).requires_grad_(False)
     return copied.train(False)
+
+
+def learning(role: Role, name: str) -> Role:
+    """A deep copy of a role, frozen or not, that learns on and sees what the original sees."""
+    copied = Role(copy.deepcopy(role.network), name, role.task, role.model, role.view)
+    copied.runs_like(role).requires_grad_(True)
+    return copied
 
 
 @dataclass

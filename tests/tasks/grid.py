@@ -55,8 +55,8 @@ TASKS = {
 }
 
 NAMES_NETWORKS = {  # methods that name networks, or several teachers
-    **dict.fromkeys(("ekd_branches", "feed", "graph_zp", "knowledge_flow", "meal", "mt_avg", "mt_logeuclid", "mt_switch",
-                     "mt_two_stage", "mt_weighted_inputs", "mt_you"), "teachers"),
+    **dict.fromkeys(("ekd_branches", "feed", "graph_distill", "graph_zp", "knowledge_flow", "meal", "mt_avg", "mt_logeuclid",
+                     "mt_switch", "mt_two_stage", "mt_weighted_inputs", "mt_you"), "teachers"),
     "residual_kd": "method.assistant", "takd": "method.assistants", "rocket": "method.booster",
 }
 SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's step cheap

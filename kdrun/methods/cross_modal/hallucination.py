@@ -21,6 +21,31 @@ def distance(teacher: Tensor, imagined: Tensor) -> Tensor:
     return (teacher.detach().sigmoid() - imagined.sigmoid()).square().flatten(1).sum(dim=1).mean()
 
 
+def start_from(network: nn.Module, taught: nn.Module) -> int:
+    """Give a network the weights of another that have its names and shapes; returns how many tensors those are."""
+    own = network.state_dict()
+    fitting = {name: value for name, value in taught.state_dict().items() if name in own and value.shape == own[name].shape}
+    network.load_state_dict({**own, **fitting})
+    return len(fitting)
+
+
+def imagining_network(run: Run, taught: Role) -> Role:
+    """A network on the student's modality that is to say what another says of its own, and starts from that one's weights.
+
+    It is one like the teacher, or like the student where the teacher's cannot see the student's modality (pictures and
+    sequences), and then starts from its own.
+
+    Args:
+        run: of the method.
+        taught: a network like the teacher.
+    """
+    factory = run.factory
+    spec = factory.teacher_specs[0] if taught.task.inputs == run.data.task.inputs else factory.student_spec
+    imagining = factory.build(spec, "hallucination")
+    start_from(imagining.network, taught.network)
+    return imagining
+
+
 class TwoStreams(nn.Module):
     """A network and its hallucination, whose mean logits are the answer; both see the same pictures.
 
@@ -84,11 +109,7 @@ class Hallucination(Method):
             raise ValueError(f"method.stage is {self.stage}, but the teacher has {len(stages)} stages")
         self.tapped = (self.stage or len(stages)) - 1
         self.to(networks.device)
-        networks.peers = [imagining := run.factory.build(run.factory.teacher_specs[0], "hallucination")]
-        own = imagining.network.state_dict()
-        learned = {name: value for name, value in networks.teacher.network.state_dict().items()
-                   if value.shape == own[name].shape}
-        imagining.network.load_state_dict({**own, **learned})
+        networks.peers = [imagining_network(run, networks.teacher)]
         yield Phase()
 
     def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:

@@ -1,0 +1,157 @@
+"""Features of a missing modality by a conditional adversarial network."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdrun.config.constraints import AtLeastOne, Count, Fraction, NonNegative, Positive
+from kdrun.config.recipe import Recipe
+from kdrun.data.batch import Batch
+from kdrun.data.data import Data
+from kdrun.methods.adversarial.gan_feat import Critic, fool, judge
+from kdrun.methods.base import Method, Terms
+from kdrun.models.output import ModelOutput
+from kdrun.models.roles import Networks, Role
+
+
+class Imagination(nn.Module):
+    """From features [B, D] of the modality that is there to those [B, E] of the one that is missing, and a classifier of both.
+
+    Args:
+        given: D.
+        missing: E.
+        noise: random numbers that the generator sees beside the features; in evaluation they are 0, their mean.
+        width: of the generator's hidden layer.
+        classes: how many.
+    """
+
+    def __init__(self, given: int, missing: int, noise: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.told = {"given": given, "missing": missing, "noise": noise, "width": width, "classes": classes}
+        self.generator = nn.Sequential(nn.Linear(given + noise, width), nn.ReLU(), nn.Linear(width, missing))
+        self.classifier = nn.Linear(given + missing, classes)
+
+    def described_parts(self) -> dict[str, Any]:
+        """What it is built of."""
+        return dict(self.told)
+
+    def imagine(self, given: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The missing features [B, E]; noise [B, N] of None is zero."""
+        noise = given.new_zeros(len(given), self.told["noise"]) if noise is None else noise
+        return self.generator(torch.cat([given, noise], dim=1))
+
+    def classify(self, given: Tensor, missing: Tensor) -> Tensor:
+        """Logits [B, K] of both features together."""
+        return self.classifier(torch.cat([given, missing], dim=1))
+
+
+class Imagining(nn.Module):
+    """A student that answers by its own features and those it imagines; its own classifier is cut off.
+
+    Args:
+        student: with its own classifier.
+        imagination: that takes its place.
+    """
+
+    def __init__(self, student: Role, imagination: Imagination) -> None:
+        super().__init__()
+        student.network.set_submodule(student.classifier, nn.Identity())
+        self.student, self.imagination = student, imagination
+        self.model = f"{student.model} with imagined features"
+
+    def described_parts(self) -> dict[str, Any]:
+        """What it is built of."""
+        return {"student": self.student, "imagination": self.imagination}
+
+    def forward(self, asked: Any) -> ModelOutput:
+        """Answer a batch or inputs of the student's modality."""
+        answer = self.student(asked, fresh=True)  # asked anew: who measures the time asks the same inputs again
+        given = answer.embedding
+        return answer.replace(logits=self.imagination.classify(given, self.imagination.imagine(given)))
+
+
+class ConditionalFeatures(Method):
+    """Generate features of a missing modality from those that are there, by a conditional GAN (Roheda et al. 2018).
+
+    The teacher sees the modality that is missing at test time. A generator makes features like the teacher's embedding of the
+    student's embedding of the same sample and of noise; a critic, which sees the student's embedding too, tells them from the
+    teacher's; a classifier sees the student's embedding and the generated one. Student, generator and classifier descend the
+    labels, the critic's verdict and the squared distance from the teacher's embedding. What comes out is all three, without the
+    student's own classifier; the teacher's modality is never read at test time.
+
+    An approximation: the mechanism is the paper's, whose text beyond the abstract was not at hand; sizes and weights are ours.
+
+    Args:
+        noise: random numbers the generator sees beside the features.
+        width: of the hidden layers of generator and critic.
+        ce_weight: of the cross-entropy with the labels.
+        gan_weight: of the critic's verdict.
+        l2_weight: of the squared distance, averaged over the embedding.
+        real: the share of samples whose generated features the classifier sees replaced by the teacher's, in training.
+        critic_lr: of the critic's Adam.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
+    rebuilds_student = True
+    needs = ("one row a sample",)
+    label_term = None  # that of the classifier of both embeddings
+    knowledge = ("feature",)
+    source = "Roheda, Riggan, Krim, Dai: Cross-modality distillation: a case for conditional generative adversarial " \
+             "networks. ICASSP 2018"
+    survey_scheme = "online"
+    survey_tables = ("Gou 4",)
+
+    imagination: Imagination
+    critic: Critic
+
+    def __init__(self, *, noise: Count, width: AtLeastOne, ce_weight: NonNegative, gan_weight: NonNegative,
+                 l2_weight: NonNegative, real: Fraction, critic_lr: Positive) -> None:
+        super().__init__()
+        self.noise, self.width, self.ce_weight, self.gan_weight = noise, width, ce_weight, gan_weight
+        self.l2_weight, self.real, self.critic_lr = l2_weight, real, critic_lr
+
+    def setup(self, networks: Networks, data: Data) -> None:
+        """Build generator, classifier and critic.
+
+        Raises:
+            ValueError: the student has no classifier that could be replaced.
+        """
+        assert networks.student.classifier, "it has one to be replaced, or says so"
+        (given,), (missing,) = networks.student.shapes.embedding, networks.teacher.shapes.embedding
+        self.imagination = Imagination(given, missing, self.noise, self.width, networks.student.shapes.logits[0])
+        self.critic = Critic(given + missing, self.width)
+        self.to(networks.device)
+
+    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
+        """The critic, and the student with what it imagines by."""
+        return {"critic": [self.critic], "student": [networks.student, self.imagination]}
+
+    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+        """Adam for the critic."""
+        return torch.optim.Adam(weights, lr=self.critic_lr) if player == "critic" else recipe.build(weights)
+
+    def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
+        """The critic on constants, then all others."""
+        student, wanted = networks.student(batch), networks.teacher(batch).embedding.detach()
+        given = student.embedding
+        draws = torch.randn(len(given), self.noise, generator=self.random).to(given)
+        replaced = (torch.rand(len(given), 1, generator=self.random) < self.real).to(given.device)
+        imagined = self.imagination.imagine(given, draws)
+        real, false = judge(self.verdict(wanted, given), self.verdict(imagined.detach(), given))
+        yield "critic", {"real": real, "false": false}
+        logits = self.imagination.classify(given, torch.where(replaced, wanted, imagined))
+        yield "student", {"labels": self.ce_weight * self.label_loss(student.replace(logits=logits), batch),
+                          "gan": self.gan_weight * fool(self.verdict(imagined, given)),
+                          "l2": self.l2_weight * F.mse_loss(imagined, wanted)}
+
+    def verdict(self, missing: Tensor, given: Tensor) -> Tensor:
+        """The critic's logits [B] of features of the missing modality, beside those that are there."""
+        return self.critic(torch.cat([missing, given.detach()], dim=1))
+
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
+        """The student with what it imagines by."""
+        return {"student": Imagining(copy.deepcopy(networks.student), copy.deepcopy(self.imagination))}
