@@ -136,7 +136,7 @@ class TestConditionalFeatures:
         given = torch.randn(6, 2)
         assert torch.equal(parts.imagine(given), parts.imagine(given, torch.zeros(6, 4)))
 
-    def test_the_critic_moves_by_its_own_update_alone(self):
+    def test_the_discriminator_moves_by_its_own_update_alone(self):
         run, batch = begun("cm_cgan")
         method, student = run.method, run.networks.student
         (_, judged), (_, terms) = method.step(run.networks, batch)

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdrun.config.constraints import AtLeastOne, Count, Fraction, NonNegative, Positive
-from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
-from kdrun.methods.adversarial.gan_feat import Critic, fool, judge
-from kdrun.methods.base import Method, Terms
+from kdrun.methods.adversarial.discriminators import Adversarial, Discriminator
+from kdrun.methods.base import Terms
+from kdrun.methods.losses.adversarial import gan_discriminator, gan_student
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Networks, Role
 
@@ -74,25 +74,25 @@ class Imagining(nn.Module):
         return answer.replace(logits=self.imagination.classify(given, self.imagination.imagine(given)))
 
 
-class ConditionalFeatures(Method):
+class ConditionalFeatures(Adversarial):
     """Generate features of a missing modality from those that are there, by a conditional GAN (Roheda et al. 2018).
 
     The teacher sees the modality that is missing at test time. A generator makes features like the teacher's embedding of the
-    student's embedding of the same sample and of noise; a critic, which sees the student's embedding too, tells them from the
-    teacher's; a classifier sees the student's embedding and the generated one. Student, generator and classifier descend the
-    labels, the critic's verdict and the squared distance from the teacher's embedding. What comes out is all three, without the
-    student's own classifier; the teacher's modality is never read at test time.
+    student's embedding of the same sample and of noise; a discriminator, which sees the student's embedding too, tells them
+    from the teacher's; a classifier sees the student's embedding and the generated one. Student, generator and classifier
+    descend the labels, the discriminator's verdict and the squared distance from the teacher's embedding. What comes out is all
+    three, without the student's own classifier; the teacher's modality is never read at test time.
 
     An approximation: the mechanism is the paper's, whose text beyond the abstract was not at hand; sizes and weights are ours.
 
     Args:
         noise: random numbers the generator sees beside the features.
-        width: of the hidden layers of generator and critic.
+        width: of the hidden layers of generator and discriminator.
         ce_weight: of the cross-entropy with the labels.
-        gan_weight: of the critic's verdict.
+        gan_weight: of the discriminator's verdict.
         l2_weight: of the squared distance, averaged over the embedding.
         real: the share of samples whose generated features the classifier sees replaced by the teacher's, in training.
-        critic_lr: of the critic's Adam.
+        discriminator_lr: of the discriminator's Adam.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("offline", "online")
@@ -106,16 +106,15 @@ class ConditionalFeatures(Method):
     survey_tables = ("Gou 4",)
 
     imagination: Imagination
-    critic: Critic
 
     def __init__(self, *, noise: Count, width: AtLeastOne, ce_weight: NonNegative, gan_weight: NonNegative,
-                 l2_weight: NonNegative, real: Fraction, critic_lr: Positive) -> None:
-        super().__init__()
+                 l2_weight: NonNegative, real: Fraction, discriminator_lr: Positive) -> None:
+        super().__init__(discriminator_lr=discriminator_lr)
         self.noise, self.width, self.ce_weight, self.gan_weight = noise, width, ce_weight, gan_weight
-        self.l2_weight, self.real, self.critic_lr = l2_weight, real, critic_lr
+        self.l2_weight, self.real = l2_weight, real
 
     def setup(self, networks: Networks, data: Data) -> None:
-        """Build generator, classifier and critic.
+        """Build generator, classifier and discriminator.
 
         Raises:
             ValueError: the student has no classifier that could be replaced.
@@ -123,34 +122,32 @@ class ConditionalFeatures(Method):
         assert networks.student.classifier, "it has one to be replaced, or says so"
         (given,), (missing,) = networks.student.shapes.embedding, networks.teacher.shapes.embedding
         self.imagination = Imagination(given, missing, self.noise, self.width, networks.student.shapes.logits[0])
-        self.critic = Critic(given + missing, self.width)
+        self.discriminator = Discriminator(given + missing, [self.width], normalise=True)
         self.to(networks.device)
 
-    def players(self, networks: Networks) -> Mapping[str, Sequence[nn.Module]]:
-        """The critic, and the student with what it imagines by."""
-        return {"critic": [self.critic], "student": [networks.student, self.imagination]}
-
-    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-        """Adam for the critic."""
-        return torch.optim.Adam(weights, lr=self.critic_lr) if player == "critic" else recipe.build(weights)
+    def beside(self) -> Sequence[nn.Module]:
+        """What the student imagines by."""
+        return [self.imagination]
 
     def step(self, networks: Networks, batch: Batch) -> Iterator[tuple[str, Terms]]:
-        """The critic on constants, then all others."""
+        """The discriminator on constants, then all others."""
         student, wanted = networks.student(batch), networks.teacher(batch).embedding.detach()
         given = student.embedding
         draws = torch.randn(len(given), self.noise, generator=self.random).to(given)
         replaced = (torch.rand(len(given), 1, generator=self.random) < self.real).to(given.device)
         imagined = self.imagination.imagine(given, draws)
-        real, false = judge(self.verdict(wanted, given), self.verdict(imagined.detach(), given))
-        yield "critic", {"real": real, "false": false}
+        for_teacher, for_student = self.verdict(wanted, given), self.verdict(imagined.detach(), given)
+        self.count(batch.epoch, for_teacher, for_student)
+        real, false = gan_discriminator(for_teacher, for_student)
+        yield "discriminator", {"real": real, "false": false}
         logits = self.imagination.classify(given, torch.where(replaced, wanted, imagined))
         yield "student", {"labels": self.ce_weight * self.label_loss(student.replace(logits=logits), batch),
-                          "gan": self.gan_weight * fool(self.verdict(imagined, given)),
+                          "gan": self.gan_weight * gan_student(self.verdict(imagined, given)),
                           "l2": self.l2_weight * F.mse_loss(imagined, wanted)}
 
     def verdict(self, missing: Tensor, given: Tensor) -> Tensor:
-        """The critic's logits [B] of features of the missing modality, beside those that are there."""
-        return self.critic(torch.cat([missing, given.detach()], dim=1))
+        """The discriminator's logits [B] of features of the missing modality, beside those that are there."""
+        return self.discriminator(torch.cat([missing, given.detach()], dim=1))
 
     def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
         """The student with what it imagines by."""
