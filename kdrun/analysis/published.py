@@ -32,6 +32,7 @@ EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "fn": {"Gou": {"Xu et al. 2020b"}},
     "fskd": {"Gou": {"Li et al. 2020c"}},  # which no table has; Gou's Li 2020d is local correlations
     "gan_tsc": {},  # the tables' Liu 2018 is a decision tree
+    "gd": {"Gou": {"Lee et al. 2019b"}},  # which no table has; Gou's Lee 2019c is a stochastic teacher
     "hkd_flow": {"Gou": {"Passalis et al. 2020b"}},
     "irg": {"Gou": {"Liu et al. 2019g"}, "Alkhulaifi": {"Liu et al. 2019"}},  # Gou's Liu 2019c is KR
     "kdfm_gan": {},  # the tables' Chen 2018 is DarkRank

@@ -24,9 +24,13 @@ class CosineHead(nn.Module):
         scale: the factor.
         learned: whether the scale learns too.
         proxies: of each class.
+
+    Attributes:
+        still: marks the rows of the weight that do not learn, [K * proxies]; None for none. It is not stored.
     """
 
     scale: Tensor | float
+    still: Tensor | None
 
     def __init__(self, in_features: int, out_features: int, scale: float, *, learned: bool = False, proxies: int = 1) -> None:
         super().__init__()
@@ -35,6 +39,7 @@ class CosineHead(nn.Module):
         self.in_features, self.out_features, self.proxies = in_features, out_features, proxies
         self.scale = nn.Parameter(torch.tensor(float(scale))) if learned else scale
         self.weight = nn.Parameter(torch.empty(out_features * proxies, in_features))
+        self.register_buffer("still", None, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -45,13 +50,19 @@ class CosineHead(nn.Module):
         """What it is built of."""
         return dict(self.told)
 
-    def rows(self, classes: slice) -> slice:
+    def rows(self, classes: Tensor) -> Tensor:
         """Which rows of the weight are the proxies of these classes."""
-        return slice(classes.start * self.proxies, classes.stop * self.proxies)
+        return (classes[:, None] * self.proxies + torch.arange(self.proxies, device=classes.device)).flatten()
+
+    def keep_still(self, classes: Tensor | None) -> None:
+        """Have the proxies of these classes learn nothing from now on, and all others learn; None for no class."""
+        still = torch.zeros(len(self.weight), dtype=torch.bool, device=self.weight.device)
+        self.still = None if classes is None else still.index_fill_(0, self.rows(classes), True)
 
     def cosines(self, embedding: Tensor) -> Tensor:
         """From [B, D] to [B, K]: what the scale multiplies."""
-        each = F.linear(F.normalize(embedding, dim=1), F.normalize(self.weight, dim=1))
+        weight = self.weight if self.still is None else torch.where(self.still[:, None], self.weight.detach(), self.weight)
+        each = F.linear(F.normalize(embedding, dim=1), F.normalize(weight, dim=1))
         if self.proxies == 1:
             return each
         each = each.unflatten(1, (self.out_features, self.proxies))

@@ -1,13 +1,15 @@
 """A network with another classifier than its own."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from kdrun.models.output import ModelOutput
 from kdrun.models.roles import Role
 
-__all__ = ["Reclassified", "reclassify"]
+__all__ = ["Reclassified", "head_of", "reclassify"]
+
+Head = TypeVar("Head", bound=nn.Module)
 
 
 class Reclassified(nn.Module):
@@ -37,12 +39,24 @@ class Reclassified(nn.Module):
 
 
 def reclassify(role: Role, head: nn.Module, signed: bool = False) -> None:
-    """Put another classifier in the place of a role's own; see `Reclassified`. Both are changed in place.
+    """Put another classifier in the place of a role's own; see `Reclassified`. The role is changed in place.
+
+    Where that is another one already, the embedding stays what it is.
 
     Raises:
         ValueError: its classifier is no linear layer, or for signed embeddings it shows no map.
     """
+    if isinstance(role.network, Reclassified):
+        role.network.head = head.to(role.device)
+        return
     if signed and (not role.shapes.preacts or role.shapes.preacts[-1][0] != role.shapes.embedding[0]):
         raise ValueError(f"the {role.name} {role.model} is to be read before its last activation, and its embedding is not the "
                          "mean of a map; choose a convolutional network")
     role.network = Reclassified(role.network, role.classifier, head.to(role.device), signed)
+
+
+def head_of(role: Role, kind: type[Head]) -> Head:
+    """The classifier that `reclassify` gave a role, which is of this kind."""
+    assert isinstance(role.network, Reclassified)
+    assert isinstance(role.network.head, kind)
+    return role.network.head

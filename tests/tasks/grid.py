@@ -62,13 +62,13 @@ NAMES_NETWORKS = {  # methods that name networks, or several teachers
 SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's step cheap
     "cross_distill": {"shots": 1},
     "dafl": {"steps": 3}, "deepinv": {"rounds": 2, "batch_size": 20, "iterations": 3}, "dfad": {"steps": 3},
-    "fskd": {"samples": 16},
+    "fskd": {"samples": 16}, "podnet": {"proxies": 2},
     "zskd": {"impressions": 60, "batch_size": 20, "iterations": 3}, "zskt": {"steps": 3, "student_steps": 2},
     "hkd_flow": {"auxiliary": None}, "rocket": {"shared_stages": None}, "ss_cluster": {"clusters": 5},
     "tolerant_gen": {"scores": 2},
 }
 # methods that learn from samples without labels
-FEW_LABELS = ("data_distill", "mean_teacher", "noisy_student", "pate", "ss_cluster")
+FEW_LABELS = ("data_distill", "gd", "mean_teacher", "noisy_student", "pate", "ss_cluster")
 PARTIAL_TEACHERS = {"amalgam", "amalgam_adaptive", "amalgam_common", "dualgan_ka", "uhc"}  # who know some classes each
 OWN_NETWORK = {  # that the method's YAML asks for
     "cnn2tree": ("student", "tree"), "kimura_gp": ("teacher", "gp"), "stochastic_teacher": ("teacher", "wrn_16_2_stochastic"),

@@ -8,10 +8,10 @@ from tests.tasks.grid import PARTIAL_TEACHERS, TASKS, outcome, task_of
 
 CARDS = {key: registry.method_card(key) for key in registry.options("method")}
 
-WHOLE_SAMPLES = {"amalgam_adaptive", "attentive_rules", "bss", "cheap_online", "cm_albanie", "cmi", "cnn2tree", "cskd",
-                 "dafl", "data_distill", "ddgsd", "deepinv", "dfad", "dfq", "dr", "dualgan_ka", "fn", "funmatch", "gan_tsc",
-                 "graph_distill", "kdgan", "kegnet", "kimura_gp", "know_adapt", "knowledge_within", "ksanc", "lwf",
-                 "mean_teacher", "modality_distill", "mt_two_stage", "noisy_student", "pate", "skd_embed", "sla_sd",
+WHOLE_SAMPLES = {"amalgam_adaptive", "attentive_rules", "bss", "cheap_online", "cm_albanie", "cmi", "cnn2tree", "cskd", "dafl",
+                 "data_distill", "ddgsd", "deepinv", "dfad", "dfq", "dr", "dualgan_ka", "fn", "funmatch", "gan_tsc", "gd",
+                 "graph_distill", "icarl", "kdgan", "kegnet", "kimura_gp", "know_adapt", "knowledge_within", "ksanc", "lwf",
+                 "m2kd", "mean_teacher", "modality_distill", "mt_two_stage", "noisy_student", "pate", "skd_embed", "sla_sd",
                  "ss_cluster", "stochastic_teacher", "two_teacher", "uhc", "zskd", "zskt"}
 """Response methods that work on samples as a whole: on their pictures, their class, or one class after the other."""
 BRANCHES = {"byot", "dcm", "ekd_branches", "ffl", "knowledge_flow", "multi_exit", "oec", "okddip", "one"}
@@ -22,10 +22,12 @@ MADE = {"blockwise", "cross_distill", "fskd", "net2net", "triage"}
 """Those that make the student from the teacher, whose layers they have to know."""
 DENSE = CHANNELS | BRANCHES | MADE | {"stochastic_teacher"}
 """Those that networks which answer with maps do not fit: they are of one width, and neither residual nor parted."""
+LIFELONG = {"dr", "gd", "icarl", "lucir", "lwf", "m2kd", "podnet"}
+"""Those that are tested on the classes that they learned."""
 NETWORKS = {  # where it is the networks that do not fit: these have no branches, no layers to quantize, maps of other widths
     "texts": BRANCHES | {"cm_albanie"}, "tagging": BRANCHES, "transcription": BRANCHES, "translation": BRANCHES,
     "segmentation": DENSE, "detection": DENSE, "landmarks": DENSE | {"cgan_kd"},  # whose layers have no output a row
-    "retrieval": {*CHANNELS, *PARTIAL_TEACHERS, "net2net", "sla_sd", "ss_cluster", "sskd_ss"},
+    "retrieval": {*CHANNELS, *LIFELONG, *PARTIAL_TEACHERS, "net2net", "sla_sd", "ss_cluster", "sskd_ss"},
     # its pictures are not square, its student is smaller, and its test of other classes
     "ranking": {"apprentice", "diff_quant", "gslr", "okddip", "one", "qkd", "quant_distill"},
 }

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
+from kdrun.config.constraints import AtLeastOne, Count, Epochs, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.data.class_incremental import TaskStream, exemplars
 from kdrun.methods.base import Phase, Run, Teachers, Terms
@@ -27,6 +27,7 @@ class DR(Lifelong):
 
     Args:
         split: how many tasks, or how many classes each has.
+        class_order: in which classes are learned: `label`, `seed`, or their numbers in that order.
         mode: `full`, `distillation` or `retrospection`.
         exemplars: how many pictures are kept of each class.
         temperature: of the past's and the expert's answers.
@@ -42,10 +43,10 @@ class DR(Lifelong):
     survey_scheme = ""
     survey_tables = ("Gou section 6.8", "Zhu section III-E")
 
-    def __init__(self, *, split: AtLeastOne | list[AtLeastOne], mode: Literal["full", "distillation", "retrospection"],
-                 exemplars: AtLeastOne, temperature: Positive, weight: NonNegative, expert_epochs: Epochs,
-                 finetune: bool) -> None:
-        super().__init__(split=split, finetune=finetune)
+    def __init__(self, *, split: AtLeastOne | list[AtLeastOne], class_order: Literal["label", "seed"] | list[Count],
+                 mode: Literal["full", "distillation", "retrospection"], exemplars: AtLeastOne, temperature: Positive,
+                 weight: NonNegative, expert_epochs: Epochs, finetune: bool) -> None:
+        super().__init__(split=split, class_order=class_order, finetune=finetune)
         self.mode, self.exemplars, self.temperature, self.weight = mode, exemplars, temperature, weight
         self.expert_epochs = expert_epochs
 
@@ -62,24 +63,24 @@ class DR(Lifelong):
 
     def specialise(self, networks: Networks, batch: Batch) -> Terms:
         """The labels alone."""
-        return {"ce": self.fresh(networks.student(batch), batch)}
+        return {"ce": self.fresh(self.asked(networks.student, batch), batch)}
 
     def batches(self, run: Run, stream: TaskStream) -> TaskStream:
         """New pictures, and the kept ones of all earlier classes beside them."""
         if not self.number or self.mode == "distillation":
             return stream
-        kept = exemplars(run.stream.labels, self.now.start, self.exemplars, run.seed)
-        return TaskStream(run.stream, self.now, kept)
+        kept = exemplars(stream.labels, self.now.start, self.exemplars, run.seed)
+        return TaskStream(run.stream, self.turns, self.now, kept)
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The past on the old heads, and the expert, or the labels, on the new head."""
-        student, past = networks.student(batch), networks.teachers[0](batch).logits
+        student, past = self.asked(networks.student, batch), self.asked(networks.teachers[0], batch).logits
         new = slice(0, self.new)
         shown = new if self.mode == "distillation" else slice(self.new, len(batch))
         old = torch.stack([soft_cross_entropy(past[shown, head], student.logits[shown, head], self.temperature)
                            for head in self.tasks[:self.number]]).sum()
         if self.mode == "retrospection":
             return {"ce": self.fresh(student, batch), "old": self.weight * old}
-        expert = networks.teachers[1](batch).logits
+        expert = self.asked(networks.teachers[1], batch).logits
         return {"new": self.weight * soft_cross_entropy(expert[new, self.now], student.logits[new, self.now], self.temperature),
                 "old": self.weight * old}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdrun.config.constraints import AtLeastOne, Epochs, NonNegative, Positive
+from kdrun.config.constraints import AtLeastOne, Count, Epochs, NonNegative, Positive
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.class_incremental import TaskStream
@@ -33,6 +33,7 @@ class LwF(Lifelong):
 
     Args:
         split: how many tasks, or how many classes each has.
+        class_order: in which classes are learned: `label`, `seed`, or their numbers in that order.
         heads: what the labels of a new task compete with: `task`, its own classes (the paper), or `class`, all so far.
         old_heads: `task`, a soft term for each old task (the paper), or `joined`, one over all old classes.
         temperature: of the old answers.
@@ -49,10 +50,10 @@ class LwF(Lifelong):
     survey_scheme = ""
     survey_tables = ("Gou section 6.8", "Zhu section III-E")
 
-    def __init__(self, *, split: AtLeastOne | list[AtLeastOne], heads: Literal["task", "class"],
-                 old_heads: Literal["task", "joined"], temperature: Positive, weight: NonNegative, warmup_epochs: Epochs,
-                 fix_bn: bool, finetune: bool) -> None:
-        super().__init__(split=split, finetune=finetune)
+    def __init__(self, *, split: AtLeastOne | list[AtLeastOne], class_order: Literal["label", "seed"] | list[Count],
+                 heads: Literal["task", "class"], old_heads: Literal["task", "joined"], temperature: Positive,
+                 weight: NonNegative, warmup_epochs: Epochs, fix_bn: bool, finetune: bool) -> None:
+        super().__init__(split=split, class_order=class_order, finetune=finetune)
         self.heads, self.old_heads, self.temperature, self.weight = heads, old_heads, temperature, weight
         self.warmup_epochs, self.fix_bn, self.warming = warmup_epochs, fix_bn, False
 
@@ -71,7 +72,7 @@ class LwF(Lifelong):
     def warm(self, networks: Networks, batch: Batch) -> Terms:
         """The labels alone, in the new head alone."""
         heads, self.heads = self.heads, "task"
-        loss = self.fresh(networks.student(batch), batch)
+        loss = self.fresh(self.asked(networks.student, batch), batch)
         self.heads = heads
         return {"ce": loss}
 
@@ -81,7 +82,7 @@ class LwF(Lifelong):
 
     def loss(self, networks: Networks, batch: Batch) -> Terms:
         """The new labels, and what the past says of the old classes."""
-        student, past = networks.student(batch), networks.teacher(batch)
+        student, past = self.asked(networks.student, batch), self.asked(networks.teacher, batch)
         old = self.tasks[:self.number] if self.old_heads == "task" else [slice(0, self.now.start)]
         return {"ce": self.fresh(student, batch),
                 "lwf": self.weight * remembered(past.logits, student.logits, old, self.temperature)}
