@@ -295,7 +295,7 @@ class Experiment:
             key = {"network": spec.settings, "data": data.digest, "part": part, "seed": self.settings.seed,
                    "recipe": {name: value for name, value in asdict(recipe).items() if name != "name"},
                    "precision": self.settings.run.precision, "device": self.device.type,
-                   "software": fingerprint(*LOOP, *resume.targets(spec.settings)),
+                   "software": fingerprint(*LOOP, type(self.data.task).__module__, *resume.targets(spec.settings)),
                    "speed": self.settings.speed.shaping()}
             key |= {"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}
             key |= {"states": states} if states else {}

@@ -67,7 +67,7 @@ def test_a_teachers_code_is_what_trains_it_and_what_it_is():
     assert not found & {f"kdrun.{name}" for name in ("utils.progress", "experiment", "utils.wording", "config.presets")}
     assert {name for name in found if name.startswith("kdrun.models.")} == {
         f"kdrun.models.{name}" for name in (
-            "convolutions", "factory", "fitted", "output", "prediction", "resnet", "roles", "sharing", "staged")}
+            "convolutions", "factory", "fitted", "output", "prediction", "resnet", "roles", "sharing", "staged", "synthesis")}
 
 
 def test_neither_other_files_nor_remarks_change_it(package):
