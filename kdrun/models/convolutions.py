@@ -11,7 +11,8 @@ __all__ = ["Shift", "convolution"]
 FORM = re.compile(r"(?:bottleneck_(?P<bottleneck>[1-9]\d*)(?:_(?=\w)|$))?"
                   r"(?:(?P<depthwise>depthwise)|grouped_(?P<groups>[1-9]\d*)|groups_of_(?P<of>[1-9]\d*))?")
 KNOWN = ("full, shift, depthwise, grouped_G, groups_of_N, bottleneck_B, or bottleneck_B with one of the three in the middle "
-         "behind it, as bottleneck_2_groups_of_8")
+         "behind it, as bottleneck_2_groups_of_8; all but shift with a kernel of another side behind that, as full_k5")
+SIDED = re.compile(r"(?P<form>.+)_k(?P<side>\d*[13579])")
 
 
 class Kind(NamedTuple):
@@ -71,7 +72,7 @@ class Shift(nn.Module):
 
 
 def convolution(name: str, before: int, after: int, stride: int) -> nn.Module:
-    """A 3x3 convolution of a kind, without bias; ends before its normalisation.
+    """A 3x3 convolution of a kind, without bias; ends before its normalisation. `_k5` behind the kind makes it 5x5.
 
     `full` is the plain one. `grouped_G` has G groups, then 1x1 across channels; `groups_of_N` groups of N channels;
     `depthwise` a group a channel; `shift` moves channels by a pixel in place of the grouped convolution.
@@ -88,15 +89,18 @@ def convolution(name: str, before: int, after: int, stride: int) -> nn.Module:
     Raises:
         ValueError: there is no such kind, or it does not divide the channels.
     """
-    if name == "full":
-        return nn.Conv2d(before, after, 3, stride, 1, bias=False)
-    if name == "shift":
+    form, side = name, 3
+    if (sided := SIDED.fullmatch(name)) and sided["form"] != "shift":
+        form, side = sided["form"], int(sided["side"])
+    if form == "full":
+        return nn.Conv2d(before, after, side, stride, side // 2, bias=False)
+    if form == "shift":
         return nn.Sequential(Shift(), nn.Conv2d(before, after, 1, stride, bias=False))
-    kind = Kind.read(name)
+    kind = Kind.read(form)
     inner = before if kind.bottleneck is None else after // kind.bottleneck
     groups = kind.groups_of(inner, name)
     down = [] if kind.bottleneck is None else [nn.Conv2d(before, inner, 1, bias=False), *between(inner)]
-    middle = nn.Conv2d(inner, inner, 3, stride, 1, groups=groups, bias=False)
+    middle = nn.Conv2d(inner, inner, side, stride, side // 2, groups=groups, bias=False)
     return nn.Sequential(*down, middle, *between(inner), nn.Conv2d(inner, after, 1, bias=False))
 
 

@@ -9,7 +9,8 @@ from kdrun.models.convolutions import Kind, Shift, convolution
 @pytest.mark.parametrize(("name", "weights"), [  # of 64 channels to 64, by the layers of Crowley et al. 2018
     ("full", 36_864), ("grouped_1", 9 * 64 * 64 + 64 * 64), ("grouped_4", 13_312), ("depthwise", 4_672),
     ("bottleneck_2", 13_312), ("bottleneck_4", 4_352), ("bottleneck_2_grouped_8", 5_248), ("bottleneck_2_depthwise", 4_384),
-    ("bottleneck_2_groups_of_8", 64 * 32 + 9 * 8 * 32 + 32 * 64), ("groups_of_64", 9 * 64 * 64 + 64 * 64), ("shift", 64 * 64)])
+    ("bottleneck_2_groups_of_8", 64 * 32 + 9 * 8 * 32 + 32 * 64), ("groups_of_64", 9 * 64 * 64 + 64 * 64), ("shift", 64 * 64),
+    ("full_k5", 25 * 64 * 64), ("depthwise_k1", 64 + 64 * 64), ("bottleneck_2_depthwise_k7", 2 * 64 * 32 + 49 * 32)])
 def test_weights_are_those_of_the_table(name, weights):
     layer = convolution(name, 64, 64, 1)
     assert sum(weight.numel() for weight in layer.parameters() if weight.ndim == 4) == weights
@@ -32,7 +33,7 @@ def test_a_shift_moves_each_ninth_by_a_pixel():
 
 
 @pytest.mark.parametrize("name", ["", "cheap", "grouped_0", "grouped", "bottleneck_2_", "bottleneck_2grouped_8",
-                                  "grouped_4_depthwise"])
+                                  "grouped_4_depthwise", "full_k4"])
 def test_other_names_are_refused(name):
     with pytest.raises(ValueError, match="wanted one of full, shift, depthwise"):
         Kind.read(name)

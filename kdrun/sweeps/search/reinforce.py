@@ -1,18 +1,19 @@
 """Policy gradients as a sampler of Optuna's."""
 
 import hashlib
-import math
 import random
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 
+from kdrun.utils.policy_gradient import policy, shares
+
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-__all__ = ["Reinforce", "policy", "shares"]
+__all__ = ["Reinforce"]
 
 
 class Reinforce(BaseSampler):
@@ -53,31 +54,3 @@ class Reinforce(BaseSampler):
         scores = policy([(choices.index(chosen), float(reward)) for chosen, reward in steps], len(choices), self.rate,
                         self.rollouts)
         return self.draws.choices(choices, shares(scores))[0]
-
-
-def policy(rewarded: list[tuple[int, float]], count: int, rate: float, rollouts: int) -> list[float]:
-    """The logits of a choice after what was chosen and rewarded so far.
-
-    Args:
-        rewarded: the place chosen and the reward, by trial.
-        count: how many places there are.
-        rate: the learning rate.
-        rollouts: trials a step; an unfinished step counts for nothing yet.
-    """
-    logits = [0.0] * count
-    mean = 0.0  # of all rewards before the step
-    for start in range(0, len(rewarded) - rollouts + 1, rollouts):
-        step, now = rewarded[start:start + rollouts], shares(logits)
-        for chosen, reward in step:
-            advantage = reward - mean if start else 0.0
-            for place in range(count):
-                logits[place] += rate / rollouts * advantage * ((place == chosen) - now[place])
-        mean = sum(reward for _, reward in rewarded[:start + rollouts]) / (start + rollouts)
-    return logits
-
-
-def shares(logits: list[float]) -> list[float]:
-    """Their softmax."""
-    highest = max(logits)
-    powers = [math.exp(logit - highest) for logit in logits]
-    return [power / sum(powers) for power in powers]

@@ -5,7 +5,8 @@ import math
 import optuna
 import pytest
 
-from kdrun.sweeps.search.reinforce import Reinforce, policy, shares
+from kdrun.sweeps.search.reinforce import Reinforce
+from kdrun.utils.policy_gradient import policy, shares
 
 
 def test_the_first_step_has_no_baseline_and_changes_nothing():
