@@ -45,6 +45,7 @@ EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "mmd_graph": {},  # one of the distances of graph_zp
     "mt_logeuclid": {"Gou": {"Wu et al. 2019a"}},  # Alkhulaifi's Wu 2019 is of weighted inputs
     "mt_weighted_inputs": {"Alkhulaifi": {"Wu et al. 2019"}},
+    "nas_dna": {"Gou": {"Li et al. 2020a"}},  # which no table has
     "ofd": {"Gou": {"Heo et al. 2019a"}},
     "okddip": {"Alkhulaifi": {"Chen et al. 2020"}},  # Gou's Chen 2020b is locality preserving
     "one": {"Gou": {"Zhu and Gong 2018"}, "Alkhulaifi": {"Lan et al. 2018"}},

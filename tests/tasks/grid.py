@@ -56,7 +56,7 @@ TASKS = {
 
 NAMES_NETWORKS = {  # methods that name networks, or several teachers
     **dict.fromkeys(("ekd_branches", "feed", "graph_distill", "graph_zp", "knowledge_flow", "meal", "mt_avg", "mt_logeuclid",
-                     "mt_switch", "mt_two_stage", "mt_weighted_inputs", "mt_you"), "teachers"),
+                     "mt_switch", "mt_two_stage", "mt_weighted_inputs", "mt_you", "nas_okd"), "teachers"),
     "residual_kd": "method.assistant", "takd": "method.assistants", "rocket": "method.booster",
 }
 SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's step cheap
@@ -64,7 +64,10 @@ SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's
     "dafl": {"steps": 3}, "deepinv": {"rounds": 2, "batch_size": 20, "iterations": 3}, "dfad": {"steps": 3},
     "fskd": {"samples": 16}, "podnet": {"proxies": 2},
     "zskd": {"impressions": 60, "batch_size": 20, "iterations": 3}, "zskt": {"steps": 3, "student_steps": 2},
-    "hkd_flow": {"auxiliary": None}, "rocket": {"shared_stages": None}, "ss_cluster": {"clusters": 5},
+    "hkd_flow": {"auxiliary": None}, "nas_adanas": {"iterations": 2},
+    "nas_dna": {"space": registry.load("space", "small") | {"families": ["residual"], "depths": [1], "convs": ["full"]}},
+    "nas_okd": {"rounds": 0}, "nas_tgsa": {"candidates": 2},
+    "rocket": {"shared_stages": None}, "ss_cluster": {"clusters": 5},
     "tolerant_gen": {"scores": 2},
 }
 # methods that learn from samples without labels
@@ -89,6 +92,8 @@ def method_node(key: str, folder: str = "method") -> dict[str, Any]:
         for slot, part in (entry if isinstance(entry, dict) else {}).items():
             if slot == "/method@_here_":
                 node = method_node(part) | node
+            elif slot == "/space@space":
+                node["space"] = registry.load("space", part) | node.get("space", {})
             elif not slot.startswith("override ") and part is not None:
                 node[slot] = method_node(part, f"method/{slot}")
     return node

@@ -20,7 +20,9 @@ CHANNELS = {"fsp", "kdsvd", "kr_repr", "mhgd"}
 """Those that pair stages of equal channels, which networks of one width alone have."""
 MADE = {"blockwise", "cross_distill", "fskd", "net2net", "triage"}
 """Those that make the student from the teacher, whose layers they have to know."""
-DENSE = CHANNELS | BRANCHES | MADE | {"stochastic_teacher"}
+SEARCHED = {"nas_adanas", "nas_dna", "nas_l1gates", "nas_tgsa"}
+"""Those that make the student of layers that classify pictures, or cut it out of such a teacher."""
+DENSE = CHANNELS | BRANCHES | MADE | SEARCHED | {"stochastic_teacher"}
 """Those that networks which answer with maps do not fit: they are of one width, and neither residual nor parted."""
 LIFELONG = {"dr", "gd", "icarl", "lucir", "lwf", "m2kd", "podnet"}
 """Those that are tested on the classes that they learned."""
@@ -52,8 +54,8 @@ def test_a_method_runs_where_it_finds_what_it_needs(task):
         # it says what of its kind runs there
         assert "would do" in refused[key] or own == {"maps"} or not CARDS[key].knowledge, refused[key]
     if task in ("tagging", "translation", "segmentation"):  # every response method runs there, unchanged
-        assert of_kind("response") & set(refused) == of_kind("response") & (WHOLE_SAMPLES | BRANCHES)
+        assert of_kind("response") & set(refused) == of_kind("response") & (WHOLE_SAMPLES | BRANCHES | SEARCHED)
     if task == "texts":
-        assert of_kind("relation") & set(refused) <= {"sskd_ss"}  # which turns pictures
+        assert of_kind("relation") & set(refused) <= {"sskd_ss", *SEARCHED}  # the first turns pictures
     if task == "pictures":
         assert not refused

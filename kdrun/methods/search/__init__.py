@@ -1,0 +1,1 @@
+"""Architectures searched for within one run: candidates, supernets, growth and cuts."""
