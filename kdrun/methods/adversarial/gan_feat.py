@@ -22,8 +22,8 @@ class GANFeat(Adversarial):
     apart) with weights and a discriminator of our own choice. In every step the discriminator learns first, then the student
     by the same pass. Where the embeddings differ in size the student's goes through a linear adapter that learns with it.
     `discriminator.csv` tells of each epoch how often it was right: half of the times, and it no longer knows.
-    On the digits (default recipe, seed 1) it stays right, so that its weight is a nudge: the student has 98.7 %, as by
-    Hinton's loss, where the baseline has 98.6 %.
+    On the digits it stays right, so that its weight is a nudge: resnet8 taught by wrn_16_2 (default recipe, three seeds) has
+    98.9 ± 0.2 % of the test set right, by Hinton's loss 98.8 ± 0.2 %, alone 98.6 ± 0.1 %.
 
     Args:
         temperature: softens both answers.
