@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kdrun.config.constraints import AtLeastOne, Epochs, Fraction, Positive
+from kdrun.config.constraints import AtLeastOne, Fraction, Positive, Proportion
 from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.data.data import Data
@@ -61,8 +61,8 @@ class GANCompression(Adversarial):
     discriminator: ClassDiscriminator
     generator: Generator
 
-    def __init__(self, *, fake_share: Fraction, noise: AtLeastOne, width: AtLeastOne, eps: Positive, dropout: Fraction,
-                 generator_epochs: Epochs, generator_lr: Positive, discriminator_lr: Positive) -> None:
+    def __init__(self, *, fake_share: Fraction, noise: AtLeastOne, width: AtLeastOne, eps: Positive,
+                 dropout: Proportion, generator_epochs: AtLeastOne, generator_lr: Positive, discriminator_lr: Positive) -> None:
         super().__init__(discriminator_lr=discriminator_lr)
         self.fake_share, self.noise, self.width, self.eps, self.dropout = fake_share, noise, width, eps, dropout
         self.generator_epochs, self.generator_lr = generator_epochs, generator_lr
