@@ -40,7 +40,9 @@ class AdversarialEnsemble(Adversarial):
     In the authors' code the student and the discriminators descend one and the same loss, so that they work together, and
     activations keep the discriminators' logits from falling below 0; here the student wants to be taken for the teacher, as
     the paper has it, and logits are free. Discriminators have an Adam in place of the student's optimizer at a rate of their
-    own.
+    own. Measured on the digits (resnet8, default recipe, three seeds), without a label: taught by wrn_16_2 98.8 ± 0.2 % of the
+    test set right, by Hinton's loss, with labels, 98.8 ± 0.2 %; taught by wrn_16_2 and resnet14 98.3 ± 0.4 %, by the mean of
+    both, with labels, 98.7 ± 0.1 %; the student alone 98.6 ± 0.1 %.
 
     Args:
         lengths: of the vectors that maps become, stage by stage. Here and below, of networks with fewer stages the last
@@ -58,6 +60,10 @@ class AdversarialEnsemble(Adversarial):
     source = "Shen, He, Xue: MEAL: multi-model ensemble via adversarial learning. AAAI 2019"
     survey_scheme = "offline"
     survey_tables = ("Gou section 6.1",)
+    cautions: ClassVar = {
+        "offline": "it reads no label, and by two teachers was measured below the student alone, which reads them: on the "
+                   "digits resnet8 taught by wrn_16_2 and resnet14 ended at 98.3 ± 0.4 %, alone at 98.6 ± 0.1 %; by wrn_16_2 "
+                   "alone at 98.8 ± 0.2 % (three seeds)"}
 
     discriminator: nn.ModuleList
 
