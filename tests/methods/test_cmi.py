@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.methods.data_free.cmi import agreed_divergence, contrast, cropped
+from kdrun.methods.data_free.cmi import cropped
+from kdrun.methods.losses.synthetic import agreed_divergence, view_contrast
 from kdrun.training.loop import distill
 from tests.toy import state, toy_run
 
@@ -16,8 +17,8 @@ F64 = torch.float64
 def test_contrast_of_orthogonal_pairs():
     pairs = torch.eye(2, dtype=F64)
     wanted = math.log(1 + math.exp(-10))
-    assert contrast(pairs, pairs, 0.1, 2).item() == pytest.approx(wanted, rel=1e-6)
-    assert contrast(pairs, pairs, 0.1, 1).item() == pytest.approx(2 * wanted, rel=1e-6)  # a fresh one, and an old one
+    assert view_contrast(pairs, pairs, 0.1, 2).item() == pytest.approx(wanted, rel=1e-6)
+    assert view_contrast(pairs, pairs, 0.1, 1).item() == pytest.approx(2 * wanted, rel=1e-6)  # a fresh one, and an old one
 
 
 def test_only_pictures_of_one_opinion_count():

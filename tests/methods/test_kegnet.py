@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import tensor
 
-from kdrun.methods.data_free.kegnet import diversity
+from kdrun.methods.losses.synthetic import diversity
 from kdrun.training.loop import distill
 from tests.toy import state, toy_run
 

@@ -9,7 +9,8 @@ from torch import nn, tensor
 from kdrun.methods.data_free.compressed import copy_teacher
 from kdrun.methods.data_free.dfq import entropy
 from kdrun.methods.data_free.knowledge_within import roughness
-from kdrun.methods.data_free.statistics import gaussian_kl, statistics_kl
+from kdrun.methods.data_free.statistics import statistics_kl
+from kdrun.methods.losses.synthetic import gaussian_kl
 from kdrun.training.loop import distill
 from tests.toy import state, toy_run
 

@@ -16,29 +16,9 @@ from kdrun.methods.base import Terms
 from kdrun.methods.data_free.inverted import Inverted
 from kdrun.methods.data_free.statistics import normalisations, statistics, watched
 from kdrun.methods.losses.arithmetic import unit_rows
+from kdrun.methods.losses.synthetic import agreed_divergence, view_contrast
 from kdrun.models.generator import Generator
 from kdrun.models.roles import Networks
-
-
-def contrast(local: Tensor, whole: Tensor, temperature: float, fresh: int) -> Tensor:
-    """How badly each local view is told to belong to its picture (InfoNCE), the mean over fresh ones and over old ones added.
-
-    Args:
-        local: embeddings of local views [N, D] of length 1, the fresh ones first.
-        whole: of the pictures [N, D] in the same order; they get no gradient.
-        temperature: what the cosines are divided by.
-        fresh: how many are of the present batch.
-    """
-    logits = local @ whole.detach().T / temperature
-    apart = F.cross_entropy(logits, torch.arange(len(logits), device=logits.device), reduction="none")
-    return apart[:fresh].mean() + (apart[fresh:].mean() if len(apart) > fresh else 0)
-
-
-def agreed_divergence(teacher: Tensor, student: Tensor) -> Tensor:
-    """KL divergence of logits [B, K], with gradients to both, of the pictures alone that both give the same class."""
-    wanted = teacher.log_softmax(dim=1)
-    apart = (wanted.exp() * (wanted - student.log_softmax(dim=1))).sum(dim=1)
-    return (apart * (teacher.argmax(dim=1) == student.argmax(dim=1))).mean()
 
 
 def means_of(maps: Tensor) -> Tensor:
@@ -215,7 +195,7 @@ class CMI(Inverted):
         local, both = (self.embedded(part) for part in torch.cat([features, earlier]).chunk(2, dim=1))
         terms = {"statistics": self.statistics_weight * torch.stack(apart[:layers]).sum(),
                  "label": self.label_weight * F.cross_entropy(logits, wanted),
-                 "contrast": self.contrast_weight * contrast(local, both, self.contrast_temperature, count)}
+                 "contrast": self.contrast_weight * view_contrast(local, both, self.contrast_temperature, count)}
         if self.adversarial_weight:
             student = networks.student(whole, fresh=True).logits
             terms["adversarial"] = -self.adversarial_weight * agreed_divergence(logits, student)

@@ -13,21 +13,9 @@ from kdrun.data.data import Data
 from kdrun.methods.base import Phase, Run, Terms
 from kdrun.methods.data_free.generated import Generated
 from kdrun.methods.losses import kl
+from kdrun.methods.losses.synthetic import diversity
 from kdrun.models.generator import Ending, Generator
 from kdrun.models.roles import Networks
-
-
-def diversity(noise: Tensor, pictures: Tensor) -> Tensor:
-    """Least where noise that is far apart makes pictures that are (Yoo et al. 2019): exp of a mean over all pairs.
-
-    Args:
-        noise: [B, D]; distances are mean squares.
-        pictures: [B, ...]; distances are mean absolute values.
-    """
-    pixels = pictures.flatten(1)
-    apart = torch.cdist(pixels, pixels, p=1) / pixels.shape[1]
-    noises = torch.stack([(noise - own).square().mean(dim=1) for own in noise])
-    return (-(noises * apart).mean()).exp()
 
 
 class Decoder(nn.Sequential):

@@ -104,6 +104,8 @@ class Lopes(Inverted):
         start_mean: of the noise they start from, in that unit.
         start_std: of that noise.
         keep: share of the units that stay in `all_layers_dropout`.
+        by_size: whether the distance at each layer is divided by its number of units once more, as the authors do, so that the
+            logits count most; otherwise all layers count alike. `top_layer` has no such division.
         spectrum: share of the eigenvectors that the spectral forms keep.
         temperature: softens the recorded logits, and both networks when the student learns.
         student_lr: of the student's Adam, without decay, by the recipe's schedule; null for the recipe's optimizer.
@@ -118,12 +120,12 @@ class Lopes(Inverted):
     survey_tables = ("Alkhulaifi 2", "Gou section 6.6")
 
     def __init__(self, *, form: Form, batches: AtLeastOne, batch_size: AtLeastOne, iterations: AtLeastOne,
-                 picture_lr: Positive, start_mean: Proportion, start_std: Positive, keep: Share, spectrum: Share,
-                 temperature: Positive, student_lr: Positive | None) -> None:
+                 picture_lr: Positive, start_mean: Proportion, start_std: Positive, keep: Share, by_size: bool,
+                 spectrum: Share, temperature: Positive, student_lr: Positive | None) -> None:
         super().__init__(rounds=1, batches=batches, batch_size=batch_size, iterations=iterations, picture_lr=picture_lr,
                          momentum=0.9, student_lr=student_lr, temperature=temperature, normalised=False)
         self.form, self.start_mean, self.start_std = form, start_mean, start_std
-        self.keep, self.share = keep, spectrum
+        self.keep, self.by_size, self.share = keep, by_size, spectrum
 
     def setup(self, networks: Networks, data: Data) -> None:
         """Look at the teacher's layers.
@@ -209,7 +211,7 @@ class Lopes(Inverted):
             aims, active = self.wanted, [own @ basis for own, basis in zip(self.groups(active), self.bases, strict=True)]
         else:
             aims = [aim.relu() for aim in self.wanted]
-        return {"records": mismatch(aims, active, averaged=self.form != "top_layer")}
+        return {"records": mismatch(aims, active, averaged=self.by_size and self.form != "top_layer")}
 
     def imitate(self, networks: Networks, batch: Batch) -> Terms:
         """The teacher's softened answers."""

@@ -7,9 +7,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from kdrun.methods.losses.synthetic import gaussian_kl
 from kdrun.models.roles import Role
 
-__all__ = ["gaussian_kl", "normalisations", "statistics", "statistics_kl", "watched"]
+__all__ = ["normalisations", "statistics", "statistics_kl", "watched"]
 
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
 Measured = TypeVar("Measured")
@@ -51,16 +52,6 @@ def statistics(maps: Tensor, layer: nn.Module) -> Tensor:
     """
     mean, variance, known_mean, known_variance = moments(maps, layer)
     return torch.linalg.vector_norm(mean - known_mean) + torch.linalg.vector_norm(variance - known_variance)
-
-
-def gaussian_kl(mean: Tensor, variance: Tensor, other_mean: Tensor, other_variance: Tensor) -> Tensor:
-    """KL divergence of a normal distribution from another, of each pair: KL(N(mean, variance) || N(other)).
-
-    Example:
-        >>> gaussian_kl(*(torch.tensor(value) for value in (0.0, 1.0, 1.0, 4.0)))
-        tensor(0.4431)
-    """
-    return 0.5 * ((variance + (mean - other_mean).square()) / other_variance - 1 + (other_variance / variance).log())
 
 
 def statistics_kl(maps: Tensor, layer: nn.Module, eps: float, from_batch: bool = False) -> Tensor:
