@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kdrun.config.constraints import Bounds
 
-__all__ = ["Energy", "Form", "factorised", "least_rank"]
+__all__ = ["Energy", "Form", "dominant_kernels", "factorised", "least_rank"]
 
 Energy = Annotated[float, Bounds(above=0, most=1)]
 Form = Literal["channel", "spatial"]
@@ -74,6 +74,47 @@ def factorised(layer: nn.Module, form: Form, energy: float) -> nn.Sequential | N
             assert pair[1].bias is not None
             pair[1].bias.copy_(layer.bias)
     return nn.Sequential(*pair).to(layer.weight.device)
+
+
+def dominant_kernels(layer: nn.Module, count: int) -> nn.Sequential | None:
+    """So many kernels for each channel that comes in, and 1x1 across all that they answer, nearest to a convolution.
+
+    The kernels of a channel are those of its largest singular values: as many as a kernel has places, and it is the same
+    convolution.
+
+    Args:
+        layer: stays as it is.
+        count: kernels a channel; of fewer places or channels, as many as these are.
+
+    Returns:
+        None where that saves no weights, or the layer is no convolution over places, or has groups.
+    """
+    if not isinstance(layer, nn.Conv2d) or layer.groups > 1 or layer.dilation != (1, 1) or isinstance(layer.padding, str):
+        return None
+    after, before, high, wide = layer.weight.shape
+    count = min(count, high * wide, after)
+    if high == wide == 1 or before * count * (high * wide + after) >= layer.weight.numel():
+        return None
+    return nn.Sequential(*parted(layer, count))
+
+
+def parted(layer: nn.Conv2d, count: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """Both layers of `dominant_kernels`, whether or not they save weights."""
+    (after, before, high, wide), (down, along), padding = layer.weight.shape, layer.stride, layer.padding
+    assert not isinstance(padding, str)
+    place = layer.weight.device
+    kernels = nn.Conv2d(before, before * count, (high, wide), (down, along), (padding[0], padding[1]), groups=before,
+                        bias=False, device=place)
+    across = nn.Conv2d(before * count, after, 1, bias=layer.bias is not None, device=place)
+    left, singular, right = torch.linalg.svd(layer.weight.detach().double().transpose(0, 1).flatten(2), full_matrices=False)
+    roots = singular[:, :count].sqrt()  # [before, count]; the matrices are [before, after, places]
+    with torch.no_grad():
+        kernels.weight.copy_((roots[..., None] * right[:, :count]).reshape(-1, 1, high, wide))
+        across.weight.copy_((left[..., :count] * roots[:, None]).permute(1, 0, 2).reshape(after, -1, 1, 1))
+        if layer.bias is not None:
+            assert across.bias is not None
+            across.bias.copy_(layer.bias)
+    return kernels, across
 
 
 def halves(matrix: Tensor, energy: float) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ NETWORKS = {  # where it is the networks that do not fit: these have no branches
     "segmentation": DENSE, "detection": DENSE, "landmarks": DENSE | {"cgan_kd"},  # whose layers have no output a row
     "retrieval": {*CHANNELS, *LIFELONG, *PARTIAL_TEACHERS, "net2net", "sla_sd", "ss_cluster", "sskd_ss"},
     # its pictures are not square, its student is smaller, and its test of other classes
-    "ranking": {"apprentice", "diff_quant", "gslr", "okddip", "one", "qkd", "quant_distill"},
+    "ranking": {"apprentice", "compress", "diff_quant", "gslr", "okddip", "one", "qkd", "quant_distill"},
 }
 
 
