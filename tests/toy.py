@@ -60,6 +60,8 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "lopes": ("method.batches=2", "method.batch_size=20", "method.iterations=3"),
     "lucir": ("method.split=2",),
     "m2kd": ("method.split=2",),
+    "lifelong_gan": ("dataset=synthesis", "dataset.train_limit=48", "dataset.noise=4", "dataset.discriminator_width=4",
+                     "student=generator_8", "student.widths=[3,3]", "method.split=2"),
     "mean_teacher": ("dataset.labelled=20",),
     "meal": ("teachers=[cnn,mlp]",),
     "mhgd": ("student.widths=[6,8,12]",),

@@ -31,6 +31,7 @@ EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "bss": {"Gou": {"Heo et al. 2019b"}},
     "fn": {"Gou": {"Xu et al. 2020b"}},
     "fskd": {"Gou": {"Li et al. 2020c"}},  # which no table has; Gou's Li 2020d is local correlations
+    "gan_compress": {"Gou": {"Li et al. 2020b"}},  # which no table has; Gou's Li 2020d is local correlations
     "gan_tsc": {},  # the tables' Liu 2018 is a decision tree
     "gd": {"Gou": {"Lee et al. 2019b"}},  # which no table has; Gou's Lee 2019c is a stochastic teacher
     "hkd_flow": {"Gou": {"Passalis et al. 2020b"}},

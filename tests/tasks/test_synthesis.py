@@ -170,3 +170,26 @@ def test_elsewhere_nothing_makes_pictures():
 def test_flops_and_shapes_are_found():
     experiment = prepared(("gan_compress",))
     assert experiment.data.example(2).shape == (2, 14)
+
+
+def test_a_generator_is_held_to_its_past_on_old_classes_alone():
+    run = toy_run("lifelong_gan", "self", "method.split=[4,6]")
+    phases = run.method.phases(run)
+    next(phases)
+    first = next(iter(run.stream.epoch(0, 1)))
+    assert [player for player, _ in run.method.step(run.networks, first)] == ["student discriminator", "student"]
+    assert [sorted(terms) for _, terms in run.method.step(run.networks, first)][1] == ["adversarial"]
+    for phase in phases:
+        assert phase.name == "task 2"
+        batch = next(iter(phase.data.epoch(0, 1)))
+        assert sorted(batch.targets["class"].unique().tolist())[0] >= 4
+        old = run.method.past_codes(batch)
+        assert torch.equal(old[:, :4], batch.tensor[:, :4])  # the same noise
+        assert int(old[:, 4:].argmax(dim=1).max()) < 4
+        run.networks.student.eval()  # its statistics are then its past's
+        updates = dict(run.method.step(run.networks, batch))
+        assert updates["student"]["past"].item() == pytest.approx(0, abs=1e-6)  # as it was
+        learners = ("student", "finetune", "replay")
+        assert set(updates) == {f"{name}{part}" for name in learners for part in ("", " discriminator")}
+        assert set(updates["replay"]) == set(updates["finetune"]) == {"adversarial"}
+        break
