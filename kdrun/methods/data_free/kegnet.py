@@ -47,6 +47,11 @@ class KegNet(Generated):
     data-free methods have. They keep the teacher in training mode while a generator learns, so that it normalises by the
     pictures' own statistics; here it is as it will be used.
 
+    Measured on the digits (resnet8 with first weights taught by wrn_16_2, default recipe, seed 1): 38.6 % of the test set
+    right, where the baseline, which has the labels, has 98.6 % and the teacher 99.0 %, in ten minutes on a busy processor.
+    The teacher sees the asked class in nearly every picture (a cross-entropy of 0.01), and the student soon agrees with it on
+    them (a divergence of 0.01): these pictures are unlike digits, and nothing makes them like.
+
     Args:
         noise: numbers that a picture is made of beside its label.
         width: channels of a generator's first maps.
@@ -69,6 +74,9 @@ class KegNet(Generated):
     source = "Yoo, Cho, Kim, Kang: Knowledge extraction with no observable data. NeurIPS 2019"
     survey_scheme = "offline"
     survey_tables = ("Gou section 6.6",)
+    cautions: ClassVar = {
+        "offline": "it was measured far below the student alone, which sees samples and labels: on the digits resnet8 ended at "
+                   "38.6 %, alone at 98.6 % (seed 1)"}
 
     generators: nn.ModuleList
     decoders: nn.ModuleList

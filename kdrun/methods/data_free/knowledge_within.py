@@ -36,7 +36,10 @@ class KnowledgeWithin(Inverted):
     Written for a quantised copy of the teacher: `student=` the teacher's network, `method.from_teacher=true` and
     `method.bits=4`, say. Any student will do. An approximation: there is no public code, and what is not known is how the
     divergences of layers are weighed (here by their mean), all weights and budgets, and how pictures are mixed within a batch
-    when the student learns (here they are augmented as the run's are).
+    when the student learns (here they are augmented as the run's are). Measured on the digits (resnet8 taught by wrn_16_2,
+    default recipe, seed 1): 95.2 % of the test set right, where the baseline, which has the labels, has 98.6 % and the
+    teacher 99.0 %, in 6 minutes on a busy processor; the divergence of the 1,024 made pictures is 0.22, of the validation
+    split 0.36, of noise 13.6.
 
     Args:
         pictures: `gaussian`, `inception` or `bns`. Of a copy that learns from noise the statistics stay as they are.
@@ -62,6 +65,9 @@ class KnowledgeWithin(Inverted):
     source = "Haroush, Hubara, Hoffer, Soudry: The knowledge within: methods for data-free model compression. CVPR 2020"
     survey_scheme = "offline"
     survey_tables = ("Gou section 6.6",)
+    cautions: ClassVar = {
+        "offline": "it was measured below the student alone, which sees samples and labels: on the digits resnet8 ended at "
+                   "95.2 %, alone at 98.6 % (seed 1)"}
 
     def __init__(self, *, pictures: Literal["gaussian", "inception", "bns"], batches: AtLeastOne, batch_size: AtLeastOne,
                  iterations: AtLeastOne, picture_lr: Positive, momentum: Proportion, statistics_weight: NonNegative,
