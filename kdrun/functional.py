@@ -20,7 +20,7 @@ from kdrun.methods.losses.adversarial import (
 )
 from kdrun.methods.losses.amalgamation import joined_logits, partial_cross_entropy, unified, unit_norms
 from kdrun.methods.losses.arithmetic import distances, mean_distance, mixture, same_size, standardise, unit_rows
-from kdrun.methods.losses.cross_layer import flow_cross_entropy, hcl, semantic_calibration
+from kdrun.methods.losses.cross_layer import flow_cross_entropy, hcl, semantic_calibration, weighted_matching
 from kdrun.methods.losses.dense import (
     moments,
     place_affinities,
@@ -134,4 +134,4 @@ __all__ = ["ab", "affinities", "aggregated", "agreed_divergence", "aligned_direc
            "rkd_distance", "same_size", "sees_again", "self_attention", "self_attention_map", "semantic_calibration",
            "sigmoid_distillation", "similarities", "smoothed_labels", "soft_cross_entropy", "sp", "squared_mmd", "standardise",
            "symmetric_log", "teacher_guidance", "top_score_difference", "transformations", "triplet_order", "unified",
-           "uniformity", "unit_norms", "unit_rows", "vid", "view_contrast", "view_count", "views_of"]
+           "uniformity", "unit_norms", "unit_rows", "vid", "view_contrast", "view_count", "views_of", "weighted_matching"]

@@ -149,6 +149,13 @@ class Role(nn.Module):
         answer = self._run(maps, lambda given: self._parted("onward")(given, stage))
         return answer if self.shown is None else self.shown(answer)
 
+    def through(self, asked: Batch | Inputs, network: Callable[[Any], ModelOutput]) -> ModelOutput:
+        """Answer by another function in the network's place, run as the network is; this is not remembered."""
+        answer = self._run(self.inputs(asked), network)
+        if self.task.dense and isinstance(asked, Batch):
+            return answer.replace(logits=self.task.rows(answer.logits, asked), dense=answer.logits)
+        return answer
+
     def changed(self, asked: Batch | Inputs, change: Callable[[int, Tensor], Tensor]) -> ModelOutput:
         """Answer with the map at the end of each stage changed before it goes on; this is not remembered.
 

@@ -26,9 +26,12 @@ DENSE = CHANNELS | BRANCHES | MADE | SEARCHED | {"stochastic_teacher"}
 """Those that networks which answer with maps do not fit: they are of one width, and neither residual nor parted."""
 LIFELONG = {"dr", "gd", "icarl", "lucir", "lwf", "m2kd", "podnet"}
 """Those that are tested on the classes that they learned."""
+SGD = {"l2t_ww"}
+"""Those that differentiate steps of SGD, where the data set's own recipe trains by AdamW."""
 NETWORKS = {  # where it is the networks that do not fit: these have no branches, no layers to quantize, maps of other widths
-    "texts": BRANCHES | {"cm_albanie"}, "tagging": BRANCHES, "transcription": BRANCHES, "translation": BRANCHES,
-    "segmentation": DENSE, "detection": DENSE, "landmarks": DENSE | {"cgan_kd"},  # whose layers have no output a row
+    "texts": BRANCHES | SGD | {"cm_albanie"}, "tagging": BRANCHES | SGD, "transcription": BRANCHES | SGD,
+    "translation": BRANCHES | SGD, "segmentation": DENSE | SGD, "detection": DENSE | SGD,
+    "landmarks": DENSE | SGD | {"cgan_kd"},  # whose layers have no output a row
     "retrieval": {*CHANNELS, *LIFELONG, *PARTIAL_TEACHERS, "net2net", "sla_sd", "ss_cluster", "sskd_ss"},
     # its pictures are not square, its student is smaller, and its test of other classes
     "ranking": {"apprentice", "compress", "diff_quant", "gslr", "okddip", "one", "qkd", "quant_distill"},

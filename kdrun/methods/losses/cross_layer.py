@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdrun.methods.losses.response import soft_cross_entropy
 
-__all__ = ["flow_cross_entropy", "hcl", "semantic_calibration"]
+__all__ = ["flow_cross_entropy", "hcl", "semantic_calibration", "weighted_matching"]
 
 SCALES = (4, 2, 1)  # sides to which HCL pools a map, beside its own
 
@@ -89,3 +89,29 @@ def flow_cross_entropy(teacher: Sequence[Tensor], student: Sequence[Tensor], tem
         kept = target.topk(max(1, round(share * target.shape[1])), dim=1)
         terms.append(soft_cross_entropy(kept.values, flat.gather(1, kept.indices), temperature))
     return torch.stack(terms).sum()
+
+
+def weighted_matching(teacher: Tensor, student: Tensor, channels: Tensor, pairs: Tensor) -> Tensor:
+    """Squared distances of maps, weighed channel by channel and as a whole for each sample; trains the weights too.
+
+    Source: Jang, Lee, Hwang, Shin, Learning what and where to transfer, ICML 2019, equations 2 and 3.
+
+    Args:
+        teacher: maps [B, C, H, W], resized to the student's height and width where those are others.
+        student: maps [B, C, h, w], brought to the teacher's channels.
+        channels: weights [B, C], of sum 1 over the channels.
+        pairs: the weight [B] of this pair of layers for each sample.
+
+    Returns:
+        A scalar: the mean over samples.
+
+    Example:
+        >>> student = torch.tensor([1.0, 2.0])[None, :, None, None].expand(1, 2, 3, 3)
+        >>> weighted_matching(torch.zeros(1, 2, 3, 3), student, torch.tensor([[0.5, 0.5]]), torch.ones(1))
+        tensor(2.5000)
+    """
+    wanted = teacher.detach()
+    if wanted.shape[-2:] != student.shape[-2:]:
+        wanted = F.interpolate(wanted, student.shape[-2:], mode="bilinear")
+    apart = (student - wanted).square().mean(dim=(2, 3))
+    return ((channels * apart).sum(dim=1) * pairs).mean()
