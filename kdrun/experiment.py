@@ -24,7 +24,7 @@ from kdrun.data.data import Data
 from kdrun.data.mixing import Mixing
 from kdrun.data.stream import MemoryStream
 from kdrun.evaluation import metrics, result_tables
-from kdrun.methods.base import Method, Run, Scheme
+from kdrun.methods.base import Method, Product, Run, Scheme
 from kdrun.methods.baseline.vanilla import Trajectory, Vanilla
 from kdrun.methods.fitting import alternatives, check_network
 from kdrun.models.configured import dataset_node, teacher_specs
@@ -36,7 +36,7 @@ from kdrun.models.roles import Frozen, Networks
 from kdrun.storage import resume
 from kdrun.storage.fingerprint import CAST, LOOP, fingerprint
 from kdrun.storage.finished import CURVES, finished, weights_file
-from kdrun.storage.network_store import Store, save_weights
+from kdrun.storage.network_store import Store, save_product, save_weights
 from kdrun.storage.teacher_cache import GIGABYTE, Answers, digest_of_weights
 from kdrun.training.loop import Diverged, distill
 from kdrun.training.trained import TrainedNetwork
@@ -119,6 +119,7 @@ class Experiment:
     teacher_specs: list[NetworkSpec]
     trained: dict[str, TrainedNetwork] = field(default_factory=dict)
     extra_tables: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
+    products: Mapping[str, Product] = field(default_factory=dict)
     memories: list[Answers] = field(default_factory=list)
 
     @classmethod
@@ -339,7 +340,7 @@ class Experiment:
             made.append(TrainedNetwork(role, model, bare, tested(training, network, self.data), epochs, seconds,
                                        training.history if role == "student" else [], description=describe(
                                            bare, self.data.seen(getattr(network, "view", None)), role, model)))
-        self.extra_tables = training.method.extra_tables(training)
+        self.extra_tables, self.products = training.method.extra_tables(training), training.method.products(training)
         return made
 
     def write(self, folder: Path, made: list[TrainedNetwork]) -> list[dict[str, Any]]:
@@ -348,6 +349,9 @@ class Experiment:
         weights = {weights_file(one.role): one for one in made if one.origin == "trained" and one.entry is None}
         for name, one in weights.items():
             save_weights(one.network, folder / name, one.description)
+        products = {file_name(f"{name}.safetensors"): product for name, product in self.products.items()}
+        for name, product in products.items():
+            save_product(product, folder / name)
         table = result_tables.rows(folder.name, self.settings, card, self.data, made)
         for row, one in zip(table, made, strict=True):
             kept = self.store.root / one.entry / "weights.safetensors" if one.entry else folder / weights_file(one.role)
@@ -375,7 +379,7 @@ class Experiment:
                 "starts": {role: digest_of(spec.checkpoint) for role, spec in (
                     ("student", self.student), *(("teacher", spec) for spec in self.teacher_specs))
                     if spec.checkpoint and spec.start},
-                "files": {name: digest_of(folder / name) for name in (*tables, *weights)},
+                "files": {name: digest_of(folder / name) for name in (*tables, *weights, *products)},
                 "networks": {name: asdict(one.description) for name, one in weights.items() if one.description},
                 "curves": (folder / CURVES).exists(), "data": self.data.digest,
                 "remembered": [memory.description() for memory in self.memories], "rows": table}

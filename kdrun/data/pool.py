@@ -1,4 +1,4 @@
-"""Batches of the training samples that have no labels (`dataset.labelled`)."""
+"""Batches of samples in one order after the other, so many an epoch; of those without labels too (`dataset.labelled`)."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,14 +8,13 @@ from torch import Tensor
 from kdrun.data.batch import Batch
 from kdrun.data.stream import MemoryStream, Stream
 
-__all__ = ["BesidePool", "Pool"]
+__all__ = ["BesidePool", "Pool", "Repeated"]
 
 
-class Pool:
-    """Batches of samples without labels, in one order after the other.
+class Repeated:
+    """Batches of samples, in one order after the other: what an epoch leaves over comes in the next.
 
-    An epoch of the pool has no length of its own: baselines learn from the labelled samples alone, and a method that takes
-    as many steps an epoch as these do makes as many updates. What an epoch leaves over comes in the next.
+    So an epoch has as many batches as it is to have, whatever the number of samples.
 
     Args:
         stream: of the samples.
@@ -33,14 +32,26 @@ class Pool:
         return (self.batch(self.rows(epoch, step), epoch, epochs, step) for step in range(first, self.steps))
 
     def rows(self, epoch: int, step: int) -> Tensor:
-        """Which rows of the pool a step of an epoch sees [B]."""
+        """Which rows of the samples a step of an epoch sees [B]."""
         turn, place = divmod(epoch * self.steps + step, len(self.stream))
         return self.stream.order(turn)[place * self.stream.size:(place + 1) * self.stream.size]
 
     def batch(self, rows: Tensor, epoch: int, epochs: int, step: int, augmentation: str = "augmentation") -> Batch:
-        """The batch of these rows of the pool, which are its `index`; as `MemoryStream.batch`, without labels."""
+        """The batch of these rows of the samples, which are its `index`; as `MemoryStream.batch`."""
         turn, _ = divmod(epoch * self.steps + step, len(self.stream))
-        return replace(self.stream.batch(rows, turn, epochs, step, augmentation), y=None, epoch=epoch)
+        return replace(self.stream.batch(rows, turn, epochs, step, augmentation), epoch=epoch)
+
+
+class Pool(Repeated):
+    """Batches of samples without labels.
+
+    An epoch of the pool has no length of its own: baselines learn from the labelled samples alone, and a method that takes
+    as many steps an epoch as these do makes as many updates.
+    """
+
+    def batch(self, rows: Tensor, epoch: int, epochs: int, step: int, augmentation: str = "augmentation") -> Batch:
+        """The same without labels."""
+        return replace(super().batch(rows, epoch, epochs, step, augmentation), y=None)
 
 
 class BesidePool:

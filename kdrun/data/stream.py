@@ -58,6 +58,10 @@ class Normalise:
         scale, shift = self.placed[key]
         return images.to(torch.float32, copy=True).mul_(scale).add_(shift).permute(0, 3, 1, 2)
 
+    def stored(self, seen: Tensor) -> Tensor:
+        """The float32 pictures [B, H, W, C] that a network sees as [B, C, H, W]: from 0 to 1 where these were."""
+        return seen.permute(0, 2, 3, 1) * self.std.to(seen.device) + self.mean.to(seen.device)
+
     @classmethod
     def measured(cls, images: Tensor, modality: str | None = None) -> "Normalise":
         """With the mean and spread of each channel over these pictures; a constant channel is only centred."""

@@ -28,7 +28,7 @@ from kdrun.utils.seeding import generator, seed_of
 if TYPE_CHECKING:  # what is shown is no part of the code that a result depends on
     from kdrun.utils.progress import Progress
 
-__all__ = ["Method", "Phase", "Run", "Scheme", "Terms", "Updates"]
+__all__ = ["Method", "Phase", "Product", "Run", "Scheme", "Terms", "Updates"]
 
 Terms = dict[str, Tensor]  # named, weighted scalars: their sum is what one update descends
 Updates = Iterable[tuple[str, Terms]]  # players, and what each descends in one update
@@ -64,6 +64,19 @@ class Phase:
     restart: bool = False
     constant_rate: bool = False
     evaluate: bool = True
+
+
+@dataclass(frozen=True)
+class Product:
+    """Tensors that a training makes beside networks: a data set, labels, ...
+
+    Attributes:
+        tensors: by name.
+        about: what each of them is, by its name: a line, which is written beside them.
+    """
+
+    tensors: Mapping[str, Tensor]
+    about: Mapping[str, str]
 
 
 class Method(nn.Module):
@@ -182,6 +195,10 @@ class Method(nn.Module):
 
     def extra_tables(self, run: "Run") -> Mapping[str, Sequence[Mapping[str, object]]]:
         """Further tables of this training, by name: each becomes a CSV in the run's folder."""
+        return {}
+
+    def products(self, run: "Run") -> Mapping[str, Product]:
+        """What this training makes beside networks, by name: each becomes a safetensors file in the run's folder."""
         return {}
 
     def label_loss(self, output: ModelOutput, batch: Batch) -> Tensor:

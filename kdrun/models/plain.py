@@ -1,14 +1,16 @@
-"""Two plain networks: a small convolutional one and a multilayer perceptron."""
+"""Plain networks: two small convolutional ones and a multilayer perceptron."""
 
 import math
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdrun.config.constraints import AtLeastOne
+from kdrun.models.output import ModelOutput
 from kdrun.models.staged import Chain, StagedNet, initialise
 from kdrun.models.vgg import Pool
 
-__all__ = ["CNN", "MLP"]
+__all__ = ["CNN", "MLP", "ConvNet"]
 
 
 class CNN(StagedNet):
@@ -27,6 +29,40 @@ class CNN(StagedNet):
             stages.append(nn.Sequential(Pool(), layer) if number else layer)
         super().__init__(nn.Identity(), stages, [channels, *widths][-1], classes)
         initialise(self)
+
+
+class ConvNet(nn.Module):
+    """The network of dataset condensation (Zhao, Mopuri and Bilen 2021): convolutions, instance normalisation, mean pooling.
+
+    Every channel of every picture is normalised by itself, so no statistics are kept and pictures of a batch do not meet. The
+    classifier sees all places of the last map.
+
+    Args:
+        width: channels of all stages.
+        depth: stages, each of which halves height and width.
+        classes: how many classes.
+        shape: (channels, height, width) of the pictures.
+    """
+
+    def __init__(self, *, width: AtLeastOne, depth: AtLeastOne, classes: int, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        channels, height, side = shape
+        if min(height, side) < 2**depth:
+            raise ValueError(f"depth is {depth}, and pictures of {height}x{side} pixels can be halved "
+                             f"{int(math.log2(min(height, side)))} times")
+        self.stages = nn.ModuleList(nn.Sequential(nn.Conv2d(before, width, 3, padding=1), nn.GroupNorm(width, width))
+                                    for before in [channels, *[width] * (depth - 1)])
+        self.head = nn.Linear(width * (height >> depth) * (side >> depth), classes)
+
+    def forward(self, pictures: Tensor) -> ModelOutput:
+        """Answer pictures [B, C, H, W]."""
+        maps, posts, pres = pictures, [], []
+        for stage in self.stages:
+            pres.append(stage(maps))
+            posts.append(F.relu(pres[-1]))
+            maps = F.avg_pool2d(posts[-1], 2)
+        embedding = maps.flatten(1)
+        return ModelOutput(self.head(embedding), embedding, tuple(posts), tuple(pres), pictures)
 
 
 class Flatten(nn.Module):

