@@ -6,8 +6,9 @@ never a made-up 0.
 
 import contextlib
 import math
+import statistics
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -29,9 +30,19 @@ from kdrun.evaluation.scores import (
 )
 
 __all__ = ["CalibrationBin", "Size", "accuracy", "accuracy_reduction_pct", "agreement", "brier", "calibration_bins",
-           "calibration_error", "correlation",
-           "distillation_factor", "distillation_score", "f1", "flops", "improvement_pct", "kl_divergence", "nll", "nonzero",
-           "recall", "relative_error", "size", "size_reduction_pct", "weak_teacher"]
+           "calibration_error", "correlation", "distillation_factor", "distillation_score", "f1", "flops", "half_interval",
+           "improvement_pct", "kl_divergence", "nll", "nonzero", "recall", "relative_error", "size",
+           "size_reduction_pct", "weak_teacher"]
+
+
+def half_interval(values: Sequence[float]) -> float | None:
+    """Half of the 95 % interval of the mean of independent episodes, by the normal distribution; None for fewer than two.
+
+    Example:
+        >>> round(half_interval([1.0, 3.0]), 2)
+        1.96
+    """
+    return 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
 def accuracy(logits: Tensor, labels: Tensor, top: int = 1) -> float | None:

@@ -248,4 +248,4 @@ def test_networks_of_torchvision_are_those_that_it_documents(name):
 
 def test_the_network_of_dataset_condensation():
     stages = (9 * 3 * 128 + 128 + 2 * 128) + 2 * (9 * 128 * 128 + 128 + 2 * 128)  # convolutions have biases
-    assert metrics.parameters(weightless("convnet")) == stages + 4 * 4 * 128 * 10 + 10 == 320_010
+    assert parameters(weightless("convnet")) == stages + 4 * 4 * 128 * 10 + 10 == 320_010

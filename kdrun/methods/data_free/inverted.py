@@ -103,11 +103,7 @@ class Inverted(Method):
 
     def stored(self, pixels: Tensor) -> Tensor:
         """Pictures [B, H, W, C] as data sets keep them, from 0 to 1 where they are not beyond."""
-        pixels = pixels.permute(0, 2, 3, 1)
-        if not self.normalised:
-            return pixels
-        mean, std = (values.to(pixels.device) for values in (self.normalise.mean, self.normalise.std))
-        return pixels * std + mean
+        return self.normalise.stored(pixels) if self.normalised else pixels.permute(0, 2, 3, 1)
 
     def inversion(self, networks: Networks, pictures: Tensor, wanted: Tensor) -> Terms:
         """What pictures [B, C, H, W], as networks see them, of wanted classes [B] descend."""
