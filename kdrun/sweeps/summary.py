@@ -34,6 +34,8 @@ class Line:
         cost: the student's training time over that of the student alone.
         relative_error: the student's error over the teacher's.
         score: the distillation score.
+        size: the student's over the teacher's, in per cent.
+        unit: what sizes count: parameters, bytes or bits.
         weak: whether a teacher was no better than the student alone.
     """
 
@@ -47,6 +49,8 @@ class Line:
     cost: Over | None
     relative_error: Over | None
     score: Over | None
+    size: Over | None
+    unit: str
     weak: bool
 
 
@@ -60,12 +64,15 @@ def line(settings: str, runs: Runs) -> Line:
 
     alone, taught = percent("baseline"), percent("student")
     times = zip(values("student", "seconds"), values("baseline", "seconds"), strict=True)
+    less = [run["student"].get("size_reduction_pct") if "student" in run else None for run in runs]
+    units = [run["student"].get("size_unit") for run in runs if "student" in run]
     measure = next(measure_name(str(row["headline"])) for run in runs for row in run.values())
     return Line(
         settings, len(runs), measure, over(percent("teacher")), over(alone), over(taught),
         over([None if None in pair else pair[0] - pair[1] for pair in zip(taught, alone, strict=True)]),  # type: ignore[operator]
         over([own / theirs if own and theirs else None for own, theirs in times]),
         over(values("student", "relative_error")), over(values("student", "distillation_score")),
+        over([None if value is None else 100 - value for value in less]), str(next(iter(units), None) or "parameters"),
         any(run["student"].get("weak_teacher") for run in runs if "student" in run))
 
 
@@ -81,8 +88,11 @@ def table(lines: Sequence[Line]) -> Group:
     measures = " or ".join(dict.fromkeys(one.measure for one in lines))
     heading = measures.capitalize() if measures.islower() else measures  # mIoU stays as it is written
     title = ", ".join([f"{heading} in %, mean ± standard deviation", *above])
+    sizes = {round(one.size.mean, 2) for one in lines if one.size is not None}
     notes = ["gap: to the student alone of the same seed, in points, with its 95 % confidence interval by Student's t",
              "time: of the student's training over the student's alone"]
+    if len(sizes) > 1:
+        notes.append(f"{lines[0].unit}: of the student, in per cent of the teacher's")
     if any(one.weak for one in lines):
         notes.append(f"{WEAK} the teacher is no better than the student alone: what compares with it looks better than it is")
     found = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # no column lines: the settings need the room
@@ -94,6 +104,7 @@ def table(lines: Sequence[Line]) -> Group:
                ("gap", lambda one: mean(one.gap, "+z.2f"), True),
                ("95 % interval", lambda one: bounds(one.gap), any(bounds(one.gap) != "–" for one in lines)),
                ("time", lambda one: mean(one.cost, ".2f", "×"), True),
+               (f"{lines[0].unit} {LOWER}\nin %", lambda one: mean(one.size, ".2f"), len(sizes) > 1),
                (f"relative\nerror {LOWER}", lambda one: mean(one.relative_error, ".3f", WEAK * one.weak), True),
                (f"score {LOWER}", lambda one: mean(one.score, ".3f", WEAK * one.weak), True)]
     for name, _, there in columns:

@@ -50,6 +50,15 @@ def test_what_differs_has_a_column():
     assert "teacher" not in told.splitlines()[0]
 
 
+def test_sizes_have_a_column_where_they_differ():
+    half, third = ([run(0.91, size_reduction_pct=less, size_unit="bits")] for less in (50.0, 66.6))
+    told = printed(summary.line("half", half), summary.line("third", third))
+    assert "bits" in told
+    assert "50.00" in told
+    assert "33.40" in told
+    assert "bits" not in printed(summary.line("half", half), summary.line("same", half))
+
+
 def test_a_weak_teacher_is_marked_and_a_terminal_of_80_columns_is_enough():
     told = printed(summary.line("kd method.temperature=8", [run(0.91, weak_teacher=1), run(0.93)]), width=80)
     assert "1.500!" in told
