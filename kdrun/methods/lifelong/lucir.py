@@ -26,6 +26,10 @@ class LUCIR(Rehearsal):
     not count to the method and this does not. See `Rehearsal` for what is kept, and `Lifelong` for tasks, tests and
     references; `finetune` has a classifier of cosines too.
 
+    On the digits (resnet8, five tasks of two classes, ten kept samples of each, three seeds) the average accuracy over all
+    classes at the end is 90.5 ± 0.8 %, 91.1 ± 2.2 % by means, 19.9 ± 0.1 % of `finetune` and 98.6 ± 0.1 % of `joint`; 1.1
+    points are forgotten, and it is the newest classes that lack accuracy.
+
     Args:
         split: how many tasks, or how many classes each has.
         class_order: in which classes are learned: `label`, `seed`, or their numbers in that order.

