@@ -3,12 +3,15 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from kdrun.evaluation.scores import distillation_score
 from kdrun.sweeps.job import validation_score
 
-__all__ = ["DIRECTIONS", "Objective", "budget_tolerance", "measured", "n2n_reward"]
+if TYPE_CHECKING:
+    from kdrun.data.data import Data
+
+__all__ = ["DIRECTIONS", "Objective", "akd_reward", "budget_tolerance", "measured", "n2n_reward", "teacher_kl"]
 
 Objective = Literal["validation_accuracy", "distillation_score", "parameters", "flops"]
 
@@ -35,8 +38,17 @@ def measured(folder: Path) -> dict[str, float | None]:
         score = distillation_score(student[unit], teacher[unit], accuracy["student"] or 0, accuracy["teacher"],
                                    measures["alpha"])
     return {"validation_accuracy": accuracy["student"], "distillation_score": score, "parameters": student["parameters"],
-            "flops": student["flops"], "teacher_validation_accuracy": accuracy["teacher"],
+            "flops": student["flops"], "latency_ms": student.get("latency_ms"),
+            "teacher_validation_accuracy": accuracy["teacher"],
             "teacher_parameters": teacher["parameters"] if teacher else None}
+
+
+def akd_reward(accuracy: float, cost: float, target: float, exponent: float) -> float:
+    """The reward of AKD, as of MnasNet: the accuracy of a distilled student times (cost / target) to an exponent below 0.
+
+    (Liu et al., Search to distill: pearls are everywhere but not the eyes, CVPR 2020; Tan et al., MnasNet, CVPR 2019.)
+    """
+    return accuracy * (cost / target) ** exponent
 
 
 def n2n_reward(accuracy: float, teacher_accuracy: float, parameters: int, teacher_parameters: int) -> float:
@@ -55,3 +67,26 @@ def budget_tolerance(iteration: int) -> float:
     """
     return max(0.0, 1 - iteration / 15) ** 4
 
+
+
+def teacher_kl(folder: Path, store: Path, data: "Data") -> float | None:
+    """How far the answers of a finished run's student to the validation split are from its teacher's; None without a teacher.
+
+    Args:
+        folder: of the run.
+        store: with the weights of teachers.
+        data: of the run.
+    """
+    import torch  # late, as all that needs it: a search composes its jobs without
+
+    from kdrun.evaluation.metrics import kl_divergence  # with torch
+    from kdrun.loading import load  # with torch
+    from kdrun.models.prediction import predict  # with torch
+    from kdrun.models.roles import Role  # with torch
+
+    entry = json.loads((folder / "run.json").read_text())["entries"].get("teacher")
+    if entry is None:
+        return None
+    teacher, student = (predict(Role(load(path).network, name, data.task), data, data.validation, torch.device("cpu"))
+                        for path, name in ((store / entry, "teacher"), (folder, "student")))
+    return kl_divergence(teacher, student)

@@ -23,7 +23,8 @@ __all__ = ["best", "report"]
 
 SHOWN = 5  # trials of a search with one objective
 STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
-NOTED = ("run", "validation_accuracy", "teacher_validation_accuracy", "distillation_score", "parameters", "flops", "note")
+NOTED = ("run", "validation_accuracy", "teacher_validation_accuracy", "distillation_score", "parameters", "flops",
+         "latency_ms", "kl_to_teacher", "note")
 
 
 class Reported(Protocol):

@@ -102,6 +102,10 @@ class StudySearch:
         """The values of a trial that was trained; None for one that is not defined."""
         raise NotImplementedError
 
+    def measured(self, folder: Path) -> dict[str, float | None]:
+        """What is noted of a trial, from its run's folder."""
+        return measured(folder)
+
     def known(self, context: SweepContext, words: Sequence[str], number: int) -> tuple[Sequence[float], dict[str, Any]] | None:
         """A trial's values and what to note of it, where that is known without training; None where it is not.
 
@@ -262,7 +266,7 @@ class StudySearch:
         from optuna.trial import TrialState
 
         folder, note = Path(record["folder"]), record["error"]
-        measures = measured(folder) if record["status"] == 0 else {}
+        measures = self.measured(folder) if record["status"] == 0 else {}
         values = self.worth(measures, numbers(study)[trial.number]) if measures else []
         if missing := [title for title, value in zip(self.titles, values, strict=False) if value is None]:
             note, values = f"{', '.join(missing)}: not defined for this run", []

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from kdrun.config.constraints import AtLeastOne, Bounds, Count, FileName, Positive
 from kdrun.config.schema import ConfigError, Settings
 from kdrun.sweeps.search.context import SweepContext
 from kdrun.sweeps.search.objectives import budget_tolerance, n2n_reward
+from kdrun.sweeps.search.rewarded import ILLEGAL, RewardSearch, Sampler
 from kdrun.sweeps.search.space import Choice, Dimension, Space, read
-from kdrun.sweeps.search.study import StudySearch, TeacherRecipe, built_in
+from kdrun.sweeps.search.study import TeacherRecipe
 from kdrun.sweeps.search.trials import TOLD
 from kdrun.utils.progress import Progress
 from kdrun.utils.wording import formatted as written
@@ -18,29 +18,27 @@ from kdrun.utils.wording import formatted as written
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from optuna import Study
-    from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
-
-    from kdrun.data.data import Data
 
 __all__ = ["WidthSearch", "WidthSpace"]
 
-ILLEGAL = -1.0  # N2N's reward of what cannot be built, and of what is over the budget where nothing is forgiven
-
+BLOCKS = "student.blocks"
 Factor = Annotated[float, Bounds(above=0, most=1)]
 
 
 @dataclass(frozen=True)
 class WidthSpace(Space):
-    """A space that has a factor for each of the student's widths.
+    """A space that has a factor for each of the student's widths, and how many blocks are left of each stage.
 
     Attributes:
         widths: of the student as it is; one for a network with a single width.
         key: the setting that holds them.
+        blocks: of each stage of the student as it is: how many, or the kinds of all; empty where none are left out.
     """
 
     widths: tuple[int, ...] = ()
     key: str = "student.widths"
+    blocks: tuple[int | Sequence[str], ...] = ()
 
     @property
     def factors(self) -> dict[str, int]:
@@ -49,14 +47,20 @@ class WidthSpace(Space):
 
     def words(self, chosen: Mapping[str, Any]) -> list[str]:
         """The words of a job: what is fixed, what was chosen, and the widths that come of the factors."""
-        factors = self.factors
-        rest = {key: value for key, value in chosen.items() if key not in factors}
+        factors, left = self.factors, [f"{BLOCKS}[{place}]" for place in range(len(self.blocks))]
+        rest = {key: value for key, value in chosen.items() if key not in factors and key not in left}
         widths = [max(1, round(float(chosen[key]) * width)) for key, width in factors.items()]
         value = written(widths if self.key.endswith("widths") else widths[0]).replace(" ", "")
-        return [*super().words(rest), f"{self.key}={value}"]
+        words = [*super().words(rest), f"{self.key}={value}"]
+        if self.blocks:
+            counts = [int(chosen[key]) for key in left]
+            blocks = [count if isinstance(own, int) else list(own[:count])
+                      for own, count in zip(self.blocks, counts, strict=True)]
+            words.append(f"{BLOCKS}={written(blocks)}".replace(" ", ""))
+        return words
 
 
-class WidthSearch(StudySearch):
+class WidthSearch(RewardSearch):
     """Shrink the stages of a student, each by a factor of its own, for the best accuracy that a budget allows.
 
     The reward is N2N's (Ashok et al., N2N learning: network to network compression via policy gradient reinforcement
@@ -70,22 +74,20 @@ class WidthSearch(StudySearch):
     Args:
         budget: the most parameters.
         factors: of the widths the student has.
+        remove_blocks: whether blocks may be left out too, the last of each stage first, of a student whose `blocks` are
+            settings. N2N leaves out layers in a search before that of the factors; here both are chosen together.
         rollouts: trials of one iteration of reinforce.
         sampler: tpe, random or reinforce.
         learning_rate: of reinforce.
         others: see `StudySearch`.
     """
 
-    titles = ("reward",)
-    directions = ("maximize",)
-
-    def __init__(self, *, budget: AtLeastOne, factors: list[Factor], rollouts: AtLeastOne, trials: AtLeastOne,
-                 sampler: Literal["tpe", "random", "reinforce"], learning_rate: Positive, seed: Count, startup: Count,
+    def __init__(self, *, budget: AtLeastOne, factors: list[Factor], remove_blocks: bool, rollouts: AtLeastOne,
+                 trials: AtLeastOne, sampler: Sampler, learning_rate: Positive, seed: Count, startup: Count,
                  batch: AtLeastOne | None, storage: str | None, name: FileName | None, teacher_recipe: TeacherRecipe) -> None:
-        super().__init__(trials=trials, seed=seed, startup=startup, batch=batch, storage=storage, name=name,
-                         teacher_recipe=teacher_recipe)
-        self.budget, self.factors, self.rollouts = budget, factors, rollouts
-        self.sampler, self.learning_rate = sampler, learning_rate
+        super().__init__(sampler=sampler, learning_rate=learning_rate, rollouts=rollouts, trials=trials, seed=seed,
+                         startup=startup, batch=batch, storage=storage, name=name, teacher_recipe=teacher_recipe)
+        self.budget, self.factors, self.remove_blocks = budget, factors, remove_blocks
 
     def problems(self, settings: Settings) -> list[str]:
         """What cannot be, given all settings: a line each."""
@@ -93,6 +95,9 @@ class WidthSearch(StudySearch):
         if key_of(settings.student.node) is None:
             found.append(f"sweep=width_search: the student {settings.student.name} has no widths; choose one that has, "
                          "like resnet20, wrn_16_2, vgg8 or cnn")
+        elif self.remove_blocks and not isinstance(settings.student.node.get("blocks"), list):
+            found.append(f"sweep.remove_blocks: the student {settings.student.name} has no blocks of each stage as settings; "
+                         "choose one that has, like searchable, resnet18 or vgg13, or give false")
         if not self.factors:
             found.append("sweep.factors: got [], wanted a list, each a number above 0 and at most 1")
         if settings.student.checkpoint:
@@ -113,21 +118,18 @@ class WidthSearch(StudySearch):
         key = key_of(student)
         assert key is not None
         widths = student[key] if isinstance(student[key], list) else [student[key]]
+        blocks = tuple(student["blocks"]) if self.remove_blocks else ()
         space, name = read(overrides, lambda words: settings.choices["method"]), f"student.{key}"
-        if name in space.dimensions:
-            raise ConfigError([f"{name}: sweep=width_search chooses it; give the widths to start from, or leave it out"])
+        for chosen, what in ((name, "widths"), *([(BLOCKS, "blocks")] if blocks else [])):
+            if chosen in space.dimensions:
+                raise ConfigError([f"{chosen}: sweep=width_search chooses it; give the {what} to start from, or leave it out"])
         own: dict[str, Dimension] = {f"{name}[{place}]": Choice(tuple(str(factor) for factor in self.factors))
                                      for place in range(len(widths))}
-        fixed = tuple(word for word in space.fixed if word.partition("=")[0] != name)
-        return WidthSpace(fixed, {**own, **space.dimensions}, space.aside, space.method, tuple(widths), name)
-
-    def sampler_of(self, number: int, together: int) -> "BaseSampler":
-        """What chooses trial `number`, where so many run at once."""
-        if self.sampler == "reinforce":
-            from kdrun.sweeps.search.reinforce import Reinforce  # with Optuna
-
-            return Reinforce(self.learning_rate, self.rollouts, self.seed, number)
-        return built_in(self.sampler, self.seed, number, together, self.startup)
+        for place, held in enumerate(blocks):
+            count = held if isinstance(held, int) else len(held)
+            own[f"{BLOCKS}[{place}]"] = Choice(tuple(str(left) for left in range(1, count + 1)))
+        fixed = tuple(word for word in space.fixed if word.partition("=")[0] not in (name, *([BLOCKS] if blocks else [])))
+        return WidthSpace(fixed, {**own, **space.dimensions}, space.aside, space.method, tuple(widths), name, blocks)
 
     def known(self, context: SweepContext, words: Sequence[str], number: int) -> tuple[Sequence[float], dict[str, Any]] | None:
         """The reward of what cannot be built, or is over a budget that forgives nothing any more."""
@@ -163,14 +165,6 @@ class WidthSearch(StudySearch):
             raise ConfigError([f"sweep.budget: got {self.budget}, but even the smallest of these students has {least:,} "
                            "parameters; give a larger budget, smaller sweep.factors, or a smaller student"])
         super().search(study, storage, context, space, screen)
-
-    @cached_property
-    def data(self) -> "Data":
-        """What the networks are built for."""
-        from kdrun.data.configured import read_dataset  # with torch
-        from kdrun.models.configured import dataset_node  # with torch
-
-        return read_dataset(dataset_node(self.settings)).seen("student")
 
     def tolerance(self, number: int) -> float:
         """How much trial `number` is forgiven over the budget.

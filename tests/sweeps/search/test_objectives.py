@@ -6,13 +6,19 @@ import pandas
 import pytest
 
 from kdrun.evaluation.result_tables import HISTORY_COLUMNS
-from kdrun.sweeps.search.objectives import budget_tolerance, measured, n2n_reward
+from kdrun.sweeps.search.objectives import akd_reward, budget_tolerance, measured, n2n_reward
 
 
 def test_n2ns_reward():
     assert n2n_reward(0.95, 1.0, 20, 100) == pytest.approx(0.912)  # C = 0.8: 0.95 * 0.8 * 1.2
     assert n2n_reward(0.9, 0.9, 100, 100) == 0  # as large as the teacher
     assert n2n_reward(0.9, 0.9, 0, 100) == 1
+
+
+def test_akds_reward():
+    assert akd_reward(0.7, 2.0, 1.0, -0.07) == pytest.approx(0.66685, abs=5e-6)
+    assert akd_reward(0.7, 0.5, 1.0, -0.07) == pytest.approx(0.73480, abs=5e-6)
+    assert akd_reward(0.7, 3.0, 3.0, -0.07) == 0.7
 
 
 def test_the_tolerance_of_a_budget_wears_off():
@@ -40,6 +46,7 @@ def folder(tmp_path):
 def test_measures_are_of_the_validation_split(folder):
     found = measured(folder)
     assert found == {"validation_accuracy": 0.6, "teacher_validation_accuracy": 0.8, "parameters": 25, "flops": 7,
+                     "latency_ms": None,
                      "teacher_parameters": 100, "distillation_score": pytest.approx(0.5 * 0.25 + 0.5 * (1 - 0.6 / 0.8))}
 
 

@@ -30,6 +30,19 @@ def test_a_network_with_one_width():
     assert space.words({"student.width[0]": "0.5"}) == ["student=wrn_16_2", "student.width=1"]
 
 
+def test_blocks_may_be_left_out_too():
+    words = ["student=searchable", "student.widths=[8,8]", "student.strides=[1,2]", "student.blocks=[[full,depthwise],[shift]]"]
+    space = search(remove_blocks=True).space(settings_of(*words), parsed(words))
+    assert space.dimensions["student.blocks[0]"].values == ("1", "2")
+    chosen = {"student.widths[0]": "0.5", "student.widths[1]": "1.0", "student.blocks[0]": "1", "student.blocks[1]": "1"}
+    assert space.words(chosen) == ["student=searchable", "student.strides=[1,2]", "student.widths=[4,8]",
+                                   "student.blocks=[['full'],['shift']]"]
+    space = search(remove_blocks=True).space(settings_of("student=resnet18"), parsed(["student=resnet18"]))
+    chosen = {key: dimension.values[0] for key, dimension in space.dimensions.items()}
+    assert space.words(chosen)[-1] == "student.blocks=[1,1,1,1]"
+    assert search(remove_blocks=True).problems(settings_of("student=resnet8"))[0].startswith("sweep.remove_blocks: the student")
+
+
 def test_given_widths_are_those_that_shrink():
     words = ["student=cnn", "student.widths=[10,20]", "method.temperature=interval(1,4)"]
     space = search().space(settings_of("student=cnn", "student.widths=[10,20]"), parsed(words))
