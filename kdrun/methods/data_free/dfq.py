@@ -37,6 +37,10 @@ class DFQ(Generated):
     the paper has the KL divergence of normal distributions and the entropy (`kl`, `entropy`), several generators and
     students, and other weights, which are not known here. Quantisers are linear, of each layer between its extremes.
 
+    Measured on the digits (resnet8 taught by wrn_16_2, default recipe, seed 1): 94.8 % of the test set right, where the
+    baseline, which has the labels, has 98.6 % and the teacher 99.0 %, in 16 minutes on a busy processor. Students of few bits
+    and copies were not measured.
+
     Args:
         noise: numbers that a picture is made of.
         width: channels of the generator's first maps.
@@ -65,6 +69,9 @@ class DFQ(Generated):
              "workshops 2020"
     survey_scheme = ""
     survey_tables = ()
+    cautions: ClassVar = {
+        "offline": "it was measured below the student alone, which sees samples and labels: on the digits resnet8 ended at "
+                   "94.8 %, alone at 98.6 % (seed 1)"}
 
     def __init__(self, *, noise: AtLeastOne, width: AtLeastOne, batch_size: AtLeastOne, steps: AtLeastOne,
                  generator_lr: Positive, student_lr: Positive | None, student_steps: Turns, warm_up: Epochs,

@@ -93,6 +93,12 @@ class Lopes(Inverted):
     by eigenvectors of a graph of units, of all layers or of each two neighbours. Dropout of `all_layers_dropout` acts at the
     ends of stages, where the authors' acts where the teacher was trained with it.
 
+    The authors' code divides the distance at each layer by its number of units a second time (`by_size`), so that the logits
+    outweigh all stages, whose maps have thousands. Measured on the digits (resnet8 taught by wrn_16_2, default recipe, seed
+    1): with all layers alike 93.9 % of the test set right (validation 94.4 %) from 1,024 pictures of 50 iterations, 40 s of a
+    processor's time; divided 84.4 % (validation 83.3 %) from 2,048 of 100. The baseline, which has samples and labels, has
+    98.6 %, the teacher 99.0 %. The other forms were not measured.
+
     Args:
         form: which activations are recorded and rebuilt: `top_layer`, the logits alone; `all_layers`; `all_layers_dropout`,
             all layers of a teacher that lacks random units, others for each picture; `spectral_all_layers`,
@@ -118,6 +124,9 @@ class Lopes(Inverted):
     source = "Lopes, Fenu, Starner: Data-free knowledge distillation for deep neural networks. NeurIPS workshop 2017"
     survey_scheme = "offline"
     survey_tables = ("Alkhulaifi 2", "Gou section 6.6")
+    cautions: ClassVar = {
+        "offline": "it was measured below the student alone, which sees samples and labels: on the digits resnet8 ended at "
+                   "93.9 %, alone at 98.6 % (seed 1)"}
 
     def __init__(self, *, form: Form, batches: AtLeastOne, batch_size: AtLeastOne, iterations: AtLeastOne,
                  picture_lr: Positive, start_mean: Proportion, start_std: Positive, keep: Share, by_size: bool,
