@@ -20,6 +20,7 @@ from kdrun.methods.losses.adversarial import (
 )
 from kdrun.methods.losses.amalgamation import joined_logits, partial_cross_entropy, unified, unit_norms
 from kdrun.methods.losses.arithmetic import distances, mean_distance, mixture, same_size, standardise, unit_rows
+from kdrun.methods.losses.condensation import gradient_matching, mean_matching, ridge
 from kdrun.methods.losses.cross_layer import flow_cross_entropy, hcl, semantic_calibration, weighted_matching
 from kdrun.methods.losses.dense import (
     moments,
@@ -124,14 +125,15 @@ __all__ = ["ab", "affinities", "aggregated", "agreed_divergence", "aligned_direc
            "correlations", "cosine_distance", "crd", "darkrank_hard", "darkrank_soft", "dcm", "dissimilarities", "dist",
            "distances", "diversity", "dkd", "dkd_parts", "dml", "earth_mover", "edge_discrepancy", "expected_negative",
            "factor", "feature_normalised", "flow_cross_entropy", "fsp", "fsp_matrices", "fsp_matrix", "ft",
-           "gan_discriminator", "gan_student", "gaussian_kl", "global_targets", "hcl", "hint", "hkd_flow", "ickd", "irg_edges",
-           "irg_transformation", "jacobian", "joined_logits", "joint_labels", "kd", "kd_of_teachers", "kdsvd", "kl",
-           "leading_directions", "likenesses", "lkd", "local_structure", "log_euclid", "logit_mse", "lp",
+           "gan_discriminator", "gan_student", "gaussian_kl", "global_targets", "gradient_matching", "hcl", "hint", "hkd_flow",
+           "ickd", "irg_edges", "irg_transformation", "jacobian", "joined_logits", "joint_labels", "kd", "kd_of_teachers",
+           "kdsvd", "kl", "leading_directions", "likenesses", "lkd", "local_structure", "log_euclid", "logit_mse", "lp",
            "lsgan_discriminator", "lsgan_student", "map_mse", "margin_nca", "margin_ranking", "mean_discrepancy",
-           "mean_distance", "measured_negative", "mixture", "mlkd_absolute", "mlkd_relative", "moments", "nst", "ofd",
-           "oracle_kd", "partial_cross_entropy", "patches", "pkt", "place_affinities", "place_affinity", "pod", "r1_penalty",
-           "ranking_scores", "region_affinities", "region_affinity", "relative_distances", "relative_squares", "rkd_angle",
-           "rkd_distance", "same_size", "sees_again", "self_attention", "self_attention_map", "semantic_calibration",
-           "sigmoid_distillation", "similarities", "smoothed_labels", "soft_cross_entropy", "sp", "squared_mmd", "standardise",
-           "symmetric_log", "teacher_guidance", "top_score_difference", "transformations", "triplet_order", "unified",
-           "uniformity", "unit_norms", "unit_rows", "vid", "view_contrast", "view_count", "views_of", "weighted_matching"]
+           "mean_distance", "mean_matching", "measured_negative", "mixture", "mlkd_absolute", "mlkd_relative", "moments",
+           "nst", "ofd", "oracle_kd", "partial_cross_entropy", "patches", "pkt", "place_affinities", "place_affinity", "pod",
+           "r1_penalty", "ranking_scores", "region_affinities", "region_affinity", "relative_distances", "relative_squares",
+           "ridge", "rkd_angle", "rkd_distance", "same_size", "sees_again", "self_attention", "self_attention_map",
+           "semantic_calibration", "sigmoid_distillation", "similarities", "smoothed_labels", "soft_cross_entropy", "sp",
+           "squared_mmd", "standardise", "symmetric_log", "teacher_guidance", "top_score_difference", "transformations",
+           "triplet_order", "unified", "uniformity", "unit_norms", "unit_rows", "vid", "view_contrast", "view_count",
+           "views_of", "weighted_matching"]

@@ -58,6 +58,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "knowledge_flow": ("teachers=[cnn,mlp]",),
     "knowledge_within": ("method.batches=2", "method.batch_size=20", "method.iterations=3"),
     "kr_repr": ("student.widths=[6,8,12]",),
+    "ktn": ("method.graph_updates=2", "method.shots=[1,2]", "method.episodes=2", "method.queries=2"),
     "label_distill": ("method.per_class=1", "method.epochs=2", "method.patience=1"),
     "leap": ("method.updates=2", "method.tasks=2", "method.steps=2", "method.test_steps=2", "method.episodes=2"),
     "lopes": ("method.batches=2", "method.batch_size=20", "method.iterations=3"),

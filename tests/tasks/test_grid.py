@@ -32,7 +32,7 @@ NETWORKS = {  # where it is the networks that do not fit: these have no branches
     "texts": BRANCHES | SGD | {"cm_albanie"}, "tagging": BRANCHES | SGD, "transcription": BRANCHES | SGD,
     "translation": BRANCHES | SGD, "segmentation": DENSE | SGD, "detection": DENSE | SGD,
     "landmarks": DENSE | SGD | {"cgan_kd"},  # whose layers have no output a row
-    "retrieval": {*CHANNELS, *LIFELONG, *PARTIAL_TEACHERS, "net2net", "sla_sd", "ss_cluster", "sskd_ss"},
+    "retrieval": {*CHANNELS, *LIFELONG, *PARTIAL_TEACHERS, "ktn", "net2net", "sla_sd", "ss_cluster", "sskd_ss"},
     # its pictures are not square, its student is smaller, and its test of other classes
     "ranking": {"apprentice", "compress", "diff_quant", "gslr", "okddip", "one", "qkd", "quant_distill"},
 }
