@@ -72,6 +72,14 @@ from kdrun.methods.losses.layers import (
     transformations,
 )
 from kdrun.methods.losses.ordering import crd, darkrank_hard, darkrank_soft, ranking_scores, triplet_order
+from kdrun.methods.losses.partial import (
+    class_relations,
+    gradient_ratio,
+    kept_largest,
+    permuted_rest,
+    smoothed_by,
+    true_class_alone,
+)
 from kdrun.methods.losses.relation import (
     affinities,
     angles,
@@ -121,19 +129,19 @@ from kdrun.methods.losses.views import (
 )
 
 __all__ = ["ab", "affinities", "aggregated", "agreed_divergence", "aligned_directions", "angles", "at", "attention_map",
-           "best_ranked", "block_distance", "cckd", "channel_correlations", "conditional", "consensus", "consistency",
-           "correlations", "cosine_distance", "crd", "darkrank_hard", "darkrank_soft", "dcm", "dissimilarities", "dist",
-           "distances", "diversity", "dkd", "dkd_parts", "dml", "earth_mover", "edge_discrepancy", "expected_negative",
-           "factor", "feature_normalised", "flow_cross_entropy", "fsp", "fsp_matrices", "fsp_matrix", "ft",
-           "gan_discriminator", "gan_student", "gaussian_kl", "global_targets", "gradient_matching", "hcl", "hint", "hkd_flow",
+           "best_ranked", "block_distance", "cckd", "channel_correlations", "class_relations", "conditional", "consensus",
+           "consistency", "correlations", "cosine_distance", "crd", "darkrank_hard", "darkrank_soft", "dcm", "dissimilarities",
+           "dist", "distances", "diversity", "dkd", "dkd_parts", "dml", "earth_mover", "edge_discrepancy", "expected_negative",
+           "factor", "feature_normalised", "flow_cross_entropy", "fsp", "fsp_matrices", "fsp_matrix", "ft", "gan_discriminator",
+           "gan_student", "gaussian_kl", "global_targets", "gradient_matching", "gradient_ratio", "hcl", "hint", "hkd_flow",
            "ickd", "irg_edges", "irg_transformation", "jacobian", "joined_logits", "joint_labels", "kd", "kd_of_teachers",
-           "kdsvd", "kl", "leading_directions", "likenesses", "lkd", "local_structure", "log_euclid", "logit_mse", "lp",
-           "lsgan_discriminator", "lsgan_student", "map_mse", "margin_nca", "margin_ranking", "mean_discrepancy",
-           "mean_distance", "mean_matching", "measured_negative", "mixture", "mlkd_absolute", "mlkd_relative", "moments",
-           "nst", "ofd", "oracle_kd", "partial_cross_entropy", "patches", "pkt", "place_affinities", "place_affinity", "pod",
-           "r1_penalty", "ranking_scores", "region_affinities", "region_affinity", "relative_distances", "relative_squares",
-           "ridge", "rkd_angle", "rkd_distance", "same_size", "sees_again", "self_attention", "self_attention_map",
-           "semantic_calibration", "sigmoid_distillation", "similarities", "smoothed_labels", "soft_cross_entropy", "sp",
-           "squared_mmd", "standardise", "symmetric_log", "teacher_guidance", "top_score_difference", "transformations",
-           "triplet_order", "unified", "uniformity", "unit_norms", "unit_rows", "vid", "view_contrast", "view_count",
-           "views_of", "weighted_matching"]
+           "kdsvd", "kept_largest", "kl", "leading_directions", "likenesses", "lkd", "local_structure", "log_euclid",
+           "logit_mse", "lp", "lsgan_discriminator", "lsgan_student", "map_mse", "margin_nca", "margin_ranking",
+           "mean_discrepancy", "mean_distance", "mean_matching", "measured_negative", "mixture", "mlkd_absolute",
+           "mlkd_relative", "moments", "nst", "ofd", "oracle_kd", "partial_cross_entropy", "patches", "permuted_rest", "pkt",
+           "place_affinities", "place_affinity", "pod", "r1_penalty", "ranking_scores", "region_affinities", "region_affinity",
+           "relative_distances", "relative_squares", "ridge", "rkd_angle", "rkd_distance", "same_size", "sees_again",
+           "self_attention", "self_attention_map", "semantic_calibration", "sigmoid_distillation", "similarities",
+           "smoothed_by", "smoothed_labels", "soft_cross_entropy", "sp", "squared_mmd", "standardise", "symmetric_log",
+           "teacher_guidance", "top_score_difference", "transformations", "triplet_order", "true_class_alone", "unified",
+           "uniformity", "unit_norms", "unit_rows", "vid", "view_contrast", "view_count", "views_of", "weighted_matching"]

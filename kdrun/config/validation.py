@@ -105,7 +105,7 @@ def has(names: Collection[str]) -> str:
 
 
 NETWORK_GIVEN = ("classes", "channels", "shape", "vocabulary", "features", "length", "target_length", "per_place", "users",
-                 "items", "heatmap_stride", "further_heads", "heat_bias", "noise",
+                 "items", "heatmap_stride", "further_heads", "heat_bias", "latent",
                  "picture")  # what a network is told of the data
 
 

@@ -23,7 +23,7 @@ class PictureGenerator(nn.Module):
 
     Args:
         widths: channels of the maps at each size, each twice as large as the one before; the last has the pictures' size.
-        noise: numbers of the noise.
+        latent: numbers of the noise.
         classes: how many there are; their one-hot code stands behind the noise.
         picture: (channels, height, width) of the pictures.
 
@@ -34,20 +34,20 @@ class PictureGenerator(nn.Module):
     inputs: ClassVar[str] = "codes"
     tasks: ClassVar[tuple[str, ...]] = ("synthesis",)
 
-    def __init__(self, *, widths: list[AtLeastOne], noise: int, classes: int, picture: Sequence[int]) -> None:
+    def __init__(self, *, widths: list[AtLeastOne], latent: int, classes: int, picture: Sequence[int]) -> None:
         super().__init__()
         if len(widths) < 2:
             raise ValueError(f"widths is {widths}; wanted two or more, the channels of the maps at each size")
         channels, *full = picture
         self.sizes = [tuple(math.ceil(side / 2**part) for side in full) for part in reversed(range(len(widths)))]
-        self.first = nn.Linear(noise + classes, widths[0] * math.prod(self.sizes[0]))
+        self.first = nn.Linear(latent + classes, widths[0] * math.prod(self.sizes[0]))
         self.opening = nn.BatchNorm2d(widths[0])
         self.stages = nn.ModuleList(nn.Sequential(nn.Conv2d(before, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after))
                                     for before, after in itertools.pairwise(widths))
         self.last = nn.Conv2d(widths[-1], channels, 3, 1, 1)
 
     def forward(self, codes: Tensor) -> ModelOutput:
-        """Pictures [B, C, H, W] of codes [B, noise + classes]."""
+        """Pictures [B, C, H, W] of codes [B, latent + classes]."""
         pre = self.opening(self.first(codes).view(len(codes), -1, *self.sizes[0]))
         pres, posts = [pre], [F.relu(pre)]
         for stage, size in zip(self.stages, self.sizes[1:], strict=True):

@@ -62,7 +62,7 @@ class Synthesis(Task):
 
     def given(self) -> dict[str, Any]:
         """What a generator has to know."""
-        return {"noise": self.shape[0], "classes": len(self.classes), "picture": self.picture}
+        return {"latent": self.shape[0], "classes": len(self.classes), "picture": self.picture}
 
     def problems(self, source: Source) -> list[str]:
         """What makes pictures unfit to be learned from."""

@@ -114,12 +114,12 @@ def test_the_discriminator_by_hand(task):
 
 
 def test_a_generator_of_any_size_and_what_it_shows():
-    made = PictureGenerator(widths=[6, 4, 2], noise=5, classes=3, picture=(2, 7, 10))(torch.rand(4, 8))
+    made = PictureGenerator(widths=[6, 4, 2], latent=5, classes=3, picture=(2, 7, 10))(torch.rand(4, 8))
     assert made.logits.shape == (4, 2, 7, 10)
     assert [tuple(stage.shape[1:]) for stage in made.stages] == [(6, 2, 3), (4, 4, 5), (2, 7, 10)]
     assert float(made.logits.detach().abs().max()) <= 1
     with pytest.raises(ValueError, match="two or more"):
-        PictureGenerator(widths=[6], noise=5, classes=3, picture=(1, 8, 8))
+        PictureGenerator(widths=[6], latent=5, classes=3, picture=(1, 8, 8))
 
 
 def test_the_discriminator_learns_first_and_alone():

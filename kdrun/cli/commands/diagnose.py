@@ -6,6 +6,7 @@ mismatches  pictures that a network answers otherwise than its teacher, and who 
 calibration ECE, NLL and Brier score, before and after a temperature fitted on the validation split
 robustness  accuracy on corrupted pictures (Hendrycks and Dietterich 2019), under FGSM and PGD
 views       where each class has two views (dataset=multiview): which of them were learned (Allen-Zhu and Li 2023)
+parts       what the parts of the teacher's answer bring (runs of method=kd_parts; Tang et al. 2020)
 boundary    the mean transition error between student and reference (Micaelli and Storkey 2019)
 """
 
@@ -18,7 +19,7 @@ from kdrun.cli.commands import Arguments, at_least
 from kdrun.config.constraints import closest
 from kdrun.config.schema import ConfigError
 
-WHAT = ("impact", "exemplars", "mismatches", "calibration", "robustness", "views", "boundary")
+WHAT = ("impact", "exemplars", "mismatches", "calibration", "robustness", "views", "parts", "boundary")
 
 
 def main(words: Sequence[str]) -> int:
@@ -47,6 +48,7 @@ def main(words: Sequence[str]) -> int:
     from kdrun.evaluation.diagnostics.impact import class_impacts, compression_exemplars
     from kdrun.evaluation.diagnostics.mismatches import mismatches_of
     from kdrun.evaluation.diagnostics.multi_view import views_learned
+    from kdrun.evaluation.diagnostics.parts import parts_of
     from kdrun.evaluation.diagnostics.robustness import Stress, boundary, robustness
     from kdrun.evaluation.diagnostics.stored import NetworkLoader, populations
     from kdrun.evaluation.result_tables import write_csv
@@ -70,6 +72,7 @@ def main(words: Sequence[str]) -> int:
         "calibration": lambda: calibration(loader, runs),
         "robustness": lambda: robustness(loader, runs, stress, given.against),
         "views": lambda: views_learned(loader, runs, given.each),
+        "parts": lambda: parts_of(loader, runs),
         "boundary": lambda: boundary(loader, runs, given.against, given.walks, given.walk_steps, given.rate),
     }
     console = plain_console()

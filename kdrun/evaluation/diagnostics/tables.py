@@ -11,7 +11,7 @@ from rich.text import Text
 
 from kdrun.evaluation.diagnostics.stored import StoredNetwork, StoredRun
 
-__all__ = ["ROLES", "WHOSE", "Findings", "headed", "over_seeds", "plain_table", "whose"]
+__all__ = ["ROLES", "WHOSE", "Findings", "headed", "over_seeds", "plain_table", "spread", "whose"]
 
 ROLES = ("teacher", "baseline", "student")
 WHOSE = ("run", "seed", "comparison", "variant", "role", "group", "model")

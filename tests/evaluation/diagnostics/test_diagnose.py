@@ -55,6 +55,22 @@ def test_every_diagnosis_writes_its_tables(outputs, tmp_path, capsys):
     assert len(found["boundary"]) == 3
 
 
+def test_the_parts_of_distillation_are_measured_beside_the_whole(tmp_path, capsys):
+    for part, seed in (("smoothing", 1), ("full", 1), ("full", 2)):
+        toy_experiment("kd_parts", tmp_path, f"method.part={part}", f"seed={seed}")
+    assert diagnose(tmp_path, "parts", "--to", str(tmp_path)) == 0
+    assert "What each part brings" in capsys.readouterr().out
+    parts = pandas.read_csv(tmp_path / "parts.csv").set_index(["part", "seed"])
+    whole, part = parts.loc[("full", 1), "gap_points"], parts.loc[("smoothing", 1), "gap_points"]
+    share = parts.loc[("smoothing", 1), "share_of_full"]  # of the seed that both have
+    assert share == pytest.approx(part / whole) if whole > 0 else pandas.isna(share)
+    ratios = pandas.read_csv(tmp_path / "gradient_ratios.csv").set_index(["seed", "samples"])
+    assert set(ratios.index.get_level_values("seed")) == {1, 2}
+    count = ratios.loc[1, "count"]
+    assert count["student right"] + count["student wrong"] == count["all"]
+    assert (ratios["q5"] <= ratios["q50"]).all()
+
+
 def test_calibration_repeats_what_the_run_wrote(outputs, tmp_path):
     assert diagnose(outputs, "calibration", "--to", str(tmp_path), "--where", "seed == 2") == 0
     found = pandas.read_csv(tmp_path / "calibration.csv").set_index("role")
