@@ -1,11 +1,14 @@
 """Modality distillation with several streams."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from kdrun.config.constraints import Epochs, Fraction, NonNegative, Positive
+from kdrun.config.recipe import Recipe
 from kdrun.data.batch import Batch
 from kdrun.evaluation.metrics import accuracy
 from kdrun.methods.base import Method, Phase, Run, Terms
@@ -39,6 +42,8 @@ class ModalityDistillation(Method):
     Args:
         fuse_epochs: of the second step.
         tune_epochs: of the fourth.
+        tune_rate: the share of the recipe's learning rate in these two, whose networks are trained already; at the whole of it
+            the teacher's stream is lost.
         temperature: softens both answers.
         imitation: lambda 1, the share of the softened answers in what is learned of answers; labels have the other.
         answers: lambda 2, the share of answers; features have the other.
@@ -56,10 +61,10 @@ class ModalityDistillation(Method):
 
     adapter: nn.Module
 
-    def __init__(self, *, fuse_epochs: Epochs, tune_epochs: Epochs, temperature: Positive, imitation: Fraction,
-                 answers: Fraction, weight: NonNegative) -> None:
+    def __init__(self, *, fuse_epochs: Epochs, tune_epochs: Epochs, tune_rate: Positive, temperature: Positive,
+                 imitation: Fraction, answers: Fraction, weight: NonNegative) -> None:
         super().__init__()
-        self.fuse_epochs, self.tune_epochs, self.temperature = fuse_epochs, tune_epochs, temperature
+        self.fuse_epochs, self.tune_epochs, self.tune_rate, self.temperature = fuse_epochs, tune_epochs, tune_rate, temperature
         self.imitation, self.answers, self.weight = imitation, answers, weight
 
     def phases(self, run: Run) -> Iterator[Phase]:
@@ -72,6 +77,7 @@ class ModalityDistillation(Method):
         networks.student.network.load_state_dict(alone.network.state_dict())
         other = learning(networks.teacher, "other stream")
         networks.peers = [other]
+        self.tuning = True
         yield Phase("two streams", loss=self.fused, train=[networks.student, other], epochs=self.fuse_epochs,
                     evaluate=False)
         networks.peers = [other := frozen(other), imagining := imagining_network(run, other)]
@@ -79,9 +85,15 @@ class ModalityDistillation(Method):
         if self.of_maps and not (other.shapes.stages and imagining.shapes.stages):
             raise ValueError(f"it compares the last maps of two streams, and {other.model} shows none; choose another teacher")
         (given,), (wanted,) = imagining.shapes.embedding, other.shapes.embedding
+        self.tuning = False
         self.adapter = (nn.Identity() if self.of_maps or given == wanted else nn.Linear(given, wanted)).to(networks.device)
         yield Phase("hallucination", loss=self.imagined, train=[imagining, self.adapter], evaluate=False)
+        self.tuning = True
         yield Phase("fine-tune", loss=self.fused, train=[networks.student, imagining], epochs=self.tune_epochs)
+
+    def optimizer(self, player: str, weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+        """The recipe's, at a lower rate where trained networks are tuned."""
+        return (replace(recipe, lr=self.tune_rate * recipe.lr) if self.tuning else recipe).build(weights)
 
     def fused(self, networks: Networks, batch: Batch) -> Terms:
         """The labels, by the mean logits of the student and of the last stream beside it."""
