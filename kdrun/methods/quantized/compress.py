@@ -46,6 +46,13 @@ class Compress(Curriculum):
     result has to beat: the same network, with the same zeros and bits, from new weights by the labels alone in the same
     epochs; the run's seconds are those of both. Factors of a layer of which single weights were pruned have no zeros.
 
+    On the digits (resnet8 and its 97.7 ± 0.4 % alone, wrn_16_2 teaching, `method.amount=0.9 method.bits=2 recipe.epochs=20
+    teacher.recipe=digits`, 30 epochs in all, three seeds) the order decides: distil, prune, quantise 97.2 ± 0.2 %; quantise,
+    distil, prune 96.1 ± 0.3; prune, quantise, distil 95.7 ± 1.1; quantise, prune, distil 95.5 ± 0.1; prune, distil, quantise
+    95.2 ± 1.4; distil, quantise, prune 95.0 ± 0.9. All are of 97 to 100 thousand bits, of 2,488 thousand. Only the first is
+    not below the same network from new weights by the labels alone, 96.8 ± 0.2 %. With `amount=0.8 bits=4` little is lost in
+    the first order (98.3 % of 98.6 %, one seed).
+
     Args:
         base: the method of the distillation, any that has a loss.
         steps: each at most once.
