@@ -63,6 +63,10 @@ class CMI(Inverted):
     The whole views are shifted and mirrored as the run's pictures are, where the authors always shift by up to 4 pixels and
     mirror.
 
+    Measured on the digits (resnet8 taught by wrn_16_2, default recipe, seed 1): 79.1 % of the test set right from 1,024
+    pictures, where the baseline, which has the labels, has 98.6 % and the teacher 99.0 %, in 95 s of a processor's time.
+    Validation was 34, 66, 81 and 81 % after the rounds. Other rates, and the authors' 200 iterations, were not tried.
+
     Args:
         rounds: of making pictures and learning; the recipe's epochs are shared out among them.
         batches: of pictures a round.
@@ -89,6 +93,9 @@ class CMI(Inverted):
     source = "Fang, Song, Wang, Shen, Wang, Song: Contrastive model inversion for data-free knowledge distillation. IJCAI 2021"
     survey_scheme = ""
     survey_tables = ()
+    cautions: ClassVar = {
+        "offline": "it was measured far below the student alone, which sees samples and labels: on the digits resnet8 ended at "
+                   "79.1 %, alone at 98.6 % (seed 1)"}
 
     generator: Generator
     head: nn.Sequential

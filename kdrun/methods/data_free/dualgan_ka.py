@@ -51,7 +51,7 @@ class DualGAN(Generated):
     A reduced form: there is no public code, and this follows a description of the paper. There, classes are several a
     picture, told by a threshold, with a term that keeps answers sparse, which is constant where they sum to one as here;
     stages learn from the first generator's maps too; the student's branches are filters of what the stages before the
-    last give, where here one head answers for all teachers. All numbers are ours.
+    last give, where here one head answers for all teachers. All numbers are ours, and what it reaches was not measured.
 
     Args:
         noise: numbers that a picture is made of.
