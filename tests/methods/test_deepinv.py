@@ -78,6 +78,14 @@ def test_rounds_continue_one_training_and_inversions_move_no_network():
     assert bool((run.method.images.flatten(1).abs().sum(dim=1) > 0).all())
 
 
+@pytest.mark.parametrize("clip", [True, False])
+def test_pixels_are_clipped_to_what_pictures_can_have(clip):
+    run = toy_run("deepinv", "offline", f"method.clip={clip}", "method.rounds=1")
+    distill(run)
+    low, high = float(run.method.images.min()), float(run.method.images.max())
+    assert (low, high) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-6)) if clip else low < -0.1 and high > 1.1
+
+
 def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"method\.rounds=2 or more"):
         toy_experiment("deepinv", tmp_path, "method.rounds=1", "method.competition_weight=1")

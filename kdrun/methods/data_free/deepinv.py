@@ -77,6 +77,7 @@ class DeepInversion(Inverted):
         divergence: of that disagreement: `release`, or the `textbook` Jensen-Shannon divergence.
         jitter: pixels by which pictures are rolled at most before the teacher sees them.
         flip: whether half of the times they are mirrored too.
+        clip: whether pixels are brought back after each update to what stored pictures can have, from black to white.
         temperature: when the student learns.
     """
 
@@ -91,12 +92,12 @@ class DeepInversion(Inverted):
                  picture_lr: Positive, momentum: Proportion, label_weight: NonNegative, statistics_weight: NonNegative,
                  variation_weight: NonNegative, norm_weight: NonNegative, competition_weight: NonNegative,
                  competition_temperature: Positive, divergence: Literal["release", "textbook"], jitter: Count, flip: bool,
-                 temperature: Positive) -> None:
+                 clip: bool, temperature: Positive) -> None:
         if competition_weight and rounds == 1:
             raise ValueError("method.competition_weight asks for a student who knows something already; give "
                              "method.rounds=2 or more")
         super().__init__(rounds=rounds, batches=batches, batch_size=batch_size, iterations=iterations, picture_lr=picture_lr,
-                         momentum=momentum, student_lr=None, temperature=temperature)
+                         momentum=momentum, student_lr=None, temperature=temperature, clip=clip)
         self.label_weight, self.statistics_weight = label_weight, statistics_weight
         self.variation_weight, self.norm_weight = variation_weight, norm_weight
         self.competition_weight, self.divergence = competition_weight, divergence

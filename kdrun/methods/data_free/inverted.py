@@ -33,6 +33,7 @@ class Inverted(Method):
         student_lr: of the student's Adam, without decay, by the recipe's schedule; None for the recipe's optimizer.
         temperature: of the student's lessons.
         normalised: whether pictures descend as networks see them; otherwise from 0 to 1, as they are stored.
+        clip: whether pixels are brought back after each update to what stored pictures can have, from black to white.
     """
 
     needs = ("pictures", "one row a sample", "sample labels")
@@ -42,11 +43,11 @@ class Inverted(Method):
     normalise: Normalise
 
     def __init__(self, *, rounds: int, batches: int, batch_size: int, iterations: int, picture_lr: float, momentum: float,
-                 student_lr: float | None, temperature: float, normalised: bool = True) -> None:
+                 student_lr: float | None, temperature: float, normalised: bool = True, clip: bool = False) -> None:
         super().__init__()
         self.rounds, self.batches, self.batch_size, self.iterations = rounds, batches, batch_size, iterations
         self.picture_lr, self.momentum, self.student_lr = picture_lr, momentum, student_lr
-        self.temperature, self.normalised, self.turn = temperature, normalised, 0
+        self.temperature, self.normalised, self.clip, self.turn = temperature, normalised, clip, 0
 
     def phases(self, run: Run) -> Iterator[Phase]:
         """Pictures and lessons in turn."""
@@ -89,6 +90,9 @@ class Inverted(Method):
         self.canvas.restart(self.beginning(batch.tensor))
         for _ in range(self.turns):
             yield "pictures", self.inversion(networks, self.seen(pixels), wanted)
+            if self.clip:
+                with torch.no_grad():
+                    pixels.copy_(pixels.clamp(*self.range_of(pixels)))
         with torch.no_grad():
             self.images[batch.rows] = self.stored(pixels)
 
@@ -104,6 +108,13 @@ class Inverted(Method):
     def stored(self, pixels: Tensor) -> Tensor:
         """Pictures [B, H, W, C] as data sets keep them, from 0 to 1 where they are not beyond."""
         return self.normalise.stored(pixels) if self.normalised else pixels.permute(0, 2, 3, 1)
+
+    def range_of(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Black and white, as pictures [B, C, H, W] that descend have them; each [C, 1, 1]."""
+        mean, std = (values.to(pixels.device).view(-1, 1, 1) for values in (self.normalise.mean, self.normalise.std))
+        if not self.normalised:
+            return torch.zeros_like(mean), torch.ones_like(mean)
+        return -mean / std, (1 - mean) / std
 
     def inversion(self, networks: Networks, pictures: Tensor, wanted: Tensor) -> Terms:
         """What pictures [B, C, H, W], as networks see them, of wanted classes [B] descend."""
