@@ -35,7 +35,7 @@ NEEDS = {  # what a method asks for beyond that, at all or where something else 
     "dafl": ("method.steps=3",),
     "data_distill": ("dataset.labelled=20",),
     "dataset_distill": ("method.iterations=4", "method.per_class=2"),
-    "deepinv": ("method.rounds=2", "method.batch_size=20", "method.iterations=3"),
+    "deepinv": ("method.rounds=2", "method.batches=1", "method.batch_size=20", "method.iterations=3"),
     "dfad": ("method.steps=3",),
     "dfq": ("method.steps=3", "method.width=8", "method.student_steps=2", "method.warm_up=1"),
     "dualgan_ka": ("teacher_classes=2", "method.steps=3", "method.width=8", "method.generator_epochs=1",

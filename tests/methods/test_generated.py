@@ -18,7 +18,7 @@ def test_the_generators_inner_normalisations_are_those_of_the_releases(key, inne
 
 @pytest.mark.parametrize(("key", "more", "kind"), [
     ("dafl", (), torch.optim.Adam), ("zskt", (), torch.optim.Adam), ("zskd", ("method.student_lr=0.001",), torch.optim.Adam),
-    ("dfad", (), torch.optim.SGD), ("deepinv", (), torch.optim.SGD),
+    ("dfad", (), torch.optim.SGD), ("dfad", ("method.student_lr=0.002",), torch.optim.Adam), ("deepinv", (), torch.optim.SGD),
     ("dafl", ("method.student_lr=null",), torch.optim.SGD), ("zskd", (), torch.optim.SGD),
 ])
 def test_what_the_student_is_trained_by(key, more, kind):

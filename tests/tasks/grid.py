@@ -61,7 +61,7 @@ NAMES_NETWORKS = {  # methods that name networks, or several teachers
 }
 SMALL: Mapping[str, Mapping[str, object]] = {  # numbers that make a rehearsal's step cheap
     "cross_distill": {"shots": 1}, "dafl": {"steps": 3}, "dataset_distill": {"per_class": 2},
-    "deepinv": {"rounds": 2, "batch_size": 20, "iterations": 3}, "dfad": {"steps": 3}, "fskd": {"samples": 16},
+    "deepinv": {"rounds": 2, "batches": 1, "batch_size": 20, "iterations": 3}, "dfad": {"steps": 3}, "fskd": {"samples": 16},
     "ktn": {"shots": [1, 2]}, "label_distill": {"per_class": 1}, "podnet": {"proxies": 2},
     "zskd": {"impressions": 60, "batch_size": 20, "iterations": 3}, "zskt": {"steps": 3, "student_steps": 2},
     "hkd_flow": {"auxiliary": None}, "nas_adanas": {"iterations": 2},
