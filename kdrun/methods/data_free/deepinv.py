@@ -56,8 +56,10 @@ class DeepInversion(Inverted):
     answers on all pictures so far, augmented as the run's are. With `competition_weight` above 0 this is Adaptive
     DeepInversion: from the second round on pictures are drawn to where the student still disagrees. No training
     picture is read; only what belongs to the teacher: its weights, its statistics and the mean and spread it
-    normalises by. The release does not train a student; here the recipe does. Measured on the digits (default recipe,
-    seed 1): 95.7 % of the test set right, where the baseline, which has the labels, has 98.6 % and the teacher 99.2 %.
+    normalises by. The release does not train a student; here the recipe does. Measured on the digits (resnet8 taught by
+    wrn_16_2, default recipe, three seeds, 90 seconds of a processor each): 95.7 ± 1.3 % of the test set right, where the
+    baseline, which has the labels, has 98.6 ± 0.1 % and the teacher 99.0 ± 0.1 %. With half of the training pictures held
+    out, 95.6 % of these are right, and 90.9 % with half as many pictures that are not clipped (seed 1).
 
     All pictures are part of every checkpoint.
 
