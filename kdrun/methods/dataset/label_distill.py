@@ -103,6 +103,11 @@ class LabelDistill(MadeData):
     `MadeData`: all learn by the recipe, where the authors train by the same procedure as the labels were learned with, for
     as many steps as networks lasted, and choose labels among epochs on a validation split; here the last ones are taken.
 
+    Measured on the digits (`rr`, five pictures of each class, resnet8, one seed): learned labels end at 73.2 % of the test
+    set right, below true ones of the same pictures (88.8 %) and smoothed ones (90.3 %). They were learned with 1,200
+    updates, the authors take many times as many, and by another network than the student. With labels_lr=0.02 it was 59.9
+    %; with patience=200 or mode=or2 the likeliest class was the true one no more often.
+
     Args:
         mode: `rr` or `or2`.
         per_class: pictures of each class.
@@ -123,6 +128,9 @@ class LabelDistill(MadeData):
     schemes: ClassVar[tuple[str, ...]] = ("self",)
     teachers: ClassVar[Teachers] = "none"
     knowledge = ()
+    cautions: ClassVar[Mapping[str, str]] = {
+        "self": "measured on digits its learned labels of 50 pictures gave 73 % of the test set right, the true labels of the "
+                "same pictures 89 %"}
     source = "Bohdal, Yang, Hospedales: Flexible dataset distillation: learn labels instead of images. arXiv:2006.08572, 2020"
     survey_scheme = ""
     survey_tables = ("Gou section 1",)

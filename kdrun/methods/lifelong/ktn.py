@@ -100,6 +100,11 @@ class KTN(Method):
     (of the digits their seven segments, as on a display), and the graph joins near ones. The form is that of a later
     implementation by others, with its divisor, the samples of a class.
 
+    Measured on the digits (resnet8, default settings, three seeds): on all classes together 69.6 ± 4.9 % by one sample of a
+    novel class, where means alone have 44.9 ± 2.8 %, and 46.5 ± 3.1 % by five, where they have 44.8 ± 3.5 %. Among novel
+    classes alone the graph does not help: 61.9 ± 2.1 % and 75.7 ± 2.3 % against 63.1 ± 1.8 % and 76.2 ± 2.4 %. More updates
+    of the graph network (300, 1,000; one seed) were no better on the validation split. The student has 45.5 ± 8.5 %.
+
     Args:
         base: how many classes, the first ones, have all their samples.
         vectors: of each class.
@@ -123,7 +128,8 @@ class KTN(Method):
     plain_logits = "compares directions"
     label_term = None  # the labels are those of some classes
     cautions: ClassVar[Mapping[str, str]] = {
-        "self": "its student knows a few pictures of the novel classes and ends below the student alone, which has all of them"}
+        "self": "its student knows a few pictures of the novel classes: measured on digits it has 45 % of the test set right, "
+                "where the student alone, which has all pictures, has 99 %"}
     source = "Peng, Li, Zhang, Li, Qi, Tang: Few-shot image recognition with knowledge transfer. ICCV 2019"
     survey_scheme = ""
     survey_tables = ("Gou section 6.8", "Gou section 8.1")

