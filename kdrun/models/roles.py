@@ -17,7 +17,9 @@ from kdrun.models.output import LazyOutput, ModelOutput, Shapes
 from kdrun.models.sharing import shared
 from kdrun.tasks.base import Task
 
-__all__ = ["Frozen", "Networks", "Role", "evaluating", "frozen", "learning"]
+__all__ = ["STOPPED", "Frozen", "Networks", "Role", "evaluating", "frozen", "learning"]
+
+STOPPED = "stopped teacher"  # what results call a teacher of a shorter training beside the whole one
 
 
 @contextlib.contextmanager

@@ -1,13 +1,15 @@
 """Distillation that stops early: the teacher's training, or its influence."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar
+
+from torch import nn
 
 from kdrun.config.constraints import Bounds, Fraction, NonNegative, Positive
 from kdrun.data.batch import Batch
 from kdrun.methods.base import Method, Phase, Run, Terms
 from kdrun.methods.losses import kd
-from kdrun.models.roles import Networks
+from kdrun.models.roles import STOPPED, Networks
 
 
 class EarlyStoppedKD(Method):
@@ -15,8 +17,8 @@ class EarlyStoppedKD(Method):
 
     A student that is too small for its teacher can follow it for a while only. Two remedies, each a setting of its own: a
     teacher of a shorter training (its schedule runs whole over those epochs), or a soft term that is dropped for the last
-    epochs, in which the labels alone are left. The teacher of the results is the whole one; how good the stopped one is,
-    the run prints.
+    epochs, in which the labels alone are left. The teacher of the results is the whole one; the one that was stopped is kept
+    beside it, with a row of its own, and `kdrun diagnose capacity` compares how far students follow either.
 
     The abstract names the remedies; weights, temperature and shares are from memory or ours.
 
@@ -59,3 +61,7 @@ class EarlyStoppedKD(Method):
             return {"ce": hard}
         return {"ce": self.ce_weight * hard,
                 "kd": self.kd_weight * kd(networks.teacher(batch).logits, student.logits, self.temperature)}
+
+    def trained_networks(self, networks: Networks) -> Mapping[str, nn.Module]:
+        """The student; and the teacher that taught it, where that is not the one of the results."""
+        return {"student": networks.student, **({STOPPED: networks.teacher} if self.teacher_share < 1 else {})}
