@@ -40,6 +40,7 @@ EXCEPTIONS: Final[dict[str, dict[str, set[str]]]] = {
     "kimura_gp": {"Alkhulaifi": {"Kimura et al. 2019"}},
     "knowledge_flow": {},  # the tables' Liu 2019 are IRG and KR
     "kr_repr": {"Gou": {"Liu et al. 2019c"}},
+    "ktn": {},  # the tables' Peng 2019 is correlation congruence; this one, Gou's 2019b, is in none
     "lp": {"Gou": {"Chen et al. 2020b"}},  # Alkhulaifi's Chen 2020 is OKDDip
     "lsp_gcn": {},  # Gou's Yang 2020a, which is in no table
     "meal": {},  # the tables' Shen 2019 are of amalgamation
