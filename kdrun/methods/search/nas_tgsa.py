@@ -30,6 +30,10 @@ class NasTGSA(Method):
     students instead of those that learn from labels. Students are drawn by chance; the paper draws them by a sampler that
     learns from earlier scores (for which `kdrun -m sweep=nas_akd` is). Numbers of candidates and epochs are ours.
 
+    On the digits, with wrn_16_2 as teacher (99.0 ± 0.1 %), students of 12,810 to 49,682 parameters end at 98.6 ± 0.6 %; resnet8
+    (77,754) has 98.6 ± 0.1 % alone and 98.8 ± 0.2 % by `kd`. Random search (`guidance=0`) chose the same students, and a reward
+    of distilled candidates (`proxy=kd`) others in one of three seeds, at 98.7 ± 0.6 %: 90 validation pictures tell little.
+
     `student=` names the network that is trained alone beside it; the rows of the student are those of the network that is
     found.
 
