@@ -19,7 +19,7 @@ from kdrun.utils.wording import counted
 __all__ = ["families", "student_kind", "taxonomy"]
 
 FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    "adversarial": ("a critic tells teacher from student, or a generator makes what they learn from",
+    "adversarial": ("a discriminator tells teacher from student, or a generator makes what they learn from",
                     ("Gou section 6.1",)),
     "multi-teacher": ("several teachers, at once or one after the other", ("Gou section 6.2", "Gou 3")),
     "cross-modal": ("teacher and student see different modalities or domains", ("Gou section 6.3", "Gou 4")),
