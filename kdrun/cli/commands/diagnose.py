@@ -7,6 +7,8 @@ calibration ECE, NLL and Brier score, before and after a temperature fitted on t
 robustness  accuracy on corrupted pictures (Hendrycks and Dietterich 2019), under FGSM and PGD
 views       where each class has two views (dataset=multiview): which of them were learned (Allen-Zhu and Li 2023)
 parts       what the parts of the teacher's answer bring (runs of method=kd_parts; Tang et al. 2020)
+capacity    students of teachers of several sizes, stopped early or not (runs of method=kd, es_kd; Cho and Hariharan 2019)
+concepts    how many places of a picture features rest on, in foreground and background (Cheng et al. 2020)
 boundary    the mean transition error between student and reference (Micaelli and Storkey 2019)
 """
 
@@ -19,7 +21,7 @@ from kdrun.cli.commands import Arguments, at_least
 from kdrun.config.constraints import closest
 from kdrun.config.schema import ConfigError
 
-WHAT = ("impact", "exemplars", "mismatches", "calibration", "robustness", "views", "parts", "boundary")
+WHAT = ("impact", "exemplars", "mismatches", "calibration", "robustness", "views", "parts", "capacity", "concepts", "boundary")
 
 
 def main(words: Sequence[str]) -> int:
@@ -45,6 +47,8 @@ def main(words: Sequence[str]) -> int:
     from kdrun.analysis.run_index import collect
     from kdrun.config.validation import device_problems
     from kdrun.evaluation.diagnostics.calibration import calibration
+    from kdrun.evaluation.diagnostics.capacity import capacity_of
+    from kdrun.evaluation.diagnostics.concepts import Probe, concepts_of
     from kdrun.evaluation.diagnostics.impact import class_impacts, compression_exemplars
     from kdrun.evaluation.diagnostics.mismatches import mismatches_of
     from kdrun.evaluation.diagnostics.multi_view import views_learned
@@ -65,6 +69,7 @@ def main(words: Sequence[str]) -> int:
     place = given.device if given.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     loader = NetworkLoader(outputs, torch.device(place), screen.note)
     stress = Stress(given.pictures, names, given.eps, given.steps, given.seed)
+    probe = Probe(given.probed, given.noises, given.noise_steps, given.seed)
     made: dict[str, Callable[[], Any]] = {
         "impact": lambda: class_impacts(loader, runs, given.against),
         "exemplars": lambda: compression_exemplars(loader, runs, given.against),
@@ -73,6 +78,8 @@ def main(words: Sequence[str]) -> int:
         "robustness": lambda: robustness(loader, runs, stress, given.against),
         "views": lambda: views_learned(loader, runs, given.each),
         "parts": lambda: parts_of(loader, runs),
+        "capacity": lambda: capacity_of(loader, runs),
+        "concepts": lambda: concepts_of(loader, runs, probe),
         "boundary": lambda: boundary(loader, runs, given.against, given.walks, given.walk_steps, given.rate),
     }
     console = plain_console()
@@ -111,6 +118,10 @@ def arguments() -> Arguments:
     stress.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of noise and random starts (0)")
     views = parser.add_argument_group("views")
     views.add_argument("--each", type=at_least(1), default=100, metavar="N", help="pictures of each view of each class (100)")
+    probe = parser.add_argument_group("concepts")
+    probe.add_argument("--probed", type=at_least(1), default=50, metavar="N", help="pictures of the test set (50)")
+    probe.add_argument("--noises", type=at_least(1), default=16, metavar="N", help="drawn of each in each step (16)")
+    probe.add_argument("--noise-steps", type=at_least(1), default=80, metavar="N", help="in which noise is fitted (80)")
     walk = parser.add_argument_group("boundary")
     walk.add_argument("--walks", type=at_least(1), default=100, metavar="N", help="pictures that walks start from (100)")
     walk.add_argument("--walk-steps", type=at_least(1), default=30, metavar="N", help="of each walk (30)")

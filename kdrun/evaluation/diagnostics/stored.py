@@ -21,8 +21,9 @@ from kdrun.data.samples import Samples
 from kdrun.evaluation.metrics import accuracy
 from kdrun.models.configured import dataset_node, teacher_specs
 from kdrun.models.factory import NetworkFactory, NetworkSpec, load_checkpoint, read_weights
+from kdrun.models.output import ModelOutput
 from kdrun.models.prediction import predict
-from kdrun.models.roles import Role
+from kdrun.models.roles import STOPPED, Role
 from kdrun.storage.finished import weights_file
 from kdrun.storage.network_store import checked
 from kdrun.utils import names
@@ -103,14 +104,27 @@ class StoredNetwork:
 
     def sees(self, pixels: Tensor) -> Tensor:
         """Logits of pixels [B, H, W, C] from 0 to 1, through modality and normalisation; gradients pass."""
-        return self.judges(self.data.seen(self.role.view).normalise(pixels))
+        return self.judges(self.normalised(pixels))
+
+    def last_map(self, pixels: Tensor) -> Tensor:
+        """The map at the end of the last stage, of pixels as `sees` takes them; what is pooled where there are no stages."""
+        answer = self.answer(self.normalised(pixels))
+        return answer.stages[-1] if answer.stages else answer.embedding
 
     def judges(self, pictures: Tensor) -> Tensor:
         """Logits of normalised pictures [B, C, H, W]."""
+        return self.answer(pictures).logits
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, H, W, C] from 0 to 1 as the network sees them."""
+        return self.data.seen(self.role.view).normalise(pixels)
+
+    def answer(self, pictures: Tensor) -> ModelOutput:
+        """Its whole answer to normalised pictures [B, C, H, W]; gradients pass."""
         view = self.role.view
-        logits = self.role(pictures if view is None else Batch(pictures, views={view: pictures})).logits
+        answer = self.role(pictures if view is None else Batch(pictures, views={view: pictures}))
         self.role.forget()
-        return logits
+        return answer
 
 
 class NetworkLoader:
@@ -163,7 +177,7 @@ class NetworkLoader:
         specs = dict.fromkeys(("student", "baseline"), NetworkSpec.read(run.settings.student.node, "student"))
         teachers = teacher_specs(run.settings, data := self.data(run))
         if teachers and teachers[0].classes is None:
-            specs["teacher"] = teachers[0]
+            specs["teacher"] = specs[STOPPED] = teachers[0]
         if role not in specs:
             raise Missing(f"{role} of {run.variant}: " + ("it knows some of the classes alone" if teachers else
                                                           "it learns from no teacher"))
@@ -176,7 +190,7 @@ class NetworkLoader:
         precision = torch.bfloat16 if run.settings.run.precision == "bf16" else None
         factory = NetworkFactory(specs["student"], teachers, data, run.seed, self.device, precision)
         try:
-            actor = factory.build(spec, role)
+            actor = factory.build(spec, "teacher" if role == STOPPED else role)
             if not file.is_file():
                 raise ValueError(f"there is no file {file}")
             if stored:

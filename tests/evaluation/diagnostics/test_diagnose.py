@@ -29,13 +29,13 @@ def diagnose(outputs, *words: str) -> int:
 
 def test_every_diagnosis_writes_its_tables(outputs, tmp_path, capsys):
     assert diagnose(outputs, "--to", str(tmp_path), "--pictures", "40", "--corruptions", "contrast,shot_noise", "--steps", "2",
-                    "--walks", "4", "--walk-steps", "2") == 0
+                    "--walks", "4", "--walk-steps", "2", "--probed", "4", "--noises", "2", "--noise-steps", "2") == 0
     told = capsys.readouterr()
     assert "at least 3 are wanted" in told.out
     assert "left out" not in told.err
     found = {path.stem: pandas.read_csv(path) for path in tmp_path.glob("*.csv")}
     assert found.keys() == {"class_impact", "exemplars", "exemplars_summary", "mismatches", "calibration", "corruptions",
-                            "attacks", "robustness", "boundary"}
+                            "attacks", "robustness", "capacity", "concepts", "boundary"}
     assert len(found["class_impact"]) == 2 * 10  # two variants, ten classes
     assert len(found["calibration"]) == 3 * 3
     assert found["calibration"]["temperature"].notna().all()
@@ -53,6 +53,27 @@ def test_every_diagnosis_writes_its_tables(outputs, tmp_path, capsys):
     teachers = found["robustness"][found["robustness"]["role"] == "teacher"]
     assert teachers["mce"].tolist() == pytest.approx([1] * 3)
     assert len(found["boundary"]) == 3
+    concepts = found["concepts"]
+    assert len(concepts) == 3 * 3
+    assert (concepts["foreground_concepts"] <= concepts["foreground_cells"]).all()
+    assert (concepts["foreground_concepts"] + concepts["background_concepts"] > 0).all()
+    followed = found["capacity"].set_index("run")  # of the two that learn from a trained teacher
+    for run in followed.index:
+        student = pandas.read_csv(outputs / "runs" / run / "results.csv").set_index("role").loc["student"]
+        assert followed.loc[run, "kl_test"] == pytest.approx(student["kl"], abs=1e-6)
+    assert len(followed) == 2
+
+
+def test_a_student_is_compared_with_the_stopped_teacher_that_taught_it(tmp_path):
+    toy_experiment("es_kd", tmp_path, "method.teacher_share=0.5", "method.soft_share=0.5")
+    assert diagnose(tmp_path, "capacity", "--to", str(tmp_path)) == 0
+    (row,) = pandas.read_csv(tmp_path / "capacity.csv").to_dict("records")
+    written = pandas.read_csv(tmp_path / "runs" / row["run"] / "results.csv").set_index("role")["accuracy"]
+    assert (row["teacher_share"], row["soft_share"]) == (0.5, 0.5)
+    assert row["taught_by_accuracy"] == pytest.approx(written["stopped teacher"])
+    assert row["teacher_accuracy"] == pytest.approx(written["teacher"])
+    assert row["gap_points"] == pytest.approx(100 * (written["student"] - written["baseline"]))
+    assert min(row["kl_train"], row["kl_test"]) > 0
 
 
 def test_the_parts_of_distillation_are_measured_beside_the_whole(tmp_path, capsys):
