@@ -61,4 +61,4 @@ def test_a_method_runs_where_it_finds_what_it_needs(task):
     if task == "texts":
         assert of_kind("relation") & set(refused) <= {"sskd_ss", *SEARCHED}  # the first turns pictures
     if task == "pictures":
-        assert not refused
+        assert set(refused) == {"gan_compress", "lifelong_gan"}  # whose students make pictures
