@@ -71,7 +71,7 @@ def capacity_of(loader: NetworkLoader, runs: Sequence[StoredRun]) -> Findings:
                           str(len(found[key])),
                           *(spread([row[name] for row in found[key]], lambda value: f"{100 * value:.2f}")
                             for name in ("taught_by_accuracy", "accuracy")),
-                          spread([row["gap_points"] for row in found[key]], lambda value: f"{value:+.2f}"),
+                          spread([row["gap_points"] for row in found[key]], lambda value: f"{value:.2f}"),
                           *(spread([row[name] for row in found[key]], lambda value: f"{value:.4f}")
                             for name in ("kl_train", "kl_test")))
         tables.append(table)
