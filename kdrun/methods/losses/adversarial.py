@@ -81,7 +81,7 @@ def lsgan_student(student: Tensor) -> Tensor:
 def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
     """Half the mean squared norm of a discriminator's gradient at what is real, which keeps adversarial training stable.
 
-    Source: Mescheder, Geiger, Nowozin, Which training methods for GANs do actually converge? ICML 2018, equation 9.
+    Source: Mescheder, Geiger, Nowozin, Which training methods for GANs do actually converge? ICML 2018 (R1).
 
     Args:
         logits: the discriminator's [B], each of one sample and of no other.

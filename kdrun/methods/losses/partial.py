@@ -85,7 +85,7 @@ def kept_largest(teacher: Tensor, count: int) -> Tensor:
 def permuted_rest(teacher: Tensor, labels: Tensor, draws: Tensor) -> Tensor:
     """The teacher's probabilities with those of the false classes in another order: which class is like which is lost.
 
-    Source: Furlanello et al., Born-again neural networks, ICML 2018, section 3.2 (dark knowledge with permuted predictions).
+    Source: Furlanello et al., Born-again neural networks, ICML 2018 (dark knowledge with permuted predictions).
 
     Args:
         teacher: probabilities [B, K].

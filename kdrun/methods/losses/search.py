@@ -48,7 +48,7 @@ def oracle_kd(teachers: Sequence[Tensor], student: Tensor, labels: Tensor, tempe
 def dissimilarities(maps: Tensor) -> Tensor:
     """One minus Pearson's correlation of the activations of each pair of samples: [B, ...] to [B, B].
 
-    Source: Bashivan, Tensen, DiCarlo, Teacher guided architecture search, ICCV 2019, section 3.2.
+    Source: Bashivan, Tensen, DiCarlo, Teacher guided architecture search, ICCV 2019.
 
     Example:
         >>> dissimilarities(torch.tensor([[0.0, 1.0, 2.0], [1.0, 3.0, 5.0], [2.0, 1.0, 0.0]]))[0].round(decimals=4)
