@@ -136,7 +136,7 @@ def concepts_of(loader: NetworkLoader, runs: Sequence[StoredRun], probe: Probe) 
     """
     rows, notes = [], []
     asked: dict[StoredNetwork, dict[str, Any]] = {}
-    for run, role, network in loader.networks(runs, ROLES):
+    for run, role, network in loader.networks(runs, ROLES, pictures=True):
         if network not in asked:
             test = network.data.test
             pictures = test.limit(min(probe.pictures, len(test)), probe.seed, len(network.data.classes))

@@ -119,7 +119,7 @@ def robustness(loader: NetworkLoader, runs: Sequence[StoredRun], stress: Stress,
     bad: dict[str, dict[tuple[str, int], Samples]] = {}
     shares: dict[StoredNetwork, dict[tuple[str, int], float]] = {}
     held: dict[StoredNetwork, list[dict[str, Any]]] = {}
-    found = list(loader.networks(runs, ROLES))
+    found = list(loader.networks(runs, ROLES, pictures=True))
     for run, role, network in found:
         if network in shares:
             continue
@@ -193,7 +193,7 @@ def boundary(loader: NetworkLoader, runs: Sequence[StoredRun], reference: str, p
     rows: list[dict[str, Any]] = []
     notes = []
     for run in runs:
-        own = {role: network for _, role, network in loader.networks([run], (reference, "student"))}
+        own = {role: network for _, role, network in loader.networks([run], (reference, "student"), pictures=True)}
         if len(own) < 2:
             continue
         other, student = own[reference], own["student"]

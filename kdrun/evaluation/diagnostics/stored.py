@@ -157,11 +157,20 @@ class NetworkLoader:
                 raise ConfigError([f"{run.name}: {line}; --where leaves it out" for line in error.problems]) from error
         return self.read[key]
 
-    def networks(self, runs: Sequence[StoredRun], roles: Collection[str]) -> Iterator[tuple[StoredRun, str, StoredNetwork]]:
-        """Every network of these roles that can be had; of the others it is told once why not."""
+    def networks(self, runs: Sequence[StoredRun], roles: Collection[str], pictures: bool = False
+                 ) -> Iterator[tuple[StoredRun, str, StoredNetwork]]:
+        """Every network of these roles that can be had; of the others it is told once why not.
+
+        Args:
+            runs: any.
+            roles: of each.
+            pictures: whether to leave out the runs whose samples are none.
+        """
         for run in runs:
             for role in roles:
                 try:
+                    if pictures and (inputs := self.data(run).task.inputs) != "pictures":
+                        raise Missing(f"{run.name}: its samples are {inputs}, and this is done to pictures")
                     yield run, role, self.network(run, role)
                 except Missing as missing:
                     if str(missing) not in self.lost:

@@ -124,6 +124,14 @@ def test_runs_of_another_task_are_left_out(outputs):
     assert said == [f"left out: {name}: it is of tagging, and diagnoses are of networks that classify samples"]
 
 
+def test_what_is_done_to_pictures_leaves_other_samples_out(outputs):
+    run, said = populations(collect(outputs), False, pytest.fail)[0], []
+    loader = NetworkLoader(outputs, torch.device("cpu"), said.append)
+    vars(loader.data(run).task)["inputs"] = "tokens"
+    assert not list(loader.networks([run], ("teacher", "student"), pictures=True))
+    assert said == [f"left out: {run.name}: its samples are tokens, and this is done to pictures"]
+
+
 def test_one_bit_of_any_weights_is_noticed(outputs):
     """A student's file, by run.json; a teacher's in the store, and its description, by entry.json."""
     (run,) = (run for run in populations(collect(outputs), False, pytest.fail) if run.seed == 2)
