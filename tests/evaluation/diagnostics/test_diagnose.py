@@ -124,10 +124,10 @@ def test_runs_of_another_task_are_left_out(outputs):
     assert said == [f"left out: {name}: it is of tagging, and diagnoses are of networks that classify samples"]
 
 
-def test_what_is_done_to_pictures_leaves_other_samples_out(outputs):
+def test_what_is_done_to_pictures_leaves_other_samples_out(outputs, monkeypatch):
     run, said = populations(collect(outputs), False, pytest.fail)[0], []
     loader = NetworkLoader(outputs, torch.device("cpu"), said.append)
-    vars(loader.data(run).task)["inputs"] = "tokens"
+    monkeypatch.setitem(vars(loader.data(run).task), "inputs", "tokens")
     assert not list(loader.networks([run], ("teacher", "student"), pictures=True))
     assert said == [f"left out: {run.name}: its samples are tokens, and this is done to pictures"]
 
