@@ -23,6 +23,7 @@ from kdrun.methods.losses.arithmetic import distances, mean_distance, mixture, s
 from kdrun.methods.losses.condensation import gradient_matching, mean_matching, ridge
 from kdrun.methods.losses.cross_layer import flow_cross_entropy, hcl, semantic_calibration, weighted_matching
 from kdrun.methods.losses.dense import (
+    heatmap_divergence,
     moments,
     place_affinities,
     place_affinity,
@@ -133,10 +134,10 @@ __all__ = ["ab", "affinities", "aggregated", "agreed_divergence", "aligned_direc
            "consistency", "correlations", "cosine_distance", "crd", "darkrank_hard", "darkrank_soft", "dcm", "dissimilarities",
            "dist", "distances", "diversity", "dkd", "dkd_parts", "dml", "earth_mover", "edge_discrepancy", "expected_negative",
            "factor", "feature_normalised", "flow_cross_entropy", "fsp", "fsp_matrices", "fsp_matrix", "ft", "gan_discriminator",
-           "gan_student", "gaussian_kl", "global_targets", "gradient_matching", "gradient_ratio", "hcl", "hint", "hkd_flow",
-           "ickd", "irg_edges", "irg_transformation", "jacobian", "joined_logits", "joint_labels", "kd", "kd_of_teachers",
-           "kdsvd", "kept_largest", "kl", "leading_directions", "likenesses", "lkd", "local_structure", "log_euclid",
-           "logit_mse", "lp", "lsgan_discriminator", "lsgan_student", "map_mse", "margin_nca", "margin_ranking",
+           "gan_student", "gaussian_kl", "global_targets", "gradient_matching", "gradient_ratio", "hcl", "heatmap_divergence",
+           "hint", "hkd_flow", "ickd", "irg_edges", "irg_transformation", "jacobian", "joined_logits", "joint_labels", "kd",
+           "kd_of_teachers", "kdsvd", "kept_largest", "kl", "leading_directions", "likenesses", "lkd", "local_structure",
+           "log_euclid", "logit_mse", "lp", "lsgan_discriminator", "lsgan_student", "map_mse", "margin_nca", "margin_ranking",
            "mean_discrepancy", "mean_distance", "mean_matching", "measured_negative", "mixture", "mlkd_absolute",
            "mlkd_relative", "moments", "nst", "ofd", "oracle_kd", "partial_cross_entropy", "patches", "permuted_rest", "pkt",
            "place_affinities", "place_affinity", "pod", "r1_penalty", "ranking_scores", "region_affinities", "region_affinity",

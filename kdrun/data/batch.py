@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from kdrun.data.mixing import MixedLabels
-from kdrun.data.sequences import Inputs, Sequences, main_tensor
+from kdrun.data.sequences import Inputs, main_tensor
 
 
 class KeyedStream(Protocol):
@@ -138,10 +138,10 @@ class Batch:
         """The inputs, where they are one tensor: pictures, noise, ...
 
         Raises:
-            ValueError: they are sequences.
+            ValueError: they are sequences, or pictures with questions.
         """
-        if isinstance(self.x, Sequences):
-            raise ValueError("it works on tensors, and these inputs are sequences")
+        if not isinstance(self.x, Tensor):
+            raise ValueError(f"it works on tensors, and these inputs are {type(self.x).__name__.lower()}")
         return self.x
 
     @property
@@ -151,7 +151,7 @@ class Batch:
         Raises:
             ValueError: they are none.
         """
-        if isinstance(self.x, Sequences) or self.x.ndim != 4:
+        if not isinstance(self.x, Tensor) or self.x.ndim != 4:
             raise ValueError("it works on pictures, and these inputs are none")
         return self.x
 

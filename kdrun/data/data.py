@@ -189,7 +189,8 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
                              f"classes; wanted {classes} to {len(train) - 1}, a label for each class and a sample without")
         train, pool = train.labelled(settings.labelled, settings.split_seed, classes)
     source = replace(source, train=train)  # the whole set is let go
-    if task.inputs == "pictures":
+    of_pictures = task.inputs in ("pictures", "questions")  # which are about pictures
+    if of_pictures:
         check_pictures(settings, source, train)
         if source.task != "classification" and (odd := [name for name in (source.sees, *source.views.values())
                                                         if name in SEQUENTIAL]):
@@ -204,7 +205,7 @@ def read(settings: DatasetSettings, reader: Callable[..., Source], arguments: di
 
     def seen(modality: str | None) -> Data:
         named = replace(settings, name="_".join(filter(None, (source.name or settings.name, modality))))
-        if task.inputs == "pictures":
+        if of_pictures:
             measured = (AsSequences if modality in SEQUENTIAL else Normalise).measured(known, modality)
             mean, std = settings.statistics
             normalise = normaliser(mean or measured.mean.tolist(), std or measured.std.tolist(), modality)

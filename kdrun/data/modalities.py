@@ -13,7 +13,7 @@ from kdrun.data.sequential_modalities import SEQUENTIAL, SequentialName
 __all__ = ["MODALITIES", "ModalityName", "misfit", "see"]
 
 ModalityName = Literal["picture", "luminance", "lightness", "chroma", "edges", "half_resolution", "quarter_resolution",
-                       "left", "right", "inverted", "turned", SequentialName]
+                       "left", "right", "inverted", "turned", "projections", SequentialName]
 
 
 def scaled(images: Tensor) -> Tensor:
@@ -69,6 +69,15 @@ def coarse(factor: int) -> Callable[[Tensor], Tensor]:
     return look
 
 
+def projections(images: Tensor) -> Tensor:
+    """The means of all columns and of all rows, each repeated along what it is the mean of, [B, H, W, 2].
+
+    Two orthogonal projections, as a horizontal and a vertical array of antennas would see; a mean is a sum from 0 to 1.
+    """
+    grey = scaled(images).mean(dim=-1)
+    return torch.stack([grey.mean(dim=1, keepdim=True).expand_as(grey), grey.mean(dim=2, keepdim=True).expand_as(grey)], dim=-1)
+
+
 def turned(images: Tensor) -> Tensor:
     """Pictures turned by 15 degrees about their middle, against the clock, of the same size; what comes in is 0."""
     pictures, angle = scaled(images).permute(0, 3, 1, 2), math.radians(15)
@@ -92,6 +101,7 @@ MODALITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "right": lambda images: images[:, :, -(images.shape[2] // 2):],
     "inverted": lambda images: 1 - scaled(images),
     "turned": turned,
+    "projections": projections,
 }
 """From stored pictures [B, H, W, C], uint8 or from 0 to 1, to what is seen of them, [B, H', W', C'], likewise."""
 

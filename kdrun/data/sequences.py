@@ -1,4 +1,4 @@
-"""Inputs of networks that are sequences of unequal length."""
+"""Inputs of networks that are more than one tensor: sequences of unequal length, pictures with a question each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Inputs", "Sequences", "main_tensor"]
+__all__ = ["Asked", "Inputs", "Sequences", "main_tensor"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +46,39 @@ class Sequences:
         return self.mask.sum(dim=1)
 
 
-Inputs = Tensor | Sequences
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A batch of pictures with a question about each.
+
+    Attributes:
+        pictures: [B, C, H, W], float32.
+        questions: of token ids [B, T].
+        answers: the class of the right answer [B], int64, -1 where it is not known, for networks that are shown it in training
+            (privileged information); None in evaluation.
+    """
+
+    pictures: Tensor
+    questions: Sequences
+    answers: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Asked":
+        """The same with every tensor changed."""
+        return Asked(change(self.pictures), self.questions.map(change), None if self.answers is None else change(self.answers))
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.pictures.device
+
+
+Inputs = Tensor | Sequences | Asked
 
 
 def main_tensor(inputs: Inputs) -> Tensor:
-    """The tensor that inputs are made of; of sequences their values."""
+    """The tensor that inputs are made of; of sequences their values, of pictures with questions the pictures."""
+    if isinstance(inputs, Asked):
+        return inputs.pictures
     return inputs.values if isinstance(inputs, Sequences) else inputs

@@ -10,7 +10,7 @@ import torch
 from kdrun.config.instantiation import declared
 from kdrun.config.schema import MeasureSettings, Settings
 from kdrun.data.data import Data
-from kdrun.data.sequences import Inputs, Sequences
+from kdrun.data.sequences import Inputs
 from kdrun.evaluation import metrics
 from kdrun.tasks.base import Task
 from kdrun.tasks.classification import Classification
@@ -99,7 +99,7 @@ def latency(network: torch.nn.Module, task: Task) -> Latency:
 
 def varied(inputs: Inputs, number: int) -> Inputs:
     """Other inputs of the same form: pictures of noise; whatever else there is, in memory of its own."""
-    if isinstance(inputs, Sequences):
+    if not isinstance(inputs, torch.Tensor):
         return inputs.map(torch.Tensor.clone)
     if not inputs.is_floating_point():
         return inputs.clone()

@@ -17,11 +17,12 @@ from kdrun.models.output import ModelOutput
 
 __all__ = ["InputKind", "Need", "Task", "input_kinds", "task_class"]
 
-InputKind = Literal["pictures", "tokens", "frames", "pairs", "codes"]
+InputKind = Literal["pictures", "tokens", "frames", "pairs", "codes", "questions"]
+"""`questions` are pictures with a question about each."""
 
-Need = Literal["rows", "labels", "one row a sample", "sample labels", "pictures", "maps", "made pictures"]
+Need = Literal["rows", "labels", "one row a sample", "sample labels", "pictures", "maps", "made pictures", "heatmaps"]
 """What a method may need: rows of logits, labels of these, each sample as one row, a label of each sample, pictures, maps,
-answers that are pictures."""
+answers that are pictures, answers that are heatmaps of keypoints."""
 
 
 class Task:

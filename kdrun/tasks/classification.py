@@ -64,7 +64,7 @@ class Classification(Task):
 
     def batch(self, samples: Samples, rows: Tensor, inputs: Inputs, draws: torch.Generator | None = None) -> Batch:
         """A batch of samples; inputs may be sequences that were made of pictures."""
-        own = inputs if self.inputs == "pictures" or isinstance(inputs, Sequences) else \
+        own = inputs if self.inputs == "pictures" or not isinstance(inputs, Tensor) else \
             Sequences.padded(inputs, samples.fields["lengths"][rows])
         return Batch(own, samples.labels[rows], rows)
 

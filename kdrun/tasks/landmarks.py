@@ -10,6 +10,7 @@ from kdrun.data.batch import Batch
 from kdrun.data.samples import Samples, Source
 from kdrun.evaluation.dense_metrics import mean_distance, pck, point_distances
 from kdrun.models.output import ModelOutput
+from kdrun.tasks.base import Need
 from kdrun.tasks.heatmaps import HeatmapTask, decode_points, heat_mse, nearest_cell, point_targets
 
 __all__ = ["Landmarks"]
@@ -38,6 +39,11 @@ class Landmarks(HeatmapTask):
         super().__init__(classes, shape, info)
         self.sigma: float = self.info["sigma"]
         self.divide_by: str = self.info["divide_by"]
+
+    @property
+    def gives(self) -> frozenset[Need]:
+        """What every task of pictures has, and heatmaps."""
+        return super().gives | {"heatmaps"}
 
     @property
     def outputs(self) -> int:

@@ -15,9 +15,8 @@ from kdrun.config.schema import ConfigError
 SURVEYS = {**{f"survey/gou_table_{number}": f"Gou {number}" for number in (1, 2, 3, 4, 5, 6)},
            **{f"survey/alkhulaifi_{number}": f"Alkhulaifi {number}" for number in (1, 2)}}
 NOT_PICTURES = {"mt_switch"}  # of speech
-OPEN = {  # printed rows of systems that are not here, of other inputs than pictures or made without the data
+OPEN = {  # printed rows of systems that are not here
     "Alkhulaifi 1": {"Kurata and Audhkhasi (2018)", "Mun'im et al. (2019)"},
-    "Gou 4": {"Zhao et al. (2018)", "Do et al. (2019)"},
 }
 
 

@@ -58,6 +58,11 @@ class TestModalities:
         for name in ("half_resolution", "quarter_resolution"):
             assert torch.allclose(seen(name, board.float().view(1, 8, 8, 1)), torch.full((1, 8, 8, 1), 0.5))
 
+    def test_projections_are_the_means_of_columns_and_of_rows(self):
+        images = tensor([[[0.0, 1.0], [0.5, 0.5]]])[..., None]
+        assert torch.equal(seen("projections", images)[0, ..., 0], tensor([[0.25, 0.75], [0.25, 0.75]]))
+        assert torch.equal(seen("projections", images)[0, ..., 1], tensor([[0.5, 0.5], [0.5, 0.5]]))
+
     def test_halves_make_the_whole(self):
         images = pictures_of(1, 0).inputs
         assert torch.equal(torch.cat([seen("left", images), seen("right", images)], dim=2), images)

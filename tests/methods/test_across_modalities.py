@@ -10,15 +10,18 @@ import torch.nn.functional as F
 from torch import tensor
 
 from kdrun.config.schema import ConfigError
+from kdrun.experiment import Experiment
 from kdrun.methods.cross_modal.cm_albanie import panned
 from kdrun.methods.cross_modal.cm_cgan import Imagination
 from kdrun.methods.cross_modal.graph_distill import EdgeKernel, apart
 from kdrun.methods.cross_modal.modality_distill import squashed_distance
 from kdrun.methods.losses import soft_cross_entropy
+from kdrun.methods.losses.dense import heatmap_divergence
 from kdrun.models.output import ModelOutput
 from kdrun.models.prediction import predict
 from kdrun.training.loop import distill
-from tests.toy import prepared, rows_of, state, toy_experiment, toy_run
+from kdrun.utils.progress import Progress
+from tests.toy import prepared, rows_of, settings_of, state, toy_experiment, toy_run
 
 F64 = torch.float64
 
@@ -34,7 +37,7 @@ def moved(before, module):
     return any(not torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
-@pytest.mark.parametrize("key", ["modality_distill", "cm_cgan", "cm_mutual", "cm_albanie"])
+@pytest.mark.parametrize("key", ["modality_distill", "cm_cgan", "cm_mutual", "cm_albanie", "zhao_heatmap"])
 def test_at_test_time_the_teacher_is_not_asked(key, monkeypatch):
     run = toy_run(key, "offline")
     distill(run)
@@ -44,7 +47,7 @@ def test_at_test_time_the_teacher_is_not_asked(key, monkeypatch):
         assert predict(network, run.data, run.data.test, run.device).isfinite().all()
 
 
-@pytest.mark.parametrize("key", ["cm_mutual", "cm_albanie"])
+@pytest.mark.parametrize("key", ["cm_mutual", "cm_albanie", "zhao_heatmap"])
 def test_labels_are_not_read(key):
     run, batch = begun(key)
     batch.y = None
@@ -210,3 +213,33 @@ class TestCrossQuality:
         assert set(told.index) == {"good, teacher", "bad, teacher", "bad, student"}
         assert told["good, teacher"] == pytest.approx(rows["teacher"]["accuracy"])
         assert told["bad, student"] == pytest.approx(rows["student"]["accuracy"])
+
+
+class TestHeatmaps:
+    def test_numbers(self):
+        teacher, student = torch.full((2, 3, 2, 2), 0.8, dtype=F64), torch.full((2, 3, 2, 2), math.log(1.5), dtype=F64)
+        entropy = -(0.8 * math.log(0.8) + 0.2 * math.log(0.2))
+        assert float(heatmap_divergence(teacher, student)) == pytest.approx(12 * (0.591919 - entropy), abs=1e-5)
+
+    def test_agreement_is_the_minimum_and_what_is_outside_of_a_confidence_is_held_to_it(self):
+        student = torch.tensor([[[[2.0, -1.0]]]], dtype=F64, requires_grad=True)
+        loss = heatmap_divergence(student.detach().sigmoid(), student)
+        assert float(loss.detach()) == pytest.approx(0, abs=1e-12)
+        assert torch.autograd.grad(loss, student)[0].abs().max() < 1e-12
+        sure = [heatmap_divergence(tensor([[[values]]], dtype=F64), student) for values in ((1.3, -0.4), (1.0, 0.0))]
+        assert float(sure[0].detach()) == float(sure[1].detach())
+
+    def test_the_student_never_sees_the_picture(self):
+        run, batch = begun("zhao_heatmap")
+        roles = run.networks.student, run.networks.teacher
+        before = [role(batch).dense.clone() for role in roles]
+        batch.views["teacher"] = batch.views["teacher"] + 1
+        for role in roles:
+            role.forget()
+        student, teacher = (torch.equal(role(batch).dense, old) for role, old in zip(roles, before, strict=True))
+        assert student
+        assert not teacher
+
+    def test_other_answers_are_refused_in_one_line(self):
+        with pytest.raises(ConfigError, match="needs heatmaps, which classification of pictures has not"):
+            Experiment.prepare(settings_of("method=zhao_heatmap", "dataset=digits", "student=cnn"), Progress(None))

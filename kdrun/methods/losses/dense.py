@@ -9,8 +9,29 @@ from torch import Tensor
 
 from kdrun.methods.losses.arithmetic import same_size
 
-__all__ = ["moments", "place_affinities", "place_affinity", "region_affinities", "region_affinity", "self_attention",
-           "self_attention_map"]
+__all__ = ["heatmap_divergence", "moments", "place_affinities", "place_affinity", "region_affinities", "region_affinity",
+           "self_attention", "self_attention_map"]
+
+
+def heatmap_divergence(teacher: Tensor, student: Tensor) -> Tensor:
+    """How far a student's confidence is from a teacher's, summed over the cells of all heatmaps and averaged over samples.
+
+    The binary cross-entropy of each cell less the teacher's entropy, which the student cannot change: 0 where both agree.
+
+    Source: Zhao et al., Through-wall human pose estimation using radio signals, CVPR 2018, section 4.2.
+
+    Args:
+        teacher: heatmaps [B, J, H, W] whose values are confidences; what is outside of 0 to 1 counts as these.
+        student: logits of the same shape.
+
+    Example:
+        >>> teacher, student = torch.tensor([[[[0.8]]]]), torch.logit(torch.tensor([[[[0.6]]]]))
+        >>> heatmap_divergence(teacher, student)  # 0.5919 less the entropy, 0.5004
+        tensor(0.0915)
+    """
+    sure = teacher.detach().clamp(0, 1)
+    entropy = -(torch.xlogy(sure, sure) + torch.xlogy(1 - sure, 1 - sure))
+    return (F.binary_cross_entropy_with_logits(student, sure, reduction="none") - entropy).flatten(1).sum(dim=1).mean()
 
 
 def self_attention_map(maps: Tensor) -> Tensor:
