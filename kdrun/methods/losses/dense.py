@@ -18,7 +18,7 @@ def heatmap_divergence(teacher: Tensor, student: Tensor) -> Tensor:
 
     The binary cross-entropy of each cell less the teacher's entropy, which the student cannot change: 0 where both agree.
 
-    Source: Zhao et al., Through-wall human pose estimation using radio signals, CVPR 2018, section 4.2.
+    Source: Zhao et al., Through-wall human pose estimation using radio signals, CVPR 2018.
 
     Args:
         teacher: heatmaps [B, J, H, W] whose values are confidences; what is outside of 0 to 1 counts as these.
