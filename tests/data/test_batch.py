@@ -33,7 +33,7 @@ def test_only_batches_as_the_stream_made_them_are_its_own(data):
 
 def test_the_batches_of_other_streams_are_not_the_streams_own(data):
     stream = stream_of(data)
-    assert next(TaskStream(stream, slice(0, 2)).epoch(0, 1)).original is None
+    assert next(TaskStream(stream, torch.arange(10), slice(0, 2)).epoch(0, 1)).original is None
     beside = next(Beside(stream, "again").epoch(0, 1))
     assert beside.original is not None  # a further view changes nothing in what is there
     first = next(stream.epoch(0, 1))

@@ -33,7 +33,7 @@ class TestSplit:
 class TestTaskStream:
     def test_a_task_has_its_classes_alone_in_the_order_of_all(self):
         parent = stream()
-        task = TaskStream(parent, slice(1, 3))
+        task = TaskStream(parent, torch.arange(10), slice(1, 3))
         batches = list(task.epoch(2, 5))
         assert len(task) == len(batches) == 20 // 8
         rows = torch.cat([batch.index for batch in batches])
@@ -45,7 +45,7 @@ class TestTaskStream:
     def test_kept_samples_come_after_the_new_ones(self):
         parent = stream()
         kept = exemplars(parent.labels, 2, 5, 1)
-        batches = list(TaskStream(parent, slice(2, 4), kept).epoch(0, 1))
+        batches = list(TaskStream(parent, torch.arange(10), slice(2, 4), kept).epoch(0, 1))
         for batch in batches:
             assert len(batch) == 16
             assert set(batch.y[:8].tolist()) <= {2, 3}
@@ -55,18 +55,18 @@ class TestTaskStream:
 
     def test_an_epoch_goes_on_from_any_step(self):
         parent = stream(batch_size=5)
-        task = TaskStream(parent, slice(2, 4), exemplars(parent.labels, 2, 5, 1))
+        task = TaskStream(parent, torch.arange(10), slice(2, 4), exemplars(parent.labels, 2, 5, 1))
         whole, rest = list(task.epoch(1, 2)), list(task.epoch(1, 2, first=2))
         assert [batch.step for batch in rest] == [2, 3]
         assert all(torch.equal(one.index, other.index) and torch.equal(one.x, other.x)
                    for one, other in zip(whole[2:], rest, strict=True))
 
     def test_a_small_task_makes_one_batch(self):
-        assert len(TaskStream(stream(batch_size=32), slice(0, 1))) == 1
+        assert len(TaskStream(stream(batch_size=32), torch.arange(10), slice(0, 1))) == 1
 
     def test_a_task_without_pictures_is_refused(self):
         with pytest.raises(ValueError, match="has 0 training picture"):
-            TaskStream(stream(), slice(4, 5))
+            TaskStream(stream(), torch.arange(10), slice(4, 5))
 
 
 def test_exemplars_are_so_many_of_each_earlier_class():
