@@ -22,7 +22,7 @@ def offered(line: str) -> list[str]:
     ("li", ["list"]),
     ("method=fitn", ["method=fitnets"]),
     ("-m method=kd,fitn", ["method=kd,fitnets"]),
-    ("-m method=kd,kd", ["method=kd,kdcl", "method=kd,kdsvd"]),                       # not twice the same
+    ("-m method=kd,kd", [f"method=kd,{key}" for key in ("kd_parts", "kdcl", "kdfm_gan", "kdgan", "kdsvd")]),  # not kd twice
     ("+experiment=survey/gou_table_6_", ["+experiment=survey/gou_table_6_mini"]),
     ("student=resnet8", ["student=resnet8", "student=resnet8x2", "student=resnet8x4"]),
     ("method=fitnets method.hint_e", ["method.hint_epochs="]),

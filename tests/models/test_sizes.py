@@ -132,6 +132,8 @@ def closed_form(name, shape, classes):
         case "ResNet":
             blocks = [(settings["depth"] - 2) // 6] * 3
             return of_resnet(settings["stem"], blocks, settings["widths"], channels, classes, settings.get("conv", "full"))
+        case "SearchableNet":  # as it stands
+            return closed_form("resnet8", shape, classes)
         case "CNN":
             return of_plain(settings["widths"], channels, 9, classes)
         case "MLP":

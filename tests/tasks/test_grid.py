@@ -34,7 +34,7 @@ NETWORKS = {  # where it is the networks that do not fit: these have no branches
     "texts": BRANCHES | SGD | {"cm_albanie"}, "tagging": BRANCHES | SGD, "transcription": BRANCHES | SGD,
     "translation": BRANCHES | SGD, "segmentation": DENSE | SGD, "detection": DENSE | SGD,
     "landmarks": DENSE | SGD | {"cgan_kd"},  # whose layers have no output a row
-    "retrieval": {*CHANNELS, *LIFELONG, *PARTIAL_TEACHERS, "ktn", "net2net", "sla_sd", "ss_cluster", "sskd_ss"},
+    "retrieval": {*CHANNELS, *LIFELONG, *PARTIAL_TEACHERS, "ktn", "nas_dna", "net2net", "sla_sd", "ss_cluster", "sskd_ss"},
     # its pictures are not square, its student is smaller, and its test of other classes
     "ranking": {"apprentice", "compress", "diff_quant", "gslr", "okddip", "one", "qkd", "quant_distill"},
 }
@@ -59,7 +59,8 @@ def test_a_method_runs_where_it_finds_what_it_needs(task):
         # it says what of its kind runs there
         assert "would do" in refused[key] or own == {"maps"} or not CARDS[key].knowledge, refused[key]
     if task in ("tagging", "translation", "segmentation"):  # every response method runs there, unchanged
-        assert of_kind("response") & set(refused) == of_kind("response") & (WHOLE_SAMPLES | BRANCHES | SEARCHED)
+        assert of_kind("response") & set(refused) == of_kind("response") & (
+            WHOLE_SAMPLES | BRANCHES | SEARCHED | OTHER_ANSWERS)
     if task == "texts":
         assert of_kind("relation") & set(refused) <= {"sskd_ss", *SEARCHED}  # the first turns pictures
     if task == "pictures":

@@ -42,7 +42,8 @@ MIDDLE: Final = "#7A7A7A"
 # neighbours also differ in grey; then three of Tol's and of ColorBrewer's. Markers have another count, so that 130 methods
 # differ in the pair of both.
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#5B5B5B", "#882255", "#332288", "#8C6D31")
-MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "8", "H")
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "8", "H",
+                  (4, 1, 0), (4, 1, 45), (3, 1, 0), (3, 1, 180), (6, 1, 0), (5, 0, 180))  # stars of few points, a pentagon
 TEACHER: Final[Look] = {"color": "#000000", "marker": "*"}
 ALONE: Final[Look] = {"color": "#000000", "marker": "d"}
 
