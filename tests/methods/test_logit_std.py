@@ -107,11 +107,11 @@ def test_a_base_without_answers_is_refused():
 
 
 STANDARDISED = {"anc", "apprentice", "byot", "codistill", "cross_quality", "cskd", "dcm", "ddgsd", "dfad", "diff_quant",
-                "dist", "dkd", "dml", "encoder_kd", "es_kd", "funmatch", "gan_tsc", "gradual", "gslr", "intra_kd", "kd",
+                "dist", "dkd", "dml", "encoder_kd", "es_kd", "funmatch", "gradual", "gslr", "intra_kd", "kd",
                 "label_preserve", "label_refinery", "logit_mse", "mt_avg", "mt_switch", "mt_weighted_inputs", "multi_exit",
                 "okddip", "qkd", "quant_distill", "rocket", "snapshot_kd", "tfkd_self", "zskt"}
 
-WORDS = {"anc": ("recipe.epochs=99",), "gan_tsc": ("recipe.epochs=99",),  # which count verdicts by epoch
+WORDS = {"anc": ("recipe.epochs=99",),  # which counts verdicts by epoch
          "diff_quant": ("method.redistribute=false",)}  # by how strongly labels pull at each layer, which is theirs to say
 
 

@@ -54,7 +54,7 @@ class GANCompression(Adversarial):
     schemes = ("offline",)
     needs = ("pictures", "one row a sample", "sample labels")
     knowledge = ("response",)
-    plain_logits = ""
+    plain_logits = "trains a generator first, which is no network that answers with logits"
     source = "Liu, Fusi, Mackey: Teacher-student compression with generative adversarial networks. arXiv 1812.02271, 2018"
     survey_scheme = "offline"
     survey_tables = ("Gou section 6.1",)
