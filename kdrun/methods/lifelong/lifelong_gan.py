@@ -36,6 +36,9 @@ class LifelongGAN(Lifelong):
     and present are compared; a generator that is conditioned on labels is asked for old labels, and needs none. Its distance of
     latent codes, which belongs to the encoder there, is left out.
 
+    It was tried at toy size alone; no figure of it is known yet. A task has few pictures, so small batches suit it:
+    `dataset=synthesis recipe.batch_size=16`.
+
     `tasks.csv` has the measures of image synthesis after each task, on each task so far; `lifelong.csv` their average at the
     end and what was forgotten. Beside the student stand `finetune`, which goes on without its past; `replay`, which learns the
     pictures that its past makes of old classes as if they were real ones (Wu et al. 2018); and `joint`, the run's baseline,
